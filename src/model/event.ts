@@ -1,0 +1,28 @@
+/** What the source tells compute, in order. */
+import type { Resource, ResourceKey, ResourceVersion } from "./resource.ts";
+
+/** wait-for-datastore: no complete list of every kind yet. resync: complete once, being listed again. in-sync: complete and watching. */
+export type SyncStatus = "wait-for-datastore" | "resync" | "in-sync";
+
+/** One thing that could not be understood in an object. */
+export interface Problem {
+  /** Path of the field, e.g. "spec.ingress[0].from[1].ipBlock.cidr". */
+  readonly field: string;
+  /** What is wrong, and what to write instead. */
+  readonly message: string;
+}
+
+export type ClusterEvent =
+  | { readonly kind: "upsert"; readonly resource: Resource }
+  | { readonly kind: "delete"; readonly key: ResourceKey }
+  /** The object exists and cannot be understood: the last good value stays in force; without one, it fails closed. */
+  | { readonly kind: "invalid"; readonly key: ResourceKey; readonly resourceVersion: ResourceVersion; readonly problems: readonly Problem[] }
+  | { readonly kind: "status"; readonly status: SyncStatus };
+
+/** Result of parsing one object at the boundary. */
+export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problems: readonly Problem[] };
+
+/** Ends every exhaustive switch. */
+export function assertNever(value: never): never {
+  throw new Error(`unexpected value: ${JSON.stringify(value)}`);
+}

@@ -1,0 +1,136 @@
+/**
+ * Records as values: what compute makes, what the wire encodes, what the agent plans from. `proto/sedge/sync/v1/records.proto` says what each field
+ * means; the shapes here are the same with addresses as canonical text.
+ */
+import type { Cidr } from "../net/cidr.ts";
+import type { IpAddress } from "../net/ip.ts";
+import type { NodeName } from "./names.ts";
+
+/** "node/n1", "policy/KubernetesNetworkPolicy/shop/allow-web", … */
+export type RecordKey = string;
+
+export interface NodeEntry {
+  readonly kind: "node";
+  readonly name: NodeName;
+  readonly addresses: readonly IpAddress[];
+  readonly blocks: readonly Cidr[];
+}
+
+export interface Pool {
+  readonly kind: "pool";
+  readonly name: string;
+  readonly cidr: Cidr;
+  readonly natOutgoing: boolean;
+  readonly disabled: boolean;
+  readonly blockSize: number;
+}
+
+export interface Endpoint {
+  readonly kind: "endpoint";
+  readonly namespace: string;
+  readonly pod: string;
+  readonly uid: string;
+  /** Record key of the stack, "" when no policy applies. */
+  readonly stack: RecordKey;
+  readonly addresses: readonly IpAddress[];
+}
+
+export type RuleAction = "allow" | "deny" | "pass" | "log";
+
+export interface Stack {
+  readonly kind: "stack";
+  readonly id: string;
+  readonly tiers: readonly StackTier[];
+  readonly noMatchAction: "allow" | "deny";
+}
+
+export interface StackTier {
+  readonly name: string;
+  readonly defaultAction: "deny" | "pass";
+  readonly ingress: readonly RecordKey[];
+  readonly egress: readonly RecordKey[];
+}
+
+export interface Policy {
+  readonly kind: "policy";
+  /** "KubernetesNetworkPolicy" for networking.k8s.io/v1; Calico's kinds keep their own names. */
+  readonly policyKind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly tier: string;
+  readonly ingress: readonly Rule[];
+  readonly egress: readonly Rule[];
+}
+
+export interface Rule {
+  readonly action: RuleAction;
+  /** IP protocol number, 0 for any. */
+  readonly protocol: number;
+  readonly source: RuleSide;
+  readonly destination: RuleSide;
+  readonly origin: number;
+}
+
+export interface RuleSide {
+  readonly nets: readonly Cidr[];
+  readonly notNets: readonly Cidr[];
+  readonly sets: readonly string[];
+  readonly notSets: readonly string[];
+  readonly ports: readonly PortRange[];
+  readonly portSets: readonly string[];
+}
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+export type SetType = "address" | "address-port" | "prefix";
+
+/** A member as canonical text: "10.0.0.1", "10.0.0.1,tcp:80" (protocol tcp, udp or sctp), "10.0.0.0/8". */
+export type SetMember = string;
+
+export interface SetShard {
+  readonly kind: "set";
+  readonly id: string;
+  readonly shard: string;
+  readonly type: SetType;
+  /** Sorted as the wire sorts them: IPv4 first, then by bytes. */
+  readonly members: readonly SetMember[];
+}
+
+export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard;
+export type RecordKind = RecordValue["kind"];
+
+/** A record's key, from its value. */
+export function recordKey(value: RecordValue): RecordKey {
+  switch (value.kind) {
+    case "node":
+    case "pool":
+      return `${value.kind}/${value.name}`;
+    case "endpoint":
+      return `endpoint/${value.namespace}/${value.pod}`;
+    case "stack":
+      return `stack/${value.id}`;
+    case "policy":
+      return `policy/${value.policyKind}/${value.namespace}/${value.name}`;
+    case "set":
+      return `set/${value.id}/${value.shard}`;
+  }
+}
+
+/**
+ * One record's part of a commit. `value` undefined: the value stays (only the audience changes) or, with `isRemoved`, the record is gone.
+ * Audience changes apply to scoped records; a record is for all nodes ("node", "pool") or scoped for its whole life, by its kind.
+ */
+export interface RecordChange {
+  readonly key: RecordKey;
+  readonly value: RecordValue | undefined;
+  readonly isRemoved: boolean;
+  /** Nodes that enter and leave the audience with this commit. Empty for records that all nodes have. */
+  readonly entered: readonly NodeName[];
+  readonly left: readonly NodeName[];
+}
+
+/** Kinds whose records all nodes have. */
+export const SHARED_RECORD_KINDS: readonly RecordKind[] = ["node", "pool"];
