@@ -1,0 +1,175 @@
+/**
+ * The few libc calls that netlink needs, through koffi: the only file that touches the FFI.
+ *
+ * Invariant: every call is synchronous, so nothing can run between setns(2) and setns back on this thread; a failed call
+ * throws with errno by name. Rejected: koffi's asynchronous calls (they run on a thread of their own, in whatever network
+ * namespace it has, and a pending recv keeps the process from exiting) and node:ffi (experimental).
+ */
+import koffi from "koffi";
+
+export type SystemCall = "socket" | "bind" | "getsockname" | "setsockopt" | "send" | "recv" | "setns" | "open" | "close";
+
+/** A libc call that returned -1. */
+export class SystemCallError extends Error {
+  readonly call: SystemCall;
+  readonly errno: number;
+  /** "EPERM", "ENOENT", … */
+  readonly code: string;
+
+  constructor(call: SystemCall, errno: number, what: string) {
+    super(`${call} ${what}: ${errnoName(errno)}`);
+    this.name = "SystemCallError";
+    this.call = call;
+    this.errno = errno;
+    this.code = errnoName(errno);
+  }
+}
+
+const errnoNames = new Map<number, string>();
+for (const [name, value] of Object.entries(koffi.os.errno)) {
+  // Aliases: keep the name that kernel people use.
+  if (name !== "EWOULDBLOCK" && name !== "ENOTSUP" && name !== "EDEADLOCK") errnoNames.set(value, name);
+}
+
+/** "ENOENT" for 2; "errno 1234" for a number that this platform has no name for. */
+export function errnoName(errno: number): string {
+  return errnoNames.get(errno) ?? `errno ${errno}`;
+}
+
+/** 2 for "ENOENT". */
+export function errnoNumber(name: string): number {
+  const value = koffi.os.errno[name];
+  if (value === undefined) throw new RangeError(`no errno is called ${name}`);
+  return value;
+}
+
+type Native<Arguments extends readonly unknown[]> = (...args: Arguments) => number;
+
+const library = koffi.load(null);
+const native = {
+  socket: library.func("int socket(int, int, int)") as Native<[number, number, number]>,
+  bind: library.func("int bind(int, const void*, uint32_t)") as Native<[number, Uint8Array, number]>,
+  getsockname: library.func("int getsockname(int, void*, void*)") as Native<[number, Uint8Array, Uint8Array]>,
+  setsockopt: library.func("int setsockopt(int, int, int, const void*, uint32_t)") as Native<
+    [number, number, number, Uint8Array, number]
+  >,
+  send: library.func("intptr_t send(int, const void*, size_t, int)") as Native<[number, Uint8Array, number, number]>,
+  recv: library.func("intptr_t recv(int, void*, size_t, int)") as Native<[number, Uint8Array, number, number]>,
+  setns: library.func("int setns(int, int)") as Native<[number, number]>,
+  open: library.func("int open(const char*, int)") as Native<[string, number]>,
+  close: library.func("int close(int)") as Native<[number]>,
+};
+
+const EINTR = errnoNumber("EINTR");
+const EAGAIN = errnoNumber("EAGAIN");
+const AF_NETLINK = 16;
+const O_CLOEXEC = 0o2000000;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const CLONE_NEWNET = 0x40000000;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+
+function check(call: SystemCall, result: number, what: string): number {
+  if (result >= 0) return result;
+  throw new SystemCallError(call, koffi.errno(), what);
+}
+
+/** A netlink socket of the given NETLINK_* protocol; close it with `close`. */
+export function netlinkSocket(protocol: number): number {
+  return check("socket", native.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), `AF_NETLINK protocol ${protocol}`);
+}
+
+/** Bind to a port id of the kernel's choice; returns it. */
+export function bindNetlink(fd: number): number {
+  const address = Buffer.alloc(12);
+  address.writeUInt16LE(AF_NETLINK, 0);
+  check("bind", native.bind(fd, address, address.length), "netlink socket");
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length, 0);
+  check("getsockname", native.getsockname(fd, address, length), "netlink socket");
+  return address.readUInt32LE(4);
+}
+
+/** setsockopt(2) with a 32-bit value. */
+export function setSocketOption(fd: number, level: number, option: number, value: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value, 0);
+  check("setsockopt", native.setsockopt(fd, level, option, bytes, bytes.length), `level ${level} option ${option}`);
+}
+
+/** setsockopt(2) with a struct timeval (SO_RCVTIMEO). */
+export function setSocketTimeout(fd: number, level: number, option: number, milliseconds: number): void {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigInt64LE(BigInt(Math.floor(milliseconds / 1000)), 0);
+  bytes.writeBigInt64LE(BigInt(Math.floor((milliseconds % 1000) * 1000)), 8);
+  check("setsockopt", native.setsockopt(fd, level, option, bytes, bytes.length), `level ${level} option ${option}`);
+}
+
+/** Send one datagram whole. */
+export function send(fd: number, bytes: Uint8Array): void {
+  for (;;) {
+    const sent = native.send(fd, bytes, bytes.length, 0);
+    if (sent >= 0) return;
+    const errno = koffi.errno();
+    if (errno !== EINTR) throw new SystemCallError("send", errno, `${bytes.length} bytes`);
+  }
+}
+
+/**
+ * Receive one datagram into `into`; its length, or undefined when there is none (`wait: false`) or none came in the
+ * socket's receive time-out. A length above `into.length` means that the rest was cut off.
+ */
+export function receive(fd: number, into: Uint8Array, { wait }: { readonly wait: boolean }): number | undefined {
+  for (;;) {
+    const received = native.recv(fd, into, into.length, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+    if (received >= 0) return received;
+    const errno = koffi.errno();
+    if (errno === EAGAIN) return undefined;
+    if (errno !== EINTR) throw new SystemCallError("recv", errno, "netlink socket");
+  }
+}
+
+export function close(fd: number): void {
+  check("close", native.close(fd), `descriptor ${fd}`);
+}
+
+/**
+ * Run `action` with this thread inside the network namespace at `path` (e.g. "/run/netns/pod", "/proc/4711/ns/net").
+ * `action` must be synchronous. If the way back fails, the process is in a foreign namespace and must not go on: the
+ * thrown error is fatal.
+ */
+export function inNetns<T>(path: string, action: () => T): T {
+  const target = check("open", native.open(path, O_CLOEXEC), path);
+  try {
+    const own = check("open", native.open("/proc/thread-self/ns/net", O_CLOEXEC), "/proc/thread-self/ns/net");
+    try {
+      check("setns", native.setns(target, CLONE_NEWNET), path);
+      try {
+        return action();
+      } finally {
+        check("setns", native.setns(own, CLONE_NEWNET), "back to the own network namespace");
+      }
+    } finally {
+      close(own);
+    }
+  } finally {
+    close(target);
+  }
+}
+
+/** An open descriptor of a namespace, to name it in netlink messages (IFLA_NET_NS_FD). Close it after use. */
+export function openNetns(path: string): number {
+  return check("open", native.open(path, O_CLOEXEC), path);
+}
+
+/** Call `onReadable` from the event loop whenever `fd` has data. Level-triggered: read until empty. Keeps the process alive. */
+export function watchReadable(fd: number, onReadable: () => void): { stop(): void } {
+  const handle = koffi.node.poll(fd, { readable: true }, onReadable);
+  return {
+    stop(): void {
+      handle.stop();
+      handle.close();
+    },
+  };
+}
