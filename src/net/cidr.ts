@@ -3,7 +3,7 @@
  *
  * Invariant: host bits of a Cidr are zero. The one place where lenient input (host bits set) is masked is `parseCidr`.
  */
-import { type Brand, compareIpBytes, type IpAddress, ipBits, ipBytes, ipFromBytes, type IpVersion, ipVersion, tryParseIp } from "./ip.ts";
+import { type Brand, compareIpBytes, type IpAddress, type IpVersion, ipBits, ipBytes, ipFromBytes, ipVersion, tryParseIp } from "./ip.ts";
 
 /** Canonical prefix: host bits zero, e.g. "10.65.0.64/26", "fd00::/122". */
 export type Cidr = Brand<string, "Cidr">;
@@ -90,11 +90,12 @@ export function hostCidr(address: IpAddress): Cidr {
 /** Address number `ordinal` (from 0) of the prefix; throws RangeError when outside. */
 export function cidrAddressAt(cidr: Cidr, ordinal: number): IpAddress {
   const hostBits = ipBits(cidrVersion(cidr)) - cidrLength(cidr);
-  if (!Number.isSafeInteger(ordinal) || ordinal < 0 || (hostBits < 53 && ordinal >= 2 ** hostBits)) throw new RangeError(`${cidr} has no address number ${ordinal}`);
+  if (!Number.isSafeInteger(ordinal) || ordinal < 0 || (hostBits < 53 && ordinal >= 2 ** hostBits))
+    throw new RangeError(`${cidr} has no address number ${ordinal}`);
   const bytes = ipBytes(cidrAddress(cidr));
   let rest = ordinal;
   for (let i = bytes.length - 1; i >= 0 && rest > 0; i--) {
-    bytes[i] = (bytes[i] ?? 0) | rest % 256;
+    bytes[i] = (bytes[i] ?? 0) | (rest % 256);
     rest = Math.floor(rest / 256);
   }
   return ipFromBytes(bytes);

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from "node:fs";
 import { parse as parseYaml } from "yaml";
-import { z } from "zod";
+import type { z } from "zod";
 
 export class ConfigError extends Error {
   readonly code = "CONFIG";
@@ -76,7 +76,7 @@ export function loadConfig<S extends Schema>(schema: S, sources: ConfigSources):
     for (const issue of result.error.issues) problems.push(`${flagOf(String(issue.path[0] ?? ""))}: ${issue.message}`);
   }
   if (problems.length > 0 || !result.success) throw new ConfigError(problems);
-  return { config: result.data as z.infer<S>, positional };
+  return { config: result.data, positional };
 }
 
 /** One line a setting: flag, default, meaning. */
@@ -94,7 +94,10 @@ export function flagOf(key: string): string {
 }
 
 function constantCase(key: string): string {
-  return key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).replaceAll("-", "_").toUpperCase();
+  return key
+    .replaceAll(/[A-Z]/g, (letter) => `_${letter}`)
+    .replaceAll("-", "_")
+    .toUpperCase();
 }
 
 function readFlags(schema: Schema, argv: readonly string[], problems: string[]): { values: Map<string, string[]>; positional: string[] } {
@@ -154,13 +157,14 @@ function fromText(schema: Schema, key: string, texts: readonly string[], isVaria
   return text;
 }
 
-function unwrap(type: unknown): z.core.$ZodTypeDef | undefined {
-  let current = (type as z.ZodType | undefined)?.def as (z.core.$ZodTypeDef & { innerType?: z.ZodType; in?: z.ZodType }) | undefined;
-  while (current?.innerType !== undefined || current?.in !== undefined) current = (current.innerType ?? current.in)?.def as typeof current;
+function unwrap(type: z.ZodType | undefined): z.core.$ZodTypeDef | undefined {
+  type Nested = z.core.$ZodTypeDef & { readonly innerType?: z.ZodType; readonly in?: z.ZodType };
+  let current: Nested | undefined = type?.def;
+  while (current?.innerType !== undefined || current?.in !== undefined) current = (current.innerType ?? current.in)?.def;
   return current;
 }
 
-function baseType(type: unknown): string {
+function baseType(type: z.ZodType | undefined): string {
   return unwrap(type)?.type ?? "string";
 }
 

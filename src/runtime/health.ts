@@ -40,7 +40,9 @@ export class Health {
       const isLate = timeoutMs > 0 && this.#clock.now() - at > timeoutMs;
       live &&= report.live && !isLate;
       ready &&= report.ready && !isLate;
-      lines.push(`${name} live=${report.live && !isLate} ready=${report.ready && !isLate}${isLate ? " (no report in time)" : ""}${report.detail === undefined ? "" : ` ${report.detail}`}`);
+      lines.push(
+        `${name} live=${report.live && !isLate} ready=${report.ready && !isLate}${isLate ? " (no report in time)" : ""}${report.detail === undefined ? "" : ` ${report.detail}`}`,
+      );
     }
     return { live, ready, text: `${lines.join("\n")}\n` };
   }

@@ -1,0 +1,48 @@
+/** The one executable: its first word picks the program. Programs are loaded when asked for, so that `sedge status` does not pay for a server. */
+
+interface Program {
+  readonly summary: string;
+  readonly load: () => Promise<{ main(argv: readonly string[]): Promise<number> }>;
+}
+
+const ctl = (): Promise<{ main(argv: readonly string[]): Promise<number> }> => import("../src/ctl/main.ts");
+
+/** Exit codes of every program: 0 done, 1 failed, 2 wrong usage or configuration, 130 ended by a second signal. */
+const PROGRAMS: Readonly<Record<string, Program>> = {
+  fanout: { summary: "the fan-out server: watches the API, streams to agents", load: () => import("../fanout/main.ts") },
+  agent: { summary: "the node agent: programs the kernel, serves the CNI executable", load: () => import("../agent/main.ts") },
+  api: { summary: "the embedded Kubernetes API, for trials and tests", load: () => import("../src/datastore/embedded/main.ts") },
+  demo: {
+    summary: "a cluster of three nodes on this machine, with pods, policies and probes (what npm start runs)",
+    load: () => import("../src/demo/main.ts"),
+  },
+  bench: { summary: "benchmarks: sedge bench fanout", load: () => import("../bench/main.ts") },
+  status: { summary: "the server, and with --node an agent, at a glance", load: ctl },
+  clients: { summary: "connected agents: revision, lag, what is in force", load: ctl },
+  get: { summary: "records: sedge get <kind> [--node N]", load: ctl },
+  watch: { summary: "records as they change, with revision: sedge watch [--node N]", load: ctl },
+  policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status [NAMESPACE/NAME]", load: ctl },
+};
+
+const [name = "help", ...rest] = process.argv.slice(2);
+const program = PROGRAMS[name];
+
+if (program === undefined) {
+  const isHelp = name === "help" || name === "--help" || name === "-h";
+  const width = Math.max(...Object.keys(PROGRAMS).map((key) => key.length));
+  const usage = `usage: sedge <program> [flags]\n\n${Object.entries(PROGRAMS)
+    .map(([key, { summary }]) => `  ${key.padEnd(width)}  ${summary}`)
+    .join("\n")}\n\nsedge <program> --help lists the flags.\n`;
+  (isHelp ? process.stdout : process.stderr).write(isHelp ? usage : `sedge: no program "${name}"\n\n${usage}`);
+  process.exitCode = isHelp ? 0 : 2;
+} else {
+  // get, watch, … are verbs of one program, which is told which; the servers get their flags alone.
+  const { main } = await program.load();
+  try {
+    process.exitCode = await main(program.load === ctl ? [name, ...rest] : rest);
+  } catch (error) {
+    const isUsage = error instanceof Error && "code" in error && error.code === "CONFIG";
+    process.stderr.write(`sedge ${name}: ${error instanceof Error ? (isUsage ? error.message : (error.stack ?? error.message)) : String(error)}\n`);
+    process.exitCode = isUsage ? 2 : 1;
+  }
+}

@@ -1,0 +1,69 @@
+// Brings a fresh machine to where the project runs: npm packages (with the pinned Node), Debian packages, the CNI executable.
+// Plain JavaScript for Node >= 20 without dependencies, since it runs before there are any. Everything is skipped when it is there already.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const stamp = join(root, "node_modules", ".sedge-lock-hash");
+
+/** The Node that the project pins; sources need its type stripping. */
+export const pinnedNode = join(root, "node_modules", ".bin", "node");
+
+/** Environment in which children find the pinned tools first. */
+export function toolEnv() {
+  return { ...process.env, PATH: `${join(root, "node_modules", ".bin")}:${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin` };
+}
+
+/** Debian packages by what they bring: executable → package. */
+const DEBIAN = {
+  runtime: { nft: "nftables", ip: "iproute2" },
+  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack" },
+};
+
+function say(line) {
+  process.stderr.write(`setup: ${line}\n`);
+}
+
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: ["ignore", 2, 2], env: toolEnv(), ...options });
+  if (result.error) throw result.error;
+  return result.status === 0;
+}
+
+export function hasCommand(name) {
+  return spawnSync("sh", ["-c", `command -v ${name}`], { env: toolEnv() }).status === 0;
+}
+
+export function installNpmPackages() {
+  const hash = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
+  const isCurrent = existsSync(stamp) && readFileSync(stamp, "utf8") === hash && existsSync(pinnedNode);
+  if (isCurrent) return;
+  say("installing npm packages (npm ci)");
+  if (!run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"])) throw new Error("npm ci failed: see above");
+  writeFileSync(stamp, hash);
+}
+
+/** Installs what is missing where that is possible; returns the names of executables that are still not there. */
+export function installDebianPackages(purpose) {
+  const wanted = DEBIAN[purpose];
+  const missing = () => Object.keys(wanted).filter((name) => !hasCommand(name));
+  const before = missing();
+  if (before.length > 0 && process.getuid?.() === 0 && hasCommand("apt-get")) {
+    const packages = [...new Set(before.map((name) => wanted[name]))];
+    say(`installing Debian packages: ${packages.join(" ")}`);
+    const env = { ...toolEnv(), DEBIAN_FRONTEND: "noninteractive" };
+    run("apt-get", ["update", "-q"], { env });
+    run("apt-get", ["install", "-y", "-q", "--no-install-recommends", ...packages], { env });
+  }
+  return missing();
+}
+
+export function buildCni() {
+  mkdirSync(join(root, "dist"), { recursive: true });
+  if (!run(process.execPath, [join(root, "scripts", "build-cni.mjs")])) throw new Error("building dist/cni/sedge-cni failed: see above");
+}
