@@ -13,6 +13,6 @@ import (
 
 func main() {
 	// Before the command line is parsed: building the command already logs (plugins, .kuberc).
-	_ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 	util.CheckErr(cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()))
 }
