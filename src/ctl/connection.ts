@@ -1,0 +1,70 @@
+/** The way to the server: one channel, unary calls as promises, server streams as async iterables. */
+import { readFileSync } from "node:fs";
+import { type ChannelCredentials, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { IntrospectionServiceClient } from "../wire/gen/sedge/sync/v1/introspection.ts";
+import type { CtlConfig } from "./config.ts";
+
+/** A call that did not work, with what to do about it. */
+export class CallError extends Error {
+  readonly code: string;
+
+  constructor(server: string, cause: ServiceError) {
+    super(`${server}: ${cause.details || cause.message}${hintFor(cause.code)}`, { cause });
+    this.name = "CallError";
+    this.code = status[cause.code] ?? "UNKNOWN";
+  }
+}
+
+function hintFor(code: number): string {
+  if (code === status.UNAVAILABLE)
+    return " (is the fan-out server running there? --server HOST:PORT names another; with mutual TLS give --tls-cert, --tls-key and --tls-ca)";
+  if (code === status.PERMISSION_DENIED || code === status.UNAUTHENTICATED)
+    return " (introspection wants an operator's certificate: URI spiffe://sedge/operator or CN sedge-operator)";
+  if (code === status.DEADLINE_EXCEEDED) return " (no answer in time; --timeout-ms gives it longer)";
+  return "";
+}
+
+export class Connection {
+  readonly client: IntrospectionServiceClient;
+  readonly metadata = new Metadata();
+  readonly #config: CtlConfig;
+
+  constructor(config: CtlConfig) {
+    this.#config = config;
+    this.client = new IntrospectionServiceClient(config.server, channelCredentials(config), {
+      "grpc.max_receive_message_length": -1,
+      ...(config.tlsServerName === undefined ? {} : { "grpc.ssl_target_name_override": config.tlsServerName }),
+    });
+  }
+
+  get deadline(): { deadline: number } {
+    return { deadline: Date.now() + this.#config.timeoutMs };
+  }
+
+  /** Turns a callback-style unary call into a promise; rejects with CallError. */
+  call<T>(start: (callback: (error: ServiceError | null, response: T) => void) => unknown): Promise<T> {
+    return new Promise((resolve, reject) => {
+      start((error, response) => (error === null ? resolve(response) : reject(new CallError(this.#config.server, error))));
+    });
+  }
+
+  /** Messages of a server stream in order; throws CallError when it breaks. */
+  async *messages<T>(stream: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      for await (const message of stream) yield message;
+    } catch (error) {
+      if (error instanceof Error && "code" in error && typeof error.code === "number") throw new CallError(this.#config.server, error as ServiceError);
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.client.close();
+  }
+}
+
+function channelCredentials({ tlsCert, tlsKey, tlsCa }: CtlConfig): ChannelCredentials {
+  if (tlsCert === undefined && tlsKey === undefined && tlsCa === undefined) return credentials.createInsecure();
+  if (tlsCert === undefined || tlsKey === undefined || tlsCa === undefined) throw new Error("--tls-cert, --tls-key and --tls-ca go together: give all three");
+  return credentials.createSsl(readFileSync(tlsCa), readFileSync(tlsKey), readFileSync(tlsCert));
+}

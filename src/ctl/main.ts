@@ -1,0 +1,47 @@
+/** The operator's verbs. Exit codes: 0 done, 1 the call failed, 2 wrong usage. */
+import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { clientsCommand } from "./clients.ts";
+import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
+import { CallError, Connection } from "./connection.ts";
+import { print } from "./output.ts";
+import { policyEvaluateCommand } from "./policy-evaluate.ts";
+import { policyStatusCommand } from "./policy-status.ts";
+import { getCommand, watchCommand } from "./records.ts";
+import { statusCommand } from "./status.ts";
+
+type Verb = (connection: Connection, config: CtlConfig, positional: readonly string[]) => Promise<number>;
+
+const VERBS: Readonly<Record<string, Verb>> = {
+  status: statusCommand,
+  clients: clientsCommand,
+  get: getCommand,
+  watch: watchCommand,
+  policy: (connection, config, [what, ...rest]) => {
+    if (what === "status") return policyStatusCommand(connection, config, rest);
+    process.stderr.write("usage: sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME\n");
+    return Promise.resolve(2);
+  },
+};
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const [verb = "", ...rest] = argv;
+  if (verb === "policy" && rest[0] === "evaluate") return policyEvaluateCommand(rest.slice(1));
+  const run = VERBS[verb];
+  if (run === undefined) throw new Error(`no verb ${verb}`);
+  const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });
+  if (config.help) {
+    print(`usage: sedge ${verb} [flags]\n${describeFlags(ctlSchema)}`);
+    return 0;
+  }
+  const connection = new Connection(config);
+  process.once("SIGINT", () => process.exit(130));
+  try {
+    return await run(connection, config, positional);
+  } catch (error) {
+    if (!(error instanceof CallError)) throw error;
+    process.stderr.write(`sedge ${verb}: ${error.message}\n`);
+    return 1;
+  } finally {
+    connection.close();
+  }
+}
