@@ -1,0 +1,69 @@
+/** metadata of any object, and its labels. */
+import type { Field } from "./field.ts";
+import { dnsLabelProblem, labelKeyProblem, labelValueProblem } from "./name-syntax.ts";
+import type { NamespaceName } from "./names.ts";
+import type { Labels, ResourceVersion } from "./resource.ts";
+
+export interface Metadata {
+  readonly name: string;
+  readonly uid: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labels: Labels;
+  readonly annotations: Labels;
+  /** The object is being deleted, and waits for its finalizers. */
+  readonly isDeleting: boolean;
+}
+
+const OBJECT_META = [
+  ...["name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"],
+  ...["deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields"],
+];
+
+export function readMetadata(root: Field): Metadata {
+  const metadata = root.object().child("metadata").object(OBJECT_META);
+  return {
+    name: metadata.child("name").requiredString("the object's name"),
+    uid: metadata.child("uid").string() ?? "",
+    resourceVersion: metadata.child("resourceVersion").string() ?? "",
+    labels: readLabels(metadata.child("labels")),
+    annotations: readStrings(metadata.child("annotations")),
+    isDeleting: !metadata.child("deletionTimestamp").isAbsent,
+  };
+}
+
+/** metadata.namespace of an object that lives in one. */
+export function readNamespace(root: Field): NamespaceName {
+  const field = root.child("metadata").child("namespace");
+  const namespace = field.requiredString("the namespace that the object is in");
+  if (namespace !== "") reportIf(field, dnsLabelProblem(namespace));
+  return namespace as NamespaceName;
+}
+
+/** An object's labels. Their syntax is checked in strict reading only: the API server has checked it otherwise. */
+export function readLabels(field: Field): Labels {
+  const labels = readStrings(field);
+  if (field.isStrict) checkLabels(field, labels);
+  return labels;
+}
+
+/** matchLabels, or any other labels that must be well-formed. */
+export function readCheckedLabels(field: Field): Labels {
+  const labels = readStrings(field);
+  checkLabels(field, labels);
+  return labels;
+}
+
+export function reportIf(field: Field, problem: string | undefined): void {
+  if (problem !== undefined) field.problem(problem);
+}
+
+function checkLabels(field: Field, labels: Labels): void {
+  for (const [key, value] of Object.entries(labels)) {
+    reportIf(field, labelKeyProblem(key));
+    reportIf(field, labelValueProblem(value));
+  }
+}
+
+function readStrings(field: Field): Labels {
+  return Object.fromEntries(field.entries().map(([key, value]) => [key, value.string() ?? ""]));
+}

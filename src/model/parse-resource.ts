@@ -1,0 +1,73 @@
+/** Any object that the program reads, by its apiVersion and kind. */
+import type { Parsed } from "./event.ts";
+import type { ParseOptions } from "./field.ts";
+import { parseBlockAffinity } from "./parse-block-affinity.ts";
+import { parseIpPool } from "./parse-ip-pool.ts";
+import { parseIpamBlock } from "./parse-ipam-block.ts";
+import { parseNamespace } from "./parse-namespace.ts";
+import { parseNetworkPolicy } from "./parse-network-policy.ts";
+import { parseNode } from "./parse-node.ts";
+import { parsePod } from "./parse-pod.ts";
+import { RESOURCE_KINDS, type Resource, type ResourceKey, type ResourceKind } from "./resource.ts";
+
+interface KindInfo {
+  readonly groupVersions: readonly string[];
+  readonly isNamespaced: boolean;
+  readonly parse: (object: unknown, options?: ParseOptions) => Parsed<Resource>;
+}
+
+const CALICO = ["projectcalico.org/v3", "crd.projectcalico.org/v1"];
+
+/** Where each kind lives and who parses it. */
+export const RESOURCE_INFO: Readonly<Record<ResourceKind, KindInfo>> = {
+  Node: { groupVersions: ["v1"], isNamespaced: false, parse: parseNode },
+  Namespace: { groupVersions: ["v1"], isNamespaced: false, parse: parseNamespace },
+  Pod: { groupVersions: ["v1"], isNamespaced: true, parse: parsePod },
+  NetworkPolicy: { groupVersions: ["networking.k8s.io/v1"], isNamespaced: true, parse: parseNetworkPolicy },
+  IPPool: { groupVersions: CALICO, isNamespaced: false, parse: parseIpPool },
+  IPAMBlock: { groupVersions: CALICO, isNamespaced: false, parse: parseIpamBlock },
+  BlockAffinity: { groupVersions: CALICO, isNamespaced: false, parse: parseBlockAffinity },
+};
+
+/** Parses an object by its apiVersion and kind; one of another kind is a problem of the field "kind". */
+export function parseResource(object: unknown, options: ParseOptions = {}): Parsed<Resource> {
+  const kind = resourceKindOf(object);
+  if (kind !== undefined) return RESOURCE_INFO[kind].parse(object, options);
+  const { apiVersion, kind: written } = identityOf(object);
+  const known = RESOURCE_KINDS.map((name) => `${RESOURCE_INFO[name].groupVersions[0]} ${name}`).join(", ");
+  return { ok: false, problems: [{ field: "kind", message: `${JSON.stringify(apiVersion)} ${JSON.stringify(written)} is not a kind that is read here; known: ${known}` }] };
+}
+
+/** The kind of an object, undefined when it is none that the program reads. */
+export function resourceKindOf(object: unknown): ResourceKind | undefined {
+  const { apiVersion, kind } = identityOf(object);
+  return RESOURCE_KINDS.find((name) => name === kind && RESOURCE_INFO[name].groupVersions.includes(apiVersion));
+}
+
+/** Names an object of a known kind even when the rest of it cannot be understood; undefined when it has no name. */
+export function resourceKeyOf(kind: ResourceKind, object: unknown): ResourceKey | undefined {
+  const { name, namespace } = identityOf(object);
+  if (name === "") return undefined;
+  return { kind, namespace: RESOURCE_INFO[kind].isNamespaced ? namespace : "", name };
+}
+
+interface Identity {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+function identityOf(object: unknown): Identity {
+  const metadata = memberOf(object, "metadata");
+  return { apiVersion: textOf(object, "apiVersion"), kind: textOf(object, "kind"), namespace: textOf(metadata, "namespace"), name: textOf(metadata, "name") };
+}
+
+function memberOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null && Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
+}
+
+function textOf(value: unknown, name: string): string {
+  const text = memberOf(value, name);
+  return typeof text === "string" ? text : "";
+}
