@@ -8,15 +8,38 @@
  * prefixes stay prefixes. Adjacent members are not joined, so that one more member changes one element.
  * Rejected: nft's auto-merge: it happens in nft's user-space code, and hides which elements the kernel has.
  */
-import type { NftElement, NftSet } from "./ruleset.ts";
-import { type ByteRange, compareBytes, keyFromRanges, keyRanges } from "./values.ts";
+import type { NftElement, NftMatch } from "./ruleset.ts";
+import { type ByteRange, compareBytes, FIELD_TYPES, keyFromRanges, keyRanges, type NftValueType } from "./values.ts";
+
+/** What of a set's declaration decides how its members merge; an NftSet is one. */
+export type ElementShape = {
+  readonly name: string;
+  readonly key: readonly NftValueType[];
+  readonly intervals?: boolean;
+};
+
+/** The anonymous set of a "match-any": intervals only if a value is a prefix or range; values canonical, disjoint, sorted. */
+export function anonymousSet(match: Extract<NftMatch, { readonly kind: "match-any" }>): { readonly shape: ElementShape; readonly elements: NftElement[] } {
+  const key = [FIELD_TYPES[match.field]];
+  const elements = match.values.map((value) => ({ key: String(value) }));
+  const intervals = elements.some((element) => keyRanges(key, element.key).some(({ from, to }) => compareBytes(from, to) !== 0));
+  const shape = { name: "anonymous", key, intervals };
+  const merged = mergeElements(shape, elements);
+  return { shape, elements: intervals ? merged : sortElements(shape, merged) };
+}
+
+/** By the first value of each field, numerically. */
+export function sortElements(shape: ElementShape, elements: readonly NftElement[]): NftElement[] {
+  const members = elements.map((element) => ({ element, ranges: keyRanges(shape.key, element.key) }));
+  return members.sort((a, b) => compareMembers(a.ranges, b.ranges)).map(({ element }) => element);
+}
 
 /**
  * Canonical, sorted, disjoint elements. Sets without intervals: canonical keys, repeated keys once (the first stays).
  * Concatenations: a member within another is dropped; members that overlap only in part are refused with RangeError,
  * as the kernel would refuse them. Of merged members, the first one's data and comment stay.
  */
-export function mergeElements(set: NftSet, elements: readonly NftElement[]): NftElement[] {
+export function mergeElements(set: ElementShape, elements: readonly NftElement[]): NftElement[] {
   if (set.intervals !== true) return uniqueElements(set, elements);
   const members = elements.map((element) => ({ element, ranges: keyRanges(set.key, element.key) }));
   members.sort((a, b) => compareMembers(a.ranges, b.ranges));
@@ -38,7 +61,7 @@ export function elementChanges(
 
 type Member = { readonly element: NftElement; readonly ranges: readonly ByteRange[] };
 
-function uniqueElements(set: NftSet, elements: readonly NftElement[]): NftElement[] {
+function uniqueElements(set: ElementShape, elements: readonly NftElement[]): NftElement[] {
   const byKey = new Map<string, NftElement>();
   for (const element of elements) {
     const key = keyFromRanges(set.key, keyRanges(set.key, element.key));
@@ -47,7 +70,7 @@ function uniqueElements(set: NftSet, elements: readonly NftElement[]): NftElemen
   return [...byKey.values()];
 }
 
-function mergeRanges(set: NftSet, members: readonly Member[]): NftElement[] {
+function mergeRanges(set: ElementShape, members: readonly Member[]): NftElement[] {
   const merged: NftElement[] = [];
   let current: { element: NftElement; from: Uint8Array; to: Uint8Array } | undefined;
   const finish = (): void => {
@@ -67,7 +90,7 @@ function mergeRanges(set: NftSet, members: readonly Member[]): NftElement[] {
   return merged;
 }
 
-function dropContained(set: NftSet, members: readonly Member[]): NftElement[] {
+function dropContained(set: ElementShape, members: readonly Member[]): NftElement[] {
   const kept: Member[] = [];
   for (const member of members) {
     let isContained = false;

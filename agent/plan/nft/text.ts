@@ -6,6 +6,7 @@
  * address). Names in rules that nft would derive (protocol dependencies) are not repeated, as nft does not list them.
  */
 import { assertNever } from "../../../src/model/event.ts";
+import { anonymousSet, sortElements } from "./intervals.ts";
 import type {
   NftAction,
   NftBaseChain,
@@ -21,7 +22,7 @@ import type {
   NftTransaction,
   NftVerdict,
 } from "./ruleset.ts";
-import { compareBytes, FIELD_TYPES, isFlags, keyRanges, keyText, valueText } from "./values.ts";
+import { FIELD_TYPES, isFlags, keyText, valueText } from "./values.ts";
 
 const ELEMENT_SEPARATOR = ",\n\t\t\t     ";
 
@@ -128,7 +129,7 @@ function setWord(set: NftSet): "set" | "map" {
 function setText(set: NftSet, elements: readonly NftElement[]): string {
   const lines = setBodyLines(set);
   if (elements.length > 0) {
-    const sorted = sortedElements(set, elements);
+    const sorted = sortElements(set, elements);
     lines.push(`elements = { ${sorted.map((element) => elementText(set, element)).join(ELEMENT_SEPARATOR)} }`);
   }
   return `\t${setWord(set)} ${set.name} {\n${lines.map((line) => `\t\t${line}\n`).join("")}\t}\n`;
@@ -140,21 +141,6 @@ function setBodyLines(set: NftSet): string[] {
   if (flags.length > 0) lines.push(`flags ${flags.join(",")}`);
   if (set.comment !== undefined) lines.push(`comment ${quoted(set.comment)}`);
   return lines;
-}
-
-/** By the first value of each field, numerically. */
-function sortedElements(set: NftSet, elements: readonly NftElement[]): NftElement[] {
-  const keyed = elements.map((element) => ({ element, ranges: keyRanges(set.key, element.key) }));
-  keyed.sort((a, b) => {
-    for (let index = 0; index < a.ranges.length; index += 1) {
-      const left = a.ranges[index];
-      const right = b.ranges[index];
-      const difference = left === undefined || right === undefined ? 0 : compareBytes(left.from, right.from);
-      if (difference !== 0) return difference;
-    }
-    return 0;
-  });
-  return keyed.map(({ element }) => element);
 }
 
 function elementListText(set: NftSet, elements: readonly NftElement[]): string {
@@ -224,12 +210,13 @@ function matchText(match: NftMatch): string {
       const value = valueText(type, match.value);
       const op = match.op ?? "==";
       if (match.mask !== undefined) return `${match.field} & ${valueText("mark", match.mask)} ${op} ${value}`;
-      return op === "==" ? `${match.field} ${value}` : `${match.field} ${op} ${value}`;
+      if (op === "==") return `${match.field} ${value}`;
+      return op === "!=" && isFlags(type) ? `${match.field} ! ${value}` : `${match.field} ${op} ${value}`;
     }
     case "match-any": {
       const type = FIELD_TYPES[match.field];
       if (isFlags(type)) throw new RangeError(`match-any on ${match.field}: use one match with comma-joined flags`);
-      const values = match.values.map((value) => valueText(type, value));
+      const values = anonymousSet(match).elements.map(({ key }) => valueText(type, key));
       return `${match.field} ${match.negate === true ? "!= " : ""}{ ${values.join(", ")} }`;
     }
     case "lookup":

@@ -171,6 +171,11 @@ export function valueBytes(type: NftValueType): number {
   return VALUES[type].bytes;
 }
 
+/** True for numbers kept in the machine's byte order, which have no order as bytes. */
+export function isHostOrder(type: NftValueType): boolean {
+  return VALUES[type].isHostOrder === true;
+}
+
 export function isFlags(type: NftValueType): boolean {
   return VALUES[type].form === "flags";
 }
@@ -201,14 +206,14 @@ export function valueText(type: NftValueType, value: NftValue): string {
 }
 
 /** The fields of an element's key. Throws RangeError when their number is wrong or one is not of its type. */
-export function keyRanges(types: readonly NftDataType[], key: string): ByteRange[] {
+export function keyRanges(types: readonly NftValueType[], key: string): ByteRange[] {
   const parts = types.length === 1 ? [key] : key.split(" . ");
   if (parts.length !== types.length) throw new RangeError(`element ${JSON.stringify(key)} has ${parts.length} fields, its set has ${types.length} (${types.join(" . ")})`);
   return types.map((type, index) => valueRange(type, parts[index] ?? ""));
 }
 
 /** An element's canonical key. A range that is a prefix becomes one; a range of one value becomes that value. */
-export function keyFromRanges(types: readonly NftDataType[], ranges: readonly ByteRange[]): string {
+export function keyFromRanges(types: readonly NftValueType[], ranges: readonly ByteRange[]): string {
   return types
     .map((type, index) => {
       const range = ranges[index];
@@ -219,7 +224,7 @@ export function keyFromRanges(types: readonly NftDataType[], ranges: readonly By
 }
 
 /** An element's key as nft lists it. */
-export function keyText(types: readonly NftDataType[], key: string): string {
+export function keyText(types: readonly NftValueType[], key: string): string {
   const parts = types.length === 1 ? [key] : key.split(" . ");
   return types.map((type, index) => valueText(type, parts[index] ?? "")).join(" . ");
 }
@@ -233,7 +238,7 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return 0;
 }
 
-function rangeText(type: NftDataType, { from, to }: ByteRange): string {
+function rangeText(type: NftValueType, { from, to }: ByteRange): string {
   const spec = VALUES[type];
   const isSingle = compareBytes(from, to) === 0;
   if (spec.form === "name") return nameText(from);
