@@ -18,6 +18,7 @@ interface Context {
 
 /** Runs a reader over an object: its value when there was no problem, else all problems. */
 export function parseFields<T>(object: unknown, options: ParseOptions, read: (root: Field) => T): Parsed<T> {
+  if (!isObject(object)) return { ok: false, problems: [{ field: "", message: `must be an object with fields, not ${typeName(object)}` }] };
   const context: Context = { problems: [], isStrict: options.isStrict ?? false };
   const value = read(new Field(object, "", context));
   return context.problems.length === 0 ? { ok: true, value } : { ok: false, problems: context.problems };
@@ -126,6 +127,7 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 
 function typeName(value: unknown): string {
   if (Array.isArray(value)) return "a list";
+  if (value === null || value === undefined) return "nothing";
   if (typeof value === "object") return "an object";
   return typeof value === "string" ? `the string ${JSON.stringify(value.slice(0, 60))}` : `the ${typeof value} ${String(value)}`;
 }

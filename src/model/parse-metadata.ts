@@ -20,7 +20,7 @@ const OBJECT_META = [
 ];
 
 export function readMetadata(root: Field): Metadata {
-  const metadata = root.object().child("metadata").object(OBJECT_META);
+  const metadata = root.child("metadata").object(OBJECT_META);
   return {
     name: metadata.child("name").requiredString("the object's name"),
     uid: metadata.child("uid").string() ?? "",
