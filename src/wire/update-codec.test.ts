@@ -35,7 +35,11 @@ describe("update codec", () => {
   });
 
   it("decode of encode is the update", () => {
-    fc.assert(fc.property(rawUpdate, (update) => expect(decodeServerMessage(encodeUpdate(update))).toEqual({ $case: "update", value: update })));
+    fc.assert(
+      fc.property(rawUpdate, (update) => {
+        expect(decodeServerMessage(encodeUpdate(update))).toEqual({ $case: "update", value: update });
+      }),
+    );
   });
 
   it("other messages go through the generated code", () => {
