@@ -1,0 +1,88 @@
+/**
+ * The chains that hang on the kernel's hooks: the same on every node, whatever the view says.
+ *
+ *   prerouting raw      source of a packet from a pod must be that pod's own; an unknown interface of ours: drop
+ *   forward filter-10   egress of the pod that sends     (accept ends only this base chain, so that the next one still judges)
+ *   forward filter-5    ingress of the pod that receives
+ *   input filter-10     pod to its own host: the pod's egress, then accepted
+ *   output filter-10    host to pods: always, but not to an unknown interface of ours
+ *   postrouting srcnat  masquerade from pools that want it to addresses outside all pools
+ *
+ * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
+ * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
+ */
+import { FROM_ENDPOINT_MAP, INTERFACES_SET, allowedSet, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
+import type { NftBaseChain, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
+import type { PlannedChain } from "./policy-chains.ts";
+
+/** Before kube-proxy's and other filters at 0, after destination NAT. */
+const EGRESS_PRIORITY = -10;
+const INGRESS_PRIORITY = -5;
+const RAW_PRIORITY = -300;
+const SOURCE_NAT_PRIORITY = 100;
+
+/** Router and neighbour solicitation and advertisement (RFC 4861): without them IPv6 does not work at all. */
+const NEIGHBOUR_DISCOVERY = ["nd-router-solicit", "nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert"] as const;
+
+const ACCEPT: NftStatement = { kind: "accept" };
+const DROP: readonly NftStatement[] = [{ kind: "counter" }, { kind: "drop" }];
+const ESTABLISHED: NftRule = { statements: [{ kind: "match", field: "ct state", value: "established,related" }, ACCEPT] };
+const INVALID: NftRule = { statements: [{ kind: "match", field: "ct state", value: "invalid" }, ...DROP] };
+
+export function baseChains(interfacePrefix: string): readonly PlannedChain[] {
+  const ours = `${interfacePrefix}*`;
+  const from: NftMatch = { kind: "match", field: "iifname", value: ours };
+  const to: NftMatch = { kind: "match", field: "oifname", value: ours };
+  const base = (name: string, on: Omit<NftBaseChain, "policy">, rules: readonly NftRule[]): PlannedChain => ({ chain: { name, base: { ...on, policy: "accept" } }, rules });
+  const go = (match: NftMatch, chain: string): NftRule => ({ statements: [match, { kind: "goto", chain }] });
+  return [
+    { chain: { name: "check-source" }, rules: checkSourceRules() },
+    { chain: { name: "from-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
+    { chain: { name: "to-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("oifname", TO_ENDPOINT_MAP)] },
+    { chain: { name: "pod-to-host" }, rules: [ESTABLISHED, INVALID, { statements: [neighbourDiscovery(), ACCEPT] }, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
+    base("prerouting", { type: "filter", hook: "prerouting", priority: RAW_PRIORITY }, [go(from, "check-source")]),
+    base("forward-egress", { type: "filter", hook: "forward", priority: EGRESS_PRIORITY }, [go(from, "from-pod")]),
+    base("forward-ingress", { type: "filter", hook: "forward", priority: INGRESS_PRIORITY }, [go(to, "to-pod")]),
+    base("input", { type: "filter", hook: "input", priority: EGRESS_PRIORITY }, [go(from, "pod-to-host")]),
+    base("output", { type: "filter", hook: "output", priority: EGRESS_PRIORITY }, [
+      { statements: [to, { kind: "lookup", fields: ["oifname"], negate: true, set: INTERFACES_SET }, ...DROP], comment: "unknown interface" },
+    ]),
+    base("postrouting", { type: "nat", hook: "postrouting", priority: SOURCE_NAT_PRIORITY }, masqueradeRules()),
+  ];
+}
+
+function checkSourceRules(): readonly NftRule[] {
+  const fromOwn = (version: 4 | 6): NftRule => ({ statements: [{ kind: "lookup", fields: ["iifname", version === 4 ? "ip saddr" : "ip6 saddr"], set: allowedSet(version) }, ACCEPT] });
+  const discoveryFrom = (source: string): NftRule => ({ statements: [{ kind: "match", field: "ip6 saddr", value: source }, neighbourDiscovery(), ACCEPT] });
+  return [
+    { statements: [{ kind: "lookup", fields: ["iifname"], negate: true, set: INTERFACES_SET }, ...DROP], comment: "unknown interface" },
+    fromOwn(4),
+    fromOwn(6),
+    discoveryFrom("fe80::/10"),
+    // Duplicate address detection asks from the unspecified address (RFC 4862).
+    discoveryFrom("::"),
+    { statements: DROP, comment: "source is not the pod's own" },
+  ];
+}
+
+function neighbourDiscovery(): NftMatch {
+  return { kind: "match-any", field: "icmpv6 type", values: NEIGHBOUR_DISCOVERY };
+}
+
+function dispatch(field: "iifname" | "oifname", map: string): readonly NftRule[] {
+  return [{ statements: [{ kind: "vmap", fields: [field], map }] }, { statements: DROP, comment: "unknown interface" }];
+}
+
+function masqueradeRules(): readonly NftRule[] {
+  const rule = (version: 4 | 6): NftRule => {
+    const family = version === 4 ? "ip" : "ip6";
+    return {
+      statements: [
+        { kind: "lookup", fields: [`${family} saddr`], set: natPoolsSet(version) },
+        { kind: "lookup", fields: [`${family} daddr`], negate: true, set: poolsSet(version) },
+        { kind: "masquerade" },
+      ],
+    };
+  };
+  return [rule(4), rule(6)];
+}

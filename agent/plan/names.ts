@@ -1,0 +1,54 @@
+/**
+ * Names of our kernel objects: those of the records that they come from, so that `nft list table inet sedge` reads as the cluster does.
+ *
+ * nft's names are letters, digits and "/-_.", 255 bytes at most. A record key that does not fit keeps its readable beginning, which holds kind and
+ * namespace, and ends in a hash: two keys can only meet within one namespace.
+ */
+import type { RecordKey, SetType } from "../../src/model/record.ts";
+import type { IpVersion } from "../../src/net/ip.ts";
+import type { NftTable } from "./nft/ruleset.ts";
+
+/** The one table that is ours, whole. */
+export const TABLE: NftTable = { family: "inet", name: "sedge" };
+
+export type Direction = "ingress" | "egress";
+
+export const FROM_ENDPOINT_MAP = "from-endpoint";
+export const TO_ENDPOINT_MAP = "to-endpoint";
+export const INTERFACES_SET = "interfaces";
+export const allowedSet = (version: IpVersion): string => `allowed-v${version}`;
+export const poolsSet = (version: IpVersion): string => `pools-v${version}`;
+export const natPoolsSet = (version: IpVersion): string => `nat-pools-v${version}`;
+
+const READABLE_LENGTH = 160;
+
+/** "stack/3fa9/egress", "policy/KubernetesNetworkPolicy/shop/allow-web/ingress". */
+export function chainName(key: RecordKey, direction: Direction): string {
+  return `${safeName(key)}/${direction}`;
+}
+
+/** Chain of one tier of a stack, where the tier has policies that pass. */
+export function tierChainName(stack: RecordKey, direction: Direction, index: number): string {
+  return `${chainName(stack, direction)}/tier-${index}`;
+}
+
+const SET_WORDS: Readonly<Record<SetType, string>> = { address: "set", prefix: "nets", "address-port": "ports" };
+
+/** The type is part of the name: a set cannot change its type, and one of the new type takes its place instead. */
+export function setName(id: string, type: SetType, version: IpVersion): string {
+  return `${SET_WORDS[type]}/${safeName(id)}/v${version}`;
+}
+
+function safeName(text: string): string {
+  if (text.length <= READABLE_LENGTH && /^[A-Za-z0-9/_.-]+$/.test(text)) return text;
+  return `${text.slice(0, READABLE_LENGTH).replaceAll(/[^A-Za-z0-9/_.-]/g, "_")}.${hash(text, 0x811c9dc5)}${hash(text, 0x9747b28c)}`;
+}
+
+/** FNV-1a over UTF-16 units, mixed by MurmurHash3's finaliser; 8 hexadecimal digits. */
+function hash(text: string, seed: number): string {
+  let value = seed;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  return ((value ^ (value >>> 16)) >>> 0).toString(16).padStart(8, "0");
+}

@@ -1,0 +1,201 @@
+/**
+ * The whole of our nftables table, from the view and the pods that are connected here. Pure.
+ *
+ * Chains of every Endpoint record in the view are there, connected or not: connecting a pod is then a handful of map elements.
+ * Invariant: an interface without a usable Endpoint record, stack or policy drops; nothing that is missing is taken for "no policy".
+ */
+import type { PodKey } from "../../src/model/names.ts";
+import type { Endpoint, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
+import { type PlannedSet, SetCache, ViewSets } from "./address-sets.ts";
+import { baseChains } from "./base-chains.ts";
+import { allowedSet, chainName, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
+import { mergeElements } from "./nft/intervals.ts";
+import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
+import { type PlannedChain, type PlannedPolicy, PolicyCache, planStack, type UsedSet } from "./policy-chains.ts";
+
+export interface PlanSettings {
+  readonly nodeName: string;
+  /** Interfaces whose names begin with it are ours: "cali". */
+  readonly interfacePrefix: string;
+}
+
+export interface PlannedEndpoint {
+  readonly podKey: PodKey;
+  readonly interfaceName: string;
+  readonly addresses: readonly IpAddress[];
+  readonly podUid?: string;
+}
+
+export interface PlanInput {
+  readonly records: ReadonlyMap<RecordKey, RecordValue>;
+  /** Records that are in the view and of which no good value is known, with the reason. */
+  readonly undecodable: ReadonlyMap<RecordKey, string>;
+  readonly endpoints: readonly PlannedEndpoint[];
+  readonly settings: PlanSettings;
+}
+
+export interface PlanFailure {
+  readonly key: RecordKey;
+  readonly reason: string;
+}
+
+export interface Plan {
+  readonly ruleset: NftRuleset;
+  readonly failures: readonly PlanFailure[];
+  /** Pods whose Endpoint record was understood: their policy is in the ruleset. */
+  readonly withPolicy: ReadonlySet<PodKey>;
+  /** Record that a chain or set comes from: whom to blame when the kernel refuses it. For a set its id as "set/<id>/". */
+  readonly origins: ReadonlyMap<string, RecordKey>;
+}
+
+/** What is worth keeping from one plan to the next. */
+export class PlanCache {
+  readonly policies = new PolicyCache();
+  readonly sets = new SetCache();
+}
+
+const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+const DROP: NftVerdict = { kind: "drop" };
+const ACCEPT: NftVerdict = { kind: "accept" };
+
+export function desiredRuleset(input: PlanInput, cache: PlanCache = new PlanCache()): Plan {
+  return new Planner(input, cache).plan();
+}
+
+class Planner {
+  readonly #input: PlanInput;
+  readonly #cache: PlanCache;
+  readonly #viewSets: ViewSets;
+  readonly #chains = new Map<string, PlannedChain>();
+  readonly #sets = new Map<string, PlannedSet>();
+  readonly #failures = new Map<RecordKey, string>();
+  readonly #origins = new Map<string, RecordKey>();
+  readonly #withPolicy = new Set<PodKey>();
+
+  constructor(input: PlanInput, cache: PlanCache) {
+    this.#input = input;
+    this.#cache = cache;
+    this.#viewSets = new ViewSets(input.records.values(), input.undecodable.keys());
+  }
+
+  plan(): Plan {
+    const { settings, undecodable } = this.#input;
+    for (const [key, reason] of undecodable) this.#fail(key, reason);
+    this.#planPools();
+    const stacks = new Set<RecordKey>();
+    for (const value of this.#input.records.values()) if (value.kind === "endpoint" && value.stack !== "") stacks.add(value.stack);
+    for (const key of stacks) this.#planStack(key);
+    for (const planned of this.#endpointSets()) this.#sets.set(planned.set.name, planned);
+    for (const chain of baseChains(settings.interfacePrefix)) this.#chains.set(chain.chain.name, chain);
+    this.#cache.sets.retain(this.#viewSets);
+    return {
+      ruleset: { table: TABLE, chains: this.#chains, sets: this.#sets },
+      failures: [...this.#failures].map(([key, reason]) => ({ key, reason })),
+      withPolicy: this.#withPolicy,
+      origins: this.#origins,
+    };
+  }
+
+  #fail(key: RecordKey, reason: string): void {
+    if (!this.#failures.has(key)) this.#failures.set(key, reason);
+  }
+
+  #planStack(key: RecordKey): void {
+    const stack = this.#input.records.get(key);
+    if (stack?.kind !== "stack") return;
+    for (const direction of DIRECTIONS) this.#planStackDirection(key, stack, direction);
+  }
+
+  #planStackDirection(key: RecordKey, stack: Stack, direction: Direction): void {
+    const { chains, jumpsTo } = planStack(key, stack, direction, {
+      findPolicy: (policy) => this.#findPolicy(policy, direction),
+      fail: (policy, reason) => this.#fail(policy, reason),
+    });
+    for (const policy of jumpsTo) {
+      const planned = this.#findPolicy(policy, direction);
+      if (planned !== undefined) this.#addChain(policy, planned.chain);
+    }
+    for (const chain of chains) this.#addChain(key, chain);
+  }
+
+  #findPolicy(key: RecordKey, direction: Direction): PlannedPolicy | undefined {
+    const policy = this.#input.records.get(key);
+    if (policy?.kind !== "policy") return undefined;
+    const planned = this.#cache.policies.planned(key, policy, direction, (id) => this.#viewSets.facts(id));
+    for (const used of planned.uses) this.#useSet(used);
+    for (const reason of planned.failures) this.#fail(key, reason);
+    return planned;
+  }
+
+  #useSet({ id, type }: UsedSet): void {
+    for (const planned of this.#cache.sets.planned(id, type, this.#viewSets.shards(id))) {
+      this.#sets.set(planned.set.name, planned);
+      this.#origins.set(planned.set.name, `set/${id}/`);
+    }
+  }
+
+  #addChain(key: RecordKey, chain: PlannedChain): void {
+    this.#chains.set(chain.chain.name, chain);
+    this.#origins.set(chain.chain.name, key);
+  }
+
+  #planPools(): void {
+    for (const version of [4, 6] as const) {
+      const all: NftElement[] = [];
+      const withNat: NftElement[] = [];
+      for (const value of this.#input.records.values()) {
+        if (value.kind !== "pool" || value.cidr.includes(":") !== (version === 6)) continue;
+        all.push({ key: value.cidr });
+        if (value.natOutgoing) withNat.push({ key: value.cidr });
+      }
+      for (const [name, elements] of [[poolsSet(version), all], [natPoolsSet(version), withNat]] as const) {
+        const set: NftSet = { name, key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true };
+        this.#sets.set(name, { set, elements: mergeElements(set, elements) });
+      }
+    }
+  }
+
+  #endpointSets(): readonly PlannedSet[] {
+    const interfaces: NftElement[] = [];
+    const allowed: Record<4 | 6, NftElement[]> = { 4: [], 6: [] };
+    const from: NftElement[] = [];
+    const to: NftElement[] = [];
+    for (const endpoint of this.#input.endpoints) {
+      const { interfaceName } = endpoint;
+      interfaces.push({ key: interfaceName });
+      for (const address of endpoint.addresses) allowed[ipVersion(address)].push({ key: `${interfaceName} . ${address}` });
+      from.push({ key: interfaceName, data: this.#verdict(endpoint, "egress") });
+      to.push({ key: interfaceName, data: this.#verdict(endpoint, "ingress") });
+    }
+    return [
+      { set: { name: INTERFACES_SET, key: ["ifname"] }, elements: interfaces },
+      { set: { name: allowedSet(4), key: ["ifname", "ipv4_addr"] }, elements: allowed[4] },
+      { set: { name: allowedSet(6), key: ["ifname", "ipv6_addr"] }, elements: allowed[6] },
+      { set: { name: FROM_ENDPOINT_MAP, key: ["ifname"], data: "verdict" }, elements: from },
+      { set: { name: TO_ENDPOINT_MAP, key: ["ifname"], data: "verdict" }, elements: to },
+    ];
+  }
+
+  #verdict({ podKey, podUid }: PlannedEndpoint, direction: Direction): NftVerdict {
+    const record = this.#endpointRecord(podKey, podUid);
+    if (record === undefined) return DROP;
+    if (record.stack === "") {
+      this.#withPolicy.add(podKey);
+      return ACCEPT;
+    }
+    const name = chainName(record.stack, direction);
+    if (!this.#chains.has(name)) {
+      this.#fail(record.stack, `named by endpoint/${podKey} and not in the view: the pod's traffic is dropped`);
+      return DROP;
+    }
+    this.#withPolicy.add(podKey);
+    return { kind: "goto", chain: name };
+  }
+
+  #endpointRecord(podKey: PodKey, podUid: string | undefined): Endpoint | undefined {
+    const record = this.#input.records.get(`endpoint/${podKey}`);
+    if (record?.kind !== "endpoint" || (podUid !== undefined && record.uid !== "" && record.uid !== podUid)) return undefined;
+    return record;
+  }
+}
