@@ -1,0 +1,119 @@
+/**
+ * Decides one packet from records, as the kernel's rules made of the same records do: what explains a verdict, and what the kernel is tested against.
+ *
+ * Invariant: what cannot be decided is denied: a policy that the stack names and nobody has is a denial, never a policy without rules.
+ */
+import { assertNever } from "../model/event.ts";
+import type { Policy, RecordKey, Rule, RuleSide, Stack, StackTier } from "../model/record.ts";
+import { cidrContains } from "../net/cidr.ts";
+import type { IpAddress } from "../net/ip.ts";
+
+export type Direction = "ingress" | "egress";
+
+export interface Packet {
+  readonly sourceAddress: IpAddress;
+  readonly destinationAddress: IpAddress;
+  /** IP protocol number. */
+  readonly protocol: number;
+  /** undefined: unknown, or a protocol without ports; a rule that states source ports does not match then. */
+  readonly sourcePort?: number | undefined;
+  readonly destinationPort: number | undefined;
+}
+
+/** Membership of the sets that rules name. A set that nobody has is empty. */
+export interface SetLookup {
+  /** In a set of addresses or of prefixes. */
+  hasAddress(setId: string, address: IpAddress): boolean;
+  hasAddressPort(setId: string, address: IpAddress, protocol: number, port: number): boolean;
+}
+
+export interface Decision {
+  readonly action: "allow" | "deny";
+  readonly by: DecidedBy;
+}
+
+export type DecidedBy =
+  /** A rule with allow or deny. `rule` is its index in the record, `origin` in the object that a person wrote. */
+  | { readonly kind: "rule"; readonly tier: string; readonly policy: RecordKey; readonly rule: number; readonly origin: number }
+  /** The end of a tier, none of whose policies (those given) decided. */
+  | { readonly kind: "tier-default"; readonly tier: string; readonly policies: readonly RecordKey[] }
+  /** No tier decided, or none has a policy in this direction. */
+  | { readonly kind: "no-match" }
+  /** No policy applies to the endpoint at all. */
+  | { readonly kind: "no-policy" }
+  /** The stack names a policy that is not there. */
+  | { readonly kind: "missing-policy"; readonly tier: string; readonly policy: RecordKey };
+
+export interface EvaluateInput {
+  /** The endpoint's stack; undefined when it has none. */
+  readonly stack: Stack | undefined;
+  readonly policy: (key: RecordKey) => Policy | undefined;
+  readonly sets: SetLookup;
+  readonly direction: Direction;
+  readonly packet: Packet;
+}
+
+/** The decision on the first packet of a connection, at the endpoint that has the stack. */
+export function evaluate(input: EvaluateInput): Decision {
+  const { stack } = input;
+  if (stack === undefined) return { action: "allow", by: { kind: "no-policy" } };
+  for (const tier of stack.tiers) {
+    const decision = evaluateTier(tier, input);
+    if (decision !== "pass") return decision;
+  }
+  return { action: stack.noMatchAction, by: { kind: "no-match" } };
+}
+
+function evaluateTier(tier: StackTier, input: EvaluateInput): Decision | "pass" {
+  const policies = tier[input.direction];
+  if (policies.length === 0) return "pass";
+  for (const key of policies) {
+    const policy = input.policy(key);
+    if (policy === undefined) return { action: "deny", by: { kind: "missing-policy", tier: tier.name, policy: key } };
+    const match = firstMatch(policy[input.direction], input);
+    if (match === undefined) continue;
+    const { rule, index } = match;
+    if (rule.action === "pass") return "pass";
+    return { action: rule.action === "allow" ? "allow" : "deny", by: { kind: "rule", tier: tier.name, policy: key, rule: index, origin: rule.origin } };
+  }
+  switch (tier.defaultAction) {
+    case "pass":
+      return "pass";
+    case "deny":
+      return { action: "deny", by: { kind: "tier-default", tier: tier.name, policies } };
+    default:
+      return assertNever(tier.defaultAction);
+  }
+}
+
+/** The first matching rule that decides; a matching "log" goes on. */
+function firstMatch(rules: readonly Rule[], { packet, sets }: EvaluateInput): { readonly rule: Rule; readonly index: number } | undefined {
+  const index = rules.findIndex((rule) => rule.action !== "log" && ruleMatches(rule, packet, sets));
+  const rule = rules[index];
+  return rule === undefined ? undefined : { rule, index };
+}
+
+/** True when all that the rule states holds for the packet. */
+export function ruleMatches(rule: Rule, packet: Packet, sets: SetLookup): boolean {
+  return (
+    (rule.protocol === 0 || rule.protocol === packet.protocol) &&
+    sideMatches(rule.source, packet.sourceAddress, packet.sourcePort, packet.protocol, sets) &&
+    sideMatches(rule.destination, packet.destinationAddress, packet.destinationPort, packet.protocol, sets)
+  );
+}
+
+function sideMatches(side: RuleSide, address: IpAddress, port: number | undefined, protocol: number, sets: SetLookup): boolean {
+  return (
+    (side.nets.length === 0 || side.nets.some((net) => cidrContains(net, address))) &&
+    !side.notNets.some((net) => cidrContains(net, address)) &&
+    side.sets.every((id) => sets.hasAddress(id, address)) &&
+    !side.notSets.some((id) => sets.hasAddress(id, address)) &&
+    portMatches(side, address, port, protocol, sets)
+  );
+}
+
+function portMatches(side: RuleSide, address: IpAddress, port: number | undefined, protocol: number, sets: SetLookup): boolean {
+  if (side.ports.length === 0 && side.portSets.length === 0) return true;
+  if (port === undefined) return false;
+  return side.ports.some(({ first, last }) => first <= port && port <= last) || side.portSets.some((id) => sets.hasAddressPort(id, address, protocol, port));
+}
