@@ -15,7 +15,7 @@ export class CallError extends Error {
   }
 }
 
-function hintFor(code: number): string {
+function hintFor(code: status): string {
   if (code === status.UNAVAILABLE)
     return " (is the fan-out server running there? --server HOST:PORT names another; with mutual TLS give --tls-cert, --tls-key and --tls-ca)";
   if (code === status.PERMISSION_DENIED || code === status.UNAUTHENTICATED)

@@ -1,4 +1,5 @@
 /** `sedge policy status NAMESPACE/NAME`: on how many of the nodes concerned the object's present state is in the kernel, and which lag and why. */
+import type { GetObjectStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import type { CtlConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
 import { json, print } from "./output.ts";
@@ -10,7 +11,9 @@ export async function policyStatusCommand(connection: Connection, config: CtlCon
     return 2;
   }
   const request = { kind: "NetworkPolicy", namespace, name: policy };
-  const status = await connection.call((done) => connection.client.getObjectStatus(request, connection.metadata, connection.deadline, done));
+  const status = await connection.call<GetObjectStatusResponse>((done) =>
+    connection.client.getObjectStatus(request, connection.metadata, connection.deadline, done),
+  );
   if (config.output === "json") {
     print(json({ ...request, ...status }));
     return 0;

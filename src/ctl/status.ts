@@ -1,5 +1,6 @@
 /** `sedge status`: the server at a glance; with `--socket`, the agent of this node beside it. */
 import { request } from "node:http";
+import type { GetStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import type { CtlConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
 import { duration, json, print, table } from "./output.ts";
@@ -10,7 +11,7 @@ export async function statusCommand(connection: Connection, config: CtlConfig): 
     print(json(agent));
     return 0;
   }
-  const status = await connection.call((done) => connection.client.getStatus({}, connection.metadata, connection.deadline, done));
+  const status = await connection.call<GetStatusResponse>((done) => connection.client.getStatus({}, connection.metadata, connection.deadline, done));
   if (config.output === "json") {
     print(json(status));
     return 0;

@@ -1,0 +1,80 @@
+/**
+ * The program in each pod of the demo: answers on TCP and UDP with the pod's name, and probes others when told to.
+ *
+ * stdin: a JSON line a request, {"id", "protocol": "tcp"|"udp", "address", "port", "timeoutMs"}; stdout: {"id", "answer": name | null, "error"}.
+ * null is silence until the time-out; `error` is set when the network said no (a refusal, which policy never does).
+ */
+import { createSocket } from "node:dgram";
+import { createConnection, createServer } from "node:net";
+import { createInterface } from "node:readline";
+
+interface Request {
+  readonly id: number;
+  readonly protocol: "tcp" | "udp";
+  readonly address: string;
+  readonly port: number;
+  readonly timeoutMs: number;
+}
+
+interface Answer {
+  readonly answer: string | null;
+  readonly error?: string;
+}
+
+const [name = "", ports = ""] = process.argv.slice(2);
+
+for (const port of ports.split(",").map(Number)) {
+  createServer((socket) => {
+    socket.on("error", () => socket.destroy());
+    socket.end(name);
+  }).listen(port, "::");
+  const udp = createSocket({ type: "udp6", ipv6Only: false });
+  udp.on("message", (_message, from) => udp.send(name, from.port, from.address));
+  udp.bind(port, "::");
+}
+
+function probeTcp({ address, port, timeoutMs }: Request): Promise<Answer> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ host: address, port });
+    let text = "";
+    const finish = (answer: Answer): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => finish({ answer: null }), timeoutMs);
+    socket.setEncoding("utf8").on("data", (part: string) => {
+      text += part;
+    });
+    socket.on("end", () => finish({ answer: text }));
+    socket.on("error", (error) => finish({ answer: null, error: error.message }));
+  });
+}
+
+function probeUdp({ address, port, timeoutMs }: Request): Promise<Answer> {
+  return new Promise((resolve) => {
+    const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+    const finish = (answer: Answer): void => {
+      clearTimeout(timer);
+      clearInterval(again);
+      socket.close();
+      resolve(answer);
+    };
+    const send = (): void => socket.send("?", port, address);
+    const timer = setTimeout(() => finish({ answer: null }), timeoutMs);
+    // A datagram may be lost to neighbour discovery's first question: ask again within the time.
+    const again = setInterval(send, Math.max(50, timeoutMs / 4));
+    socket.on("message", (message) => finish({ answer: message.toString("utf8") }));
+    socket.on("error", (error) => finish({ answer: null, error: error.message }));
+    send();
+  });
+}
+
+const lines = createInterface({ input: process.stdin });
+lines.on("line", (line) => {
+  const request = JSON.parse(line) as Request;
+  const probe = request.protocol === "tcp" ? probeTcp(request) : probeUdp(request);
+  void probe.then((answer) => process.stdout.write(`${JSON.stringify({ id: request.id, ...answer })}\n`));
+});
+lines.on("close", () => process.exit(0));
+process.stdout.write(`${JSON.stringify({ id: 0, answer: name })}\n`);
