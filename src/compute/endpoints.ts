@@ -1,0 +1,161 @@
+/**
+ * Endpoints: pods and namespaces put into the selector index, and the endpoints' own records.
+ *
+ * Invariant: a pod is in the index exactly while policy applies to it (scheduled, not on the host's network, not over). A pod that appears on another
+ * node under its old name is another endpoint.
+ */
+import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
+import { podKey } from "../model/names.ts";
+import type { Endpoint } from "../model/record.ts";
+import type { Namespace, Pod } from "../model/resource.ts";
+import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
+import { EndpointState, endpointNode, inheritedLabels, NamespaceState, ownLabels } from "./endpoint.ts";
+import type { Ledger } from "./ledger.ts";
+import type { PodAddresses } from "./pod-addresses.ts";
+import { isSameValue } from "./same-value.ts";
+import type { SelectorIndex } from "./selector-index.ts";
+import type { Stacks } from "./stacks.ts";
+
+interface Committed {
+  readonly record: Endpoint;
+  readonly node: NodeName;
+}
+
+export class Endpoints {
+  readonly #index: SelectorIndex<EndpointState>;
+  readonly #stacks: Stacks;
+  readonly #addresses: PodAddresses;
+  readonly #namespaces = new Map<NamespaceName, NamespaceState>();
+  readonly #endpoints = new Map<PodKey, EndpointState>();
+  readonly #committed = new Map<PodKey, Committed>();
+  readonly #dirty = new Set<PodKey>();
+
+  constructor(options: { readonly index: SelectorIndex<EndpointState>; readonly stacks: Stacks; readonly addresses: PodAddresses }) {
+    this.#index = options.index;
+    this.#stacks = options.stacks;
+    this.#addresses = options.addresses;
+  }
+
+  get size(): number {
+    return this.#endpoints.size;
+  }
+
+  setNamespace(name: NamespaceName, namespace: Namespace | undefined): void {
+    const known = this.#namespaces.get(name);
+    if (namespace === undefined) {
+      if (known === undefined) return;
+      known.exists = false;
+      if (!this.#forgetNamespace(known)) this.#index.relabelParent(known, inheritedLabels(name, undefined));
+      return;
+    }
+    const state = known ?? this.#newNamespace(name);
+    state.exists = true;
+    this.#index.relabelParent(state, inheritedLabels(name, namespace.labels));
+  }
+
+  setPod(pod: Pod): void {
+    const key = podKey(pod.namespace, pod.name);
+    const node = endpointNode(pod);
+    const known = this.#endpoints.get(key);
+    if (node === undefined) {
+      this.removePod(key);
+      return;
+    }
+    if (known?.node === node) this.#update(known, pod);
+    else {
+      this.removePod(key);
+      this.#add(key, pod, node);
+    }
+  }
+
+  removePod(key: PodKey): void {
+    const endpoint = this.#endpoints.get(key);
+    if (endpoint === undefined) return;
+    this.#index.remove(endpoint);
+    this.#endpoints.delete(key);
+    this.#dirty.add(key);
+    this.#forgetNamespace(endpoint.parent);
+  }
+
+  /** The blocks say something else of these pods. */
+  addressesChanged(pods: readonly PodKey[]): void {
+    for (const key of pods) {
+      const endpoint = this.#endpoints.get(key);
+      if (endpoint !== undefined) this.#readdress(endpoint);
+    }
+  }
+
+  /** The stacks of these endpoints are others now. */
+  stacksChanged(endpoints: readonly EndpointState[]): void {
+    for (const { key } of endpoints) this.#dirty.add(key);
+  }
+
+  commit(ledger: Ledger): void {
+    for (const key of this.#dirty) {
+      const recordKey = `endpoint/${key}`;
+      const endpoint = this.#endpoints.get(key);
+      const before = this.#committed.get(key);
+      if (endpoint === undefined) {
+        if (before === undefined) continue;
+        this.#committed.delete(key);
+        ledger.remove(recordKey, [before.node]);
+        continue;
+      }
+      const { namespace, pod, uid, addresses, node } = endpoint;
+      const record: Endpoint = { kind: "endpoint", namespace, pod, uid, stack: this.#stacks.stackOf(endpoint), addresses };
+      const delta = before === undefined ? { entered: [node], left: NO_NODES } : before.node === node ? NO_DELTA : audienceDifference([before.node], [node]);
+      if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
+      else ledger.put(recordKey, record, delta);
+      this.#committed.set(key, { record, node });
+    }
+    this.#dirty.clear();
+  }
+
+  #add(key: PodKey, pod: Pod, node: NodeName): void {
+    const parent = this.#namespaces.get(pod.namespace) ?? this.#newNamespace(pod.namespace);
+    const endpoint = new EndpointState({ key, pod, node, parent });
+    endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
+    this.#endpoints.set(key, endpoint);
+    this.#index.add(endpoint, ownLabels(pod));
+    this.#dirty.add(key);
+  }
+
+  #update(endpoint: EndpointState, pod: Pod): void {
+    if (endpoint.uid !== pod.uid) {
+      endpoint.uid = pod.uid;
+      this.#dirty.add(endpoint.key);
+    }
+    endpoint.reported = pod.addresses;
+    this.#readdress(endpoint);
+    if (!isSameValue(endpoint.namedPorts, pod.namedPorts)) {
+      this.#index.change(endpoint, () => {
+        endpoint.namedPorts = pod.namedPorts;
+      });
+    }
+    this.#index.relabel(endpoint, ownLabels(pod));
+  }
+
+  #readdress(endpoint: EndpointState): void {
+    const addresses = this.#addresses.addressesOf({ pod: endpoint.key, node: endpoint.node, reported: endpoint.reported });
+    if (isSameValue(addresses, endpoint.addresses)) return;
+    this.#index.change(endpoint, () => {
+      endpoint.addresses = addresses;
+    });
+    this.#dirty.add(endpoint.key);
+  }
+
+  #newNamespace(name: NamespaceName): NamespaceState {
+    const state = new NamespaceState(name);
+    this.#namespaces.set(name, state);
+    this.#index.relabelParent(state, inheritedLabels(name, undefined));
+    return state;
+  }
+
+  /** Drops a namespace that neither exists nor has pods; true when it did. */
+  #forgetNamespace(state: NamespaceState): boolean {
+    if (state.exists || state.items.size > 0) return false;
+    this.#index.removeParent(state);
+    this.#namespaces.delete(state.name);
+    return true;
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * Who has which label with which value, and which selectors wait for it: the two directions of one index.
+ *
+ * Labels and values are interned as nodes, so an item's labels are a short array of references, and equal texts are kept once.
+ * Inherited labels (a namespace's) are held once, by the parent, however many items inherit them.
+ * Invariant: a node is in the index while an item, a parent or a selector refers to it, and is dropped with the last of them.
+ * Rejected: a Map of labels per item (100,000 pods would hold 100,000 maps of the same few strings).
+ */
+import type { Selector } from "../selector/selector.ts";
+
+/** One label name. */
+export interface LabelName<Item> {
+  readonly name: string;
+  readonly values: Map<string, LabelValue<Item>>;
+  /** Selectors of which the most selective condition is that this label is there. */
+  readonly selectors: Set<IndexedSelector<Item>>;
+}
+
+/** One value of one label. */
+export interface LabelValue<Item> {
+  readonly label: LabelName<Item>;
+  readonly value: string;
+  /** Items with it as a label of their own. */
+  readonly items: Set<Item>;
+  /** Parents that hand it down. */
+  readonly parents: Set<LabelParent<Item>>;
+  /** Selectors of which the most selective condition is this value. */
+  readonly selectors: Set<IndexedSelector<Item>>;
+}
+
+/** Something of which items inherit labels: a namespace. */
+export interface LabelParent<Item> {
+  labels: readonly LabelValue<Item>[];
+  readonly items: Set<Item>;
+}
+
+/** Something with labels: an endpoint. Own labels win over inherited ones. */
+export interface LabelItem<Item> {
+  labels: readonly LabelValue<Item>[];
+  readonly parent: LabelParent<Item>;
+  readonly matched: Set<IndexedSelector<Item>>;
+}
+
+/** Told of each change of what a selector matches, and of changes of items that it matches. */
+export interface MatchListener<Item> {
+  matched(item: Item): void;
+  unmatched(item: Item): void;
+  /** The item, which matches, is about to change something other than its labels… */
+  changing(item: Item): void;
+  /** …and has changed. */
+  changed(item: Item): void;
+}
+
+export interface IndexedSelector<Item> {
+  readonly selector: Selector;
+  /** Grows with each registration; tells selectors apart in this process only. */
+  readonly sequence: number;
+  readonly matches: Set<Item>;
+  readonly listeners: Set<MatchListener<Item>>;
+  references: number;
+  /** Where it waits for items. */
+  readonly waits: readonly (LabelValue<Item> | LabelName<Item>)[];
+}
+
+export class LabelIndex<Item extends LabelItem<Item>> {
+  readonly #names = new Map<string, LabelName<Item>>();
+
+  name(label: string): LabelName<Item> {
+    let name = this.#names.get(label);
+    if (name === undefined) {
+      name = { name: label, values: new Map(), selectors: new Set() };
+      this.#names.set(label, name);
+    }
+    return name;
+  }
+
+  value(label: string, value: string): LabelValue<Item> {
+    const name = this.name(label);
+    let node = name.values.get(value);
+    if (node === undefined) {
+      node = { label: name, value, items: new Set(), parents: new Set(), selectors: new Set() };
+      name.values.set(value, node);
+    }
+    return node;
+  }
+
+  findName(label: string): LabelName<Item> | undefined {
+    return this.#names.get(label);
+  }
+
+  /** Forgets the node when nothing refers to it. Call after taking something out of it. */
+  release(node: LabelValue<Item>): void {
+    if (node.items.size > 0 || node.parents.size > 0 || node.selectors.size > 0) return;
+    if (node.label.values.get(node.value) === node) node.label.values.delete(node.value);
+    this.releaseName(node.label);
+  }
+
+  releaseName(name: LabelName<Item>): void {
+    if (name.values.size === 0 && name.selectors.size === 0 && this.#names.get(name.name) === name) this.#names.delete(name.name);
+  }
+
+  /** Number of label names known: for tests that nothing is left behind. */
+  get size(): number {
+    return this.#names.size;
+  }
+}
+
+/** The value that a selector sees: the item's own, else the parent's. */
+export function effectiveLabel<Item>(item: LabelItem<Item>, label: string): string | undefined {
+  for (const node of item.labels) if (node.label.name === label) return node.value;
+  for (const node of item.parent.labels) if (node.label.name === label) return node.value;
+  return undefined;
+}

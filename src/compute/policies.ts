@@ -1,0 +1,139 @@
+/**
+ * Policies as records, for the nodes that have an endpoint of their subject.
+ *
+ * A policy's record depends on the policy alone: peers are named as sets, so that a pod that comes or goes never changes it.
+ */
+import type { Policy, RecordKey, Rule, RuleSide } from "../model/record.ts";
+import type { IntentRule, IntentSide, PolicyIntent } from "../policy/intent.ts";
+import { type AddressSet, type AddressSets, addressSetUse, portSetUse, type SetUse } from "./address-sets.ts";
+import { type Audience, audienceDifference, NO_NODES } from "./audience.ts";
+import type { Ledger } from "./ledger.ts";
+import { isSameValue } from "./same-value.ts";
+import type { StackedPolicy, Stacks, Subject } from "./stacks.ts";
+
+interface PolicyState extends StackedPolicy {
+  readonly record: Policy;
+  /** Canonical text of the subject. */
+  readonly subjectText: string;
+  readonly sets: readonly AddressSet[];
+  /** undefined: it applies in no direction, so to nothing. */
+  subject: Subject | undefined;
+}
+
+/** What the last commit said of a policy's record. */
+interface Committed {
+  readonly record: Policy;
+  readonly audience: Audience;
+}
+
+export class Policies {
+  readonly #stacks: Stacks;
+  readonly #sets: AddressSets;
+  readonly #policies = new Map<RecordKey, PolicyState>();
+  readonly #committed = new Map<RecordKey, Committed>();
+  readonly #dirty = new Set<RecordKey>();
+
+  constructor(options: { readonly stacks: Stacks; readonly sets: AddressSets }) {
+    this.#stacks = options.stacks;
+    this.#sets = options.sets;
+  }
+
+  has(key: RecordKey): boolean {
+    return this.#policies.has(key);
+  }
+
+  set(intent: PolicyIntent): void {
+    const key = policyKey(intent);
+    const before = this.#policies.get(key);
+    const uses = new Map<string, SetUse>();
+    const record = policyRecord(intent, uses);
+    const stacked: StackedPolicy = {
+      key,
+      tier: intent.tier,
+      order: intent.order ?? Number.POSITIVE_INFINITY,
+      hasIngress: intent.ingress !== undefined,
+      hasEgress: intent.egress !== undefined,
+    };
+    if (before !== undefined && before.subjectText === intent.subject.canonical && isSameStacking(before, stacked) && isSameValue(before.record, record)) return;
+    const sets = [...uses.values()].map((use) => this.#sets.acquire(use));
+    const state: PolicyState = { ...stacked, record, subjectText: intent.subject.canonical, sets, subject: undefined };
+    if (state.hasIngress || state.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, state, sets);
+    this.#policies.set(key, state);
+    if (before !== undefined) this.#drop(before);
+    this.#dirty.add(key);
+  }
+
+  remove(key: RecordKey): void {
+    const before = this.#policies.get(key);
+    if (before === undefined) return;
+    this.#policies.delete(key);
+    this.#drop(before);
+    this.#dirty.add(key);
+  }
+
+  commit(ledger: Ledger): void {
+    for (const subject of this.#stacks.movedSubjects()) for (const policy of subject.policies()) this.#dirty.add(policy.key);
+    for (const key of this.#dirty) this.#commitOne(key, ledger);
+    this.#dirty.clear();
+  }
+
+  #commitOne(key: RecordKey, ledger: Ledger): void {
+    const before = this.#committed.get(key);
+    const policy = this.#policies.get(key);
+    const audience = policy?.subject?.audience;
+    if (policy === undefined || audience === undefined || audience.isEmpty) {
+      if (before === undefined) return;
+      this.#committed.delete(key);
+      ledger.remove(key, before.audience.before());
+      return;
+    }
+    this.#committed.set(key, { record: policy.record, audience });
+    if (before === undefined) {
+      ledger.put(key, policy.record, { entered: audience.sorted(), left: NO_NODES });
+      return;
+    }
+    const delta = before.audience === audience ? audience.delta() : audienceDifference(before.audience.before(), audience.sorted());
+    if (before.record === policy.record || isSameValue(before.record, policy.record)) ledger.move(key, delta);
+    else ledger.put(key, policy.record, delta);
+  }
+
+  #drop(policy: PolicyState): void {
+    if (policy.subject !== undefined) this.#stacks.removePolicy(policy.subject, policy, policy.sets);
+    for (const set of policy.sets) this.#sets.release(set);
+  }
+}
+
+export function policyKey(policy: { readonly policyKind: string; readonly namespace: string; readonly name: string }): RecordKey {
+  return `policy/${policy.policyKind}/${policy.namespace}/${policy.name}`;
+}
+
+/** The record of an intent; the sets that it names are put into `uses` by id. */
+export function policyRecord(intent: PolicyIntent, uses: Map<string, SetUse>): Policy {
+  const { policyKind, namespace, name, tier } = intent;
+  const rules = (list: readonly IntentRule[] | undefined): readonly Rule[] => (list ?? []).map((rule) => ruleRecord(rule, uses));
+  return { kind: "policy", policyKind, namespace, name, tier, ingress: rules(intent.ingress), egress: rules(intent.egress) };
+}
+
+function ruleRecord(rule: IntentRule, uses: Map<string, SetUse>): Rule {
+  const { action, protocol, origin } = rule;
+  return { action, protocol, source: sideRecord(rule.source, protocol, uses), destination: sideRecord(rule.destination, protocol, uses), origin };
+}
+
+function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse>): RuleSide {
+  const named = (use: SetUse): string => {
+    uses.set(use.id, use);
+    return use.id;
+  };
+  return {
+    nets: side.nets,
+    notNets: side.notNets,
+    sets: side.selector === undefined ? [] : [named(addressSetUse(side.selector))],
+    notSets: side.notSelector === undefined ? [] : [named(addressSetUse(side.notSelector))],
+    ports: side.ports,
+    portSets: side.namedPorts.map((port) => named(portSetUse({ selector: side.selector, port, protocol }))),
+  };
+}
+
+function isSameStacking(a: StackedPolicy, b: StackedPolicy): boolean {
+  return a.tier === b.tier && a.order === b.order && a.hasIngress === b.hasIngress && a.hasEgress === b.hasEgress;
+}
