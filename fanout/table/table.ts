@@ -1,0 +1,206 @@
+/**
+ * The one table of records. A commit changes some of them, atomically, and gives them the next revision; nothing that is not here is ever sent.
+ *
+ * Invariants: a node's digests equal those computed from its view; `revision` grows by one with each commit that changes anything; equal inputs give
+ * equal bytes. Rejected: a log of commits (a slow client would hold it; digests make it needless).
+ */
+import type { NodeName } from "../../src/model/names.ts";
+import { type RecordChange, type RecordKey, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
+import { addDigest, bucketOfHash, keyHashOf } from "../../src/wire/digest.ts";
+import { encodeRecord } from "../../src/wire/record-codec.ts";
+import type { Entry } from "./entry.ts";
+import { type NodeId, NodeIds } from "./node-ids.ts";
+import { NodeRecords } from "./node-records.ts";
+import { SharedRecords } from "./shared-records.ts";
+
+/** One record that a commit changed, for somebody. */
+export interface TouchedRecord {
+  readonly key: RecordKey;
+  /** Whose view changed; undefined: everybody's. */
+  readonly nodes: ReadonlySet<NodeId> | undefined;
+}
+
+export interface Commit {
+  readonly revision: bigint;
+  readonly committedAtUnixUs: bigint;
+  readonly touched: readonly TouchedRecord[];
+}
+
+const SHARED_PREFIXES: readonly string[] = SHARED_RECORD_KINDS.map((kind) => `${kind}/`);
+
+export class Table {
+  readonly seed: bigint;
+  readonly nodes = new NodeIds();
+  readonly #entries = new Map<RecordKey, Entry>();
+  readonly #shared = new SharedRecords();
+  readonly #own: NodeRecords[] = [];
+  readonly #countByKind = new Map<string, number>();
+  #revision = 0n;
+  #nextEntryId = 1;
+
+  constructor(options: { readonly seed: bigint }) {
+    this.seed = options.seed;
+  }
+
+  get revision(): bigint {
+    return this.#revision;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get countByKind(): ReadonlyMap<string, number> {
+    return this.#countByKind;
+  }
+
+  findEntry(key: RecordKey): Entry | undefined {
+    return this.#entries.get(key);
+  }
+
+  entries(): IterableIterator<Entry> {
+    return this.#entries.values();
+  }
+
+  isInView(entry: Entry, node: NodeId): boolean {
+    return entry.isShared || entry.audience.has(node);
+  }
+
+  /** Applies changes as one revision. Undefined, and no new revision, when they change nothing. */
+  commit(changes: readonly RecordChange[], committedAtUnixUs: bigint): Commit | undefined {
+    const revision = this.#revision + 1n;
+    const touched: TouchedRecord[] = [];
+    for (const change of changes) {
+      const record = this.#apply(change, revision);
+      if (record !== undefined) touched.push(record);
+    }
+    if (touched.length === 0) return undefined;
+    this.#revision = revision;
+    return { revision, committedAtUnixUs, touched };
+  }
+
+  viewSize(node: NodeId): number {
+    return this.#shared.size + (this.#own[node]?.entries.size ?? 0);
+  }
+
+  /** Digest of a node's view, in O(1). */
+  viewDigest(node: NodeId): bigint {
+    return addDigest(this.#shared.digest, this.#own[node]?.digest ?? 0n);
+  }
+
+  /** Digest of each of 2^bits buckets of a node's view. */
+  bucketDigests(node: NodeId, bits: number): BigUint64Array {
+    const shared = this.#shared.bucketDigests(bits);
+    const own = this.#own[node]?.bucketDigests(bits);
+    if (own === undefined) return BigUint64Array.from(shared);
+    for (let i = 0; i < own.length; i++) own[i] = (own[i] ?? 0n) + (shared[i] ?? 0n);
+    return own;
+  }
+
+  /** Records of a node's view, in no order. */
+  *view(node: NodeId): Generator<Entry> {
+    yield* this.#shared.entries();
+    yield* this.#own[node]?.entries ?? [];
+  }
+
+  /** The node's own records by bucket, for the buckets named; together with `sharedBucket` a bucket's content. */
+  ownBuckets(node: NodeId, bits: number, wanted: ReadonlySet<number>): Map<number, Entry[]> {
+    const buckets = new Map<number, Entry[]>();
+    for (const entry of this.#own[node]?.entries ?? []) {
+      const index = bucketOfHash(entry.keyHash, bits);
+      if (!wanted.has(index)) continue;
+      const bucket = buckets.get(index);
+      if (bucket === undefined) buckets.set(index, [entry]);
+      else bucket.push(entry);
+    }
+    return buckets;
+  }
+
+  sharedBucket(index: number, bits: number): Generator<Entry> {
+    return this.#shared.bucket(index, bits);
+  }
+
+  #apply(change: RecordChange, revision: bigint): TouchedRecord | undefined {
+    const isShared = SHARED_PREFIXES.some((prefix) => change.key.startsWith(prefix));
+    if (change.isRemoved) return this.#removeEntry(change.key);
+    let entry = this.#entries.get(change.key);
+    const encoded = change.value === undefined ? undefined : encodeRecord(change.value, this.seed);
+    let isNewContent = false;
+    if (entry === undefined) {
+      if (encoded === undefined) return undefined;
+      entry = { id: this.#nextEntryId++, key: change.key, keyHash: keyHashOf(change.key, this.seed), isShared, audience: new Set(), bytes: encoded.bytes, hash: encoded.hash, revision };
+      this.#entries.set(change.key, entry);
+      this.#count(change.key, 1);
+      if (isShared) this.#shared.add(entry);
+      isNewContent = true;
+    } else if (encoded !== undefined && encoded.hash !== entry.hash) {
+      this.#replace(entry, encoded);
+      entry.revision = revision;
+      isNewContent = true;
+    }
+    if (isShared) return isNewContent ? { key: change.key, nodes: undefined } : undefined;
+    return this.#changeAudience(entry, change, isNewContent);
+  }
+
+  #changeAudience(entry: Entry, change: RecordChange, isNewContent: boolean): TouchedRecord | undefined {
+    const nodes = new Set<NodeId>();
+    for (const name of change.left) {
+      const node = this.nodes.idOf(name);
+      if (!entry.audience.delete(node)) continue;
+      this.#ownOf(node).remove(entry);
+      nodes.add(node);
+    }
+    for (const name of change.entered) {
+      const node = this.nodes.idOf(name);
+      if (entry.audience.has(node)) continue;
+      entry.audience.add(node);
+      this.#ownOf(node).add(entry);
+      nodes.add(node);
+    }
+    if (isNewContent) for (const node of entry.audience) nodes.add(node);
+    return nodes.size === 0 && !isNewContent ? undefined : { key: entry.key, nodes };
+  }
+
+  #replace(entry: Entry, { bytes, hash }: { readonly bytes: Uint8Array; readonly hash: bigint }): void {
+    const before = entry.hash;
+    entry.bytes = bytes;
+    entry.hash = hash;
+    if (entry.isShared) {
+      this.#shared.subtractHash(entry, before);
+      this.#shared.addHash(entry, hash);
+      return;
+    }
+    for (const node of entry.audience) {
+      const own = this.#ownOf(node);
+      own.subtractHash(entry, before);
+      own.addHash(entry, hash);
+    }
+  }
+
+  #removeEntry(key: RecordKey): TouchedRecord | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    this.#entries.delete(key);
+    this.#count(key, -1);
+    if (entry.isShared) {
+      this.#shared.remove(entry);
+      return { key, nodes: undefined };
+    }
+    for (const node of entry.audience) this.#ownOf(node).remove(entry);
+    return { key, nodes: entry.audience };
+  }
+
+  #ownOf(node: NodeId): NodeRecords {
+    return (this.#own[node] ??= new NodeRecords());
+  }
+
+  #count(key: RecordKey, by: number): void {
+    const kind = key.slice(0, key.indexOf("/"));
+    this.#countByKind.set(kind, (this.#countByKind.get(kind) ?? 0) + by);
+  }
+}
+
+/** Records that a node has, by name; empty when the table has never heard of it. For introspection and tests. */
+export function viewOf(table: Table, name: NodeName): Iterable<Entry> {
+  return table.view(table.nodes.idOf(name));
+}
