@@ -1,0 +1,102 @@
+/**
+ * The cluster as a stream of events: every kind listed and watched, and one status over all of them.
+ *
+ * Status: `wait-for-datastore` until each kind has been listed once, then `in-sync`; `resync` while a kind is being listed anew. An unreachable server changes no status:
+ * what is known stays true as far as anyone knows, and `upstreamAgeMs` says how old it is. Order holds within a kind; between kinds there is none, as in the API.
+ */
+import type { ClusterEvent, SyncStatus } from "../model/event.ts";
+import { RESOURCE_KINDS, type ResourceKind } from "../model/resource.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Logger } from "../runtime/log.ts";
+import type { Part } from "../runtime/supervisor.ts";
+import type { ApiClient } from "./api-client.ts";
+import { type SourceCounters, zeroCounters } from "./source-counters.ts";
+import { DEFAULT_TUNING, type KindStatus, WatchKind, type WatchTuning } from "./watch-kind.ts";
+
+export interface ClusterSourceOptions {
+  readonly client: ApiClient;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Called with each batch, in order; must not throw. A status event is a batch of its own, after the events that it speaks of. */
+  readonly sink: (events: readonly ClusterEvent[]) => void;
+  readonly kinds?: readonly ResourceKind[];
+  readonly tuning?: Partial<WatchTuning>;
+  readonly random?: () => number;
+}
+
+export class ClusterSource implements Part {
+  readonly name = "source";
+  readonly #options: ClusterSourceOptions;
+  readonly #counters: SourceCounters = zeroCounters();
+  readonly #watches: readonly WatchKind[];
+  /** Kinds whose list is not complete: all at first, then those being listed anew. */
+  readonly #unlisted: Set<ResourceKind>;
+  #status: SyncStatus = "wait-for-datastore";
+
+  constructor(options: ClusterSourceOptions) {
+    this.#options = options;
+    const { client, clock, log, sink, kinds = RESOURCE_KINDS, random } = options;
+    this.#unlisted = new Set(kinds);
+    this.#watches = kinds.map(
+      (kind) =>
+        new WatchKind({
+          kind,
+          client,
+          clock,
+          log: log.child({ component: "source" }),
+          tuning: { ...DEFAULT_TUNING, ...options.tuning },
+          counters: this.#counters,
+          ...(random === undefined ? {} : { random }),
+          onEvents: sink,
+          onListing: (isListed) => this.#onListing(kind, isListed),
+        }),
+    );
+  }
+
+  get status(): SyncStatus {
+    return this.#status;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    this.#options.sink([{ kind: "status", status: this.#status }]);
+    // A kind that fails is a fault of this program, not of the server: the others stop too, and the supervisor hears of it.
+    const failed = new AbortController();
+    const either = AbortSignal.any([signal, failed.signal]);
+    await Promise.all(
+      this.#watches.map((watch) =>
+        watch.run(either).catch((error: unknown) => {
+          failed.abort();
+          throw error;
+        }),
+      ),
+    );
+  }
+
+  /** Time since the server last answered for the kind that has been silent longest, in ms. */
+  upstreamAgeMs(): number {
+    return Math.max(0, ...this.#watches.map((watch) => watch.status.ageMs));
+  }
+
+  /** Where the kind's watch stands; "" before its first list. Opaque. */
+  resourceVersionOf(kind: ResourceKind): string {
+    return this.#watches.find((watch) => watch.kind === kind)?.status.resourceVersion ?? "";
+  }
+
+  kinds(): readonly KindStatus[] {
+    return this.#watches.map((watch) => watch.status);
+  }
+
+  counters(): Readonly<SourceCounters> {
+    return { ...this.#counters };
+  }
+
+  #onListing(kind: ResourceKind, isListed: boolean): void {
+    if (isListed) this.#unlisted.delete(kind);
+    else this.#unlisted.add(kind);
+    const next = this.#unlisted.size === 0 ? "in-sync" : this.#status === "wait-for-datastore" ? "wait-for-datastore" : "resync";
+    if (next === this.#status) return;
+    this.#options.log.info({ component: "source", status: next, kinds: [...this.#unlisted] }, "sync status changed");
+    this.#status = next;
+    this.#options.sink([{ kind: "status", status: next }]);
+  }
+}
