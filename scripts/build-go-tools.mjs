@@ -130,7 +130,7 @@ async function main(args) {
     if (isDone()) paths[name] = path;
   }
   process.stdout.write(`${JSON.stringify(paths)}\n`);
-  return names.length > 0 && names.some((name) => !(name in paths)) ? 4 : 0;
+  return names.some((name) => !(name in paths)) ? 4 : 0;
 }
 
 main(process.argv.slice(2)).then(
