@@ -1,0 +1,523 @@
+/**
+ * The final records and audiences depend on the final cluster only: named states in sequence, each sequence expanded (reversed, shuffled, split,
+ * squashed, emptied between), and random histories against a recomputation from scratch that knows no indexes.
+ */
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { ClusterEvent } from "../model/event.ts";
+import type { NamespaceName, NodeName } from "../model/names.ts";
+import { podKey } from "../model/names.ts";
+import type { RecordChange, RecordValue } from "../model/record.ts";
+import { recordKey, SHARED_RECORD_KINDS } from "../model/record.ts";
+import {
+  type BlockAffinity,
+  describeKey,
+  type IpamBlock,
+  type IpPool,
+  keyOf,
+  type LabelSelector,
+  type Labels,
+  type Namespace,
+  type NetworkPolicy,
+  type NetworkPolicyPeer,
+  type NetworkPolicyPort,
+  type Node,
+  type Pod,
+  type Resource,
+} from "../model/resource.ts";
+import { type Cidr, compareCidrs, parseCidr } from "../net/cidr.ts";
+import { compareIps, type IpAddress, parseIp } from "../net/ip.ts";
+import { convertNetworkPolicy } from "../policy/convert-network-policy.ts";
+import type { Selector } from "../selector/selector.ts";
+import type { SetUse } from "./address-sets.ts";
+import { Compute } from "./compute.ts";
+import { policyRecord } from "./policies.ts";
+import { compareMembers, memberHash } from "./set-member.ts";
+
+// ---------------------------------------------------------------------------------------------------------------- builders
+
+const selector = (matchLabels: Labels, ...matchExpressions: LabelSelector["matchExpressions"]): LabelSelector => ({ matchLabels, matchExpressions });
+const node = (name: string, ...addresses: string[]): Node => ({ kind: "Node", name: name as NodeName, resourceVersion: "1", labels: {}, addresses: addresses.map(parseIp) });
+const namespace = (name: string, labels: Labels): Namespace => ({ kind: "Namespace", name: name as NamespaceName, resourceVersion: "1", labels });
+
+function pod(name: string, options: Partial<Omit<Pod, "addresses" | "node" | "namespace">> & { readonly in?: string; readonly on?: string; readonly ips?: readonly string[] }): Pod {
+  const { in: where = "shop", on, ips = [], ...rest } = options;
+  return {
+    kind: "Pod",
+    namespace: where as NamespaceName,
+    name,
+    uid: `uid-${name}`,
+    resourceVersion: "1",
+    labels: {},
+    node: on as NodeName | undefined,
+    serviceAccount: "default",
+    hostNetwork: false,
+    isTerminated: false,
+    addresses: ips.map(parseIp),
+    namedPorts: [],
+    ...rest,
+  };
+}
+
+function policy(name: string, options: Partial<Omit<NetworkPolicy, "namespace">> & { readonly in?: string }): NetworkPolicy {
+  const { in: where = "shop", ...rest } = options;
+  return { kind: "NetworkPolicy", namespace: where as NamespaceName, name, resourceVersion: "1", podSelector: selector({}), policyTypes: ["Ingress"], ingress: [], egress: [], ...rest };
+}
+
+const peer = (podSelector: LabelSelector | undefined, namespaceSelector?: LabelSelector): NetworkPolicyPeer => ({ kind: "pods", podSelector, namespaceSelector });
+const tcp = (port: number | string | undefined): NetworkPolicyPort => ({ protocol: "TCP", port, endPort: undefined });
+const block = (cidr: string, owner: string | undefined, allocations: readonly { readonly ip: string; readonly pod: string; readonly on?: string }[] = []): IpamBlock => ({
+  kind: "IPAMBlock",
+  name: cidr.replace(/[./]/g, "-"),
+  resourceVersion: "1",
+  cidr: parseCidr(cidr),
+  node: owner as NodeName | undefined,
+  allocations: allocations.map(({ ip, pod: owner, on }) => ({ address: parseIp(ip), handle: owner, pod: podKey("shop", owner), node: on as NodeName | undefined })),
+  isDeleted: false,
+});
+const affinity = (owner: string, cidr: string, state: BlockAffinity["state"]): BlockAffinity => ({
+  kind: "BlockAffinity",
+  name: `${owner}-${cidr.replace(/[./]/g, "-")}`,
+  resourceVersion: "1",
+  node: owner as NodeName,
+  cidr: parseCidr(cidr),
+  state,
+  isDeleted: false,
+});
+const pool = (name: string, cidr: string, disabled: boolean): IpPool => ({
+  kind: "IPPool",
+  name,
+  resourceVersion: "1",
+  cidr: parseCidr(cidr),
+  blockSize: 26,
+  natOutgoing: true,
+  disabled,
+  nodeSelector: "all()",
+});
+
+// ------------------------------------------------------------------------------------------------- a cluster, and what all nodes hold
+
+/** The objects of a cluster, by description of their key. */
+type Cluster = ReadonlyMap<string, Resource>;
+
+const cluster = (...resources: readonly Resource[]): Cluster => new Map(resources.map((resource) => [describeKey(keyOf(resource)), resource]));
+
+/** Events that lead from one cluster to the other, in order of keys. */
+function events(from: Cluster, to: Cluster): ClusterEvent[] {
+  const result: ClusterEvent[] = [];
+  for (const [key, resource] of to) if (JSON.stringify(from.get(key)) !== JSON.stringify(resource)) result.push({ kind: "upsert", resource });
+  for (const [key, resource] of from) if (!to.has(key)) result.push({ kind: "delete", key: keyOf(resource) });
+  return result;
+}
+
+/** What commits add up to; refuses a commit that says something superfluous or impossible. */
+class Held {
+  readonly records = new Map<string, { readonly value: RecordValue; readonly nodes: ReadonlySet<NodeName> }>();
+
+  take(changes: readonly RecordChange[]): void {
+    expect(changes.map(({ key }) => key)).toEqual([...new Set(changes.map(({ key }) => key))].sort());
+    for (const change of changes) {
+      const before = this.records.get(change.key);
+      const nodes = new Set(before?.nodes);
+      for (const name of change.entered) expect(nodes.has(name), `${change.key}: ${name} enters twice`).toBe(false);
+      for (const name of change.left) expect(nodes.delete(name), `${change.key}: ${name} leaves without being there`).toBe(true);
+      for (const name of change.entered) nodes.add(name);
+      if (change.isRemoved) {
+        expect(before, `${change.key} is removed and was not there`).toBeDefined();
+        expect([...nodes], `${change.key} is removed from under nodes`).toEqual([]);
+        this.records.delete(change.key);
+        continue;
+      }
+      const value = change.value ?? before?.value;
+      if (value === undefined) throw new Error(`${change.key} has no value`);
+      expect(recordKey(value)).toBe(change.key);
+      const isNothing = before !== undefined && change.entered.length === 0 && change.left.length === 0 && JSON.stringify(before.value) === JSON.stringify(value);
+      expect(isNothing, `${change.key} changes into itself`).toBe(false);
+      expect(nodes.size === 0, `${change.key}: for somebody, or for all`).toBe(SHARED_RECORD_KINDS.includes(value.kind));
+      this.records.set(change.key, { value, nodes });
+    }
+  }
+
+  /** Comparable, and readable when different. */
+  text(): Readonly<Record<string, string>> {
+    const keys = [...this.records.keys()].sort();
+    return Object.fromEntries(keys.map((key) => [key, describe1(this.records.get(key))]));
+  }
+}
+
+const describe1 = (record: { readonly value: RecordValue; readonly nodes: ReadonlySet<NodeName> } | undefined): string =>
+  `${JSON.stringify(record?.value)} for ${[...(record?.nodes ?? [])].sort().join(" ")}`;
+
+/** Goes from cluster to cluster, with a flush after each, and returns what is held at the end. */
+function follow(path: readonly Cluster[], order: (list: ClusterEvent[]) => readonly ClusterEvent[] = (list) => list): Readonly<Record<string, string>> {
+  const compute = new Compute();
+  const held = new Held();
+  let at: Cluster = new Map();
+  for (const next of path) {
+    for (const event of order(events(at, next))) compute.apply(event);
+    held.take(compute.flush().changes);
+    at = next;
+  }
+  expect(compute.flush().changes).toEqual([]);
+  return held.text();
+}
+
+// --------------------------------------------------------------------------------------------------------- recomputation from scratch
+
+function effectiveLabels(item: Pod, objects: Cluster): ReadonlyMap<string, string> {
+  const labels = new Map<string, string>();
+  const parent = objects.get(`Namespace ${item.namespace}`);
+  if (parent?.kind === "Namespace") for (const [label, value] of Object.entries(parent.labels)) labels.set(`pcns.${label}`, value);
+  labels.set("pcns.projectcalico.org/name", item.namespace);
+  labels.set("pcns.kubernetes.io/metadata.name", item.namespace);
+  for (const [label, value] of Object.entries(item.labels)) labels.set(label, value);
+  labels.set("projectcalico.org/namespace", item.namespace);
+  labels.set("projectcalico.org/orchestrator", "k8s");
+  labels.delete("projectcalico.org/serviceaccount");
+  if (item.serviceAccount !== "" && item.serviceAccount.length < 63) labels.set("projectcalico.org/serviceaccount", item.serviceAccount);
+  return labels;
+}
+
+function addressesOf(item: Pod, objects: readonly Resource[]): readonly IpAddress[] {
+  const allocations = objects.flatMap((resource) => (resource.kind === "IPAMBlock" && !resource.isDeleted ? resource.allocations : []));
+  const own = allocations.filter((allocation) => allocation.pod === podKey(item.namespace, item.name) && (allocation.node ?? item.node) === item.node);
+  return [...new Set(own.length > 0 ? own.map(({ address }) => address) : item.addresses)].sort(compareIps);
+}
+
+/** Cuts by definition: a prefix with at most 64 members is a shard. */
+function shardsOf(members: readonly string[], prefix = ""): readonly (readonly [string, readonly string[]])[] {
+  if (members.length === 0) return [];
+  if (members.length <= 64) return [[prefix, [...members].sort(compareMembers)]];
+  const side = (bit: string): readonly (readonly [string, readonly string[]])[] =>
+    shardsOf(
+      members.filter((member) => memberHash(member).toString(2).padStart(32, "0")[prefix.length] === bit),
+      prefix + bit,
+    );
+  return [...side("0"), ...side("1")];
+}
+
+function naive(state: Cluster): Readonly<Record<string, string>> {
+  const held = new Held();
+  const objects = [...state.values()];
+  const put = (value: RecordValue, nodes: Iterable<NodeName>): void => {
+    held.records.set(recordKey(value), { value, nodes: new Set(nodes) });
+  };
+  const pods = objects.filter((item): item is Pod & { readonly node: NodeName } => item.kind === "Pod" && item.node !== undefined && !item.hostNetwork && !item.isTerminated);
+  const matches = (wanted: Selector, item: Pod): boolean => {
+    const labels = effectiveLabels(item, state);
+    return wanted.matches((label) => labels.get(label));
+  };
+  const policies = objects
+    .filter((item) => item.kind === "NetworkPolicy")
+    .map((item) => {
+      const intent = convertNetworkPolicy(item);
+      const uses = new Map<string, SetUse>();
+      const record = policyRecord(intent, uses);
+      return { intent, record, uses, key: recordKey(record), nodes: new Set<NodeName>() };
+    })
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
+  const stacks = new Map<string, { readonly value: RecordValue; readonly nodes: Set<NodeName> }>();
+  for (const item of pods) {
+    const mine = policies.filter(({ intent }) => matches(intent.subject, item));
+    for (const { nodes } of mine) nodes.add(item.node);
+    let stack = "";
+    if (mine.length > 0) {
+      const ids = [...new Set(mine.map(({ intent }) => intent.subject.id))].sort().join("\n");
+      const id = bytesToHex(sha256(utf8ToBytes(ids)).subarray(0, 16));
+      const ingress = mine.filter(({ intent }) => intent.ingress !== undefined).map(({ key }) => key);
+      const egress = mine.filter(({ intent }) => intent.egress !== undefined).map(({ key }) => key);
+      const value: RecordValue = { kind: "stack", id, tiers: [{ name: "default", defaultAction: "deny", ingress, egress }], noMatchAction: "allow" };
+      stack = recordKey(value);
+      const known = stacks.get(stack) ?? { value, nodes: new Set<NodeName>() };
+      known.nodes.add(item.node);
+      stacks.set(stack, known);
+    }
+    put({ kind: "endpoint", namespace: item.namespace, pod: item.name, uid: item.uid, stack, addresses: addressesOf(item, objects) }, [item.node]);
+  }
+  for (const { value, nodes } of stacks.values()) put(value, nodes);
+  const sets = new Map<string, { readonly use: SetUse; readonly nodes: Set<NodeName> }>();
+  for (const { record, uses, nodes } of policies) {
+    if (nodes.size === 0) continue;
+    put(record, nodes);
+    for (const use of uses.values()) {
+      const set = sets.get(use.id) ?? { use, nodes: new Set() };
+      for (const name of nodes) set.nodes.add(name);
+      sets.set(use.id, set);
+    }
+  }
+  for (const [id, { use, nodes }] of sets) {
+    const members = new Set<string>();
+    for (const item of pods.filter((candidate) => matches(use.selector, candidate))) {
+      for (const address of addressesOf(item, objects)) {
+        if (use.port === undefined) members.add(address);
+        else for (const { name, protocol, port } of item.namedPorts) if (name === use.port.name && protocol === "TCP") members.add(`${address},tcp:${port}`);
+      }
+    }
+    for (const [shard, list] of shardsOf([...members])) put({ kind: "set", id, shard, type: use.port === undefined ? "address" : "address-port", members: list }, nodes);
+  }
+  for (const item of objects) {
+    if (item.kind === "IPPool") put({ kind: "pool", name: item.name, cidr: item.cidr, natOutgoing: item.natOutgoing, disabled: item.disabled, blockSize: item.blockSize }, []);
+    if (item.kind !== "Node") continue;
+    const blocks = new Set<Cidr>();
+    for (const claim of objects) {
+      if (claim.kind !== "BlockAffinity" || claim.state !== "confirmed" || claim.isDeleted || claim.node !== item.name) continue;
+      const named = objects.filter((other) => other.kind === "IPAMBlock" && other.cidr === claim.cidr && !other.isDeleted);
+      if (named.length > 0 && named.every((other) => other.kind === "IPAMBlock" && other.node === item.name)) blocks.add(claim.cidr);
+    }
+    put({ kind: "node", name: item.name, addresses: item.addresses, blocks: [...blocks].sort(compareCidrs) }, []);
+  }
+  return held.text();
+}
+
+// -------------------------------------------------------------------------------------------------------------------- named states
+
+const empty = cluster();
+const nodesOnly = cluster(node("n1", "192.0.2.1"), node("n2", "192.0.2.2", "2001:db8::2"), pool("main", "10.65.0.0/16", false));
+const withBlocks = cluster(
+  ...nodesOnly.values(),
+  block("10.65.0.0/26", "n1"),
+  block("10.65.0.64/26", "n2"),
+  affinity("n1", "10.65.0.0/26", "confirmed"),
+  affinity("n2", "10.65.0.64/26", "confirmed"),
+);
+/** Both nodes hold a confirmed affinity to one block; only the block's own node gets it. */
+const contested = cluster(...withBlocks.values(), affinity("n2", "10.65.0.0/26", "confirmed"));
+const released = cluster(...withBlocks.values(), affinity("n1", "10.65.0.0/26", "pendingDeletion"));
+const web1 = pod("web-1", { on: "n1", ips: ["10.65.0.1"], labels: { app: "web", tier: "front" }, namedPorts: [{ name: "http", protocol: "TCP", port: 8080 }] });
+const web2 = pod("web-2", { on: "n2", ips: ["10.65.0.65", "fd00::65"], labels: { app: "web", tier: "front" }, namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }] });
+const db = pod("db", { on: "n2", ips: ["10.65.0.66"], labels: { app: "db" }, serviceAccount: "database" });
+const outside = pod("probe", { in: "ops", on: "n1", ips: ["10.65.0.2"], labels: { app: "probe" } });
+const podsOnly = cluster(...withBlocks.values(), namespace("shop", { team: "a" }), namespace("ops", { team: "b" }), web1, web2, db, outside);
+const allowWeb = policy("allow-web", {
+  podSelector: selector({ app: "db" }),
+  ingress: [{ peers: [peer(selector({ app: "web" })), peer(undefined, selector({ team: "b" }))], ports: [tcp(5432)] }],
+});
+const denyAll = policy("deny-all", { policyTypes: ["Ingress", "Egress"] });
+const toHttp = policy("to-http", {
+  podSelector: selector({}, { key: "tier", operator: "DoesNotExist", values: [] }),
+  policyTypes: ["Egress"],
+  egress: [{ peers: [peer(selector({ app: "web" }))], ports: [tcp("http")] }],
+});
+const httpIn = policy("http-in", { podSelector: selector({ app: "web" }), ingress: [{ peers: [], ports: [tcp("http"), tcp(443)] }] });
+const isolated = cluster(...podsOnly.values(), denyAll);
+const allowed = cluster(...isolated.values(), allowWeb);
+const all = cluster(...allowed.values(), toHttp, httpIn);
+const relabelled = cluster(...all.values(), { ...web1, labels: { app: "db" } }, namespace("ops", { team: "c" }));
+const noNamespaces = cluster(...[...all.values()].filter(({ kind }) => kind !== "Namespace"));
+const podMoved = cluster(...all.values(), { ...web1, node: "n2" as NodeName, uid: "uid-again" });
+const podOver = cluster(...all.values(), { ...web1, isTerminated: true });
+const podOnHost = cluster(...all.values(), { ...web1, hostNetwork: true });
+const allocated = cluster(
+  ...all.values(),
+  block("10.65.0.0/26", "n1", [
+    { ip: "10.65.0.9", pod: "web-1", on: "n1" },
+    { ip: "10.65.0.10", pod: "web-2", on: "n1" },
+    { ip: "10.65.0.11", pod: "unborn" },
+  ]),
+);
+const sharedAddress = cluster(...all.values(), { ...web2, addresses: web1.addresses });
+const otherSubject = cluster(...all.values(), { ...denyAll, podSelector: selector({ app: "web" }) });
+const otherRules = cluster(...all.values(), { ...allowWeb, ingress: [{ peers: [peer(selector({ app: "probe" }), selector({}))], ports: [] }] });
+const portsMoved = cluster(...all.values(), { ...web1, namedPorts: [{ name: "http", protocol: "TCP", port: 9090 }] });
+const many = cluster(...all.values(), ...Array.from({ length: 150 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })));
+const fewer = cluster(...all.values(), ...Array.from({ length: 30 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })));
+
+const STATES: Readonly<Record<string, Cluster>> = {
+  empty, nodesOnly, withBlocks, contested, released, podsOnly, isolated, allowed, all, relabelled, noNamespaces, podMoved, podOver, podOnHost, allocated,
+  sharedAddress, otherSubject, otherRules, portsMoved, many, fewer,
+};
+
+const SEQUENCES: readonly (readonly Cluster[])[] = [
+  [nodesOnly, withBlocks, contested, released, withBlocks],
+  [podsOnly, isolated, allowed, all],
+  [all, relabelled, all, noNamespaces],
+  [allowed, podMoved, podOver, podOnHost, all],
+  [isolated, allocated, sharedAddress, all],
+  [all, otherSubject, otherRules, portsMoved],
+  [all, many, fewer, many, all],
+  // Asymmetric: the last user of a set goes while its members change.
+  [many, isolated, relabelled, podsOnly, fewer],
+];
+
+/** A fixed permutation, so that a failure is the same failure next time. */
+function shuffled<T>(list: readonly T[], seed: number): readonly T[] {
+  const result = [...list];
+  let state = seed;
+  for (let i = result.length - 1; i > 0; i--) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    const j = state % (i + 1);
+    [result[i], result[j]] = [result[j] as T, result[i] as T];
+  }
+  return result;
+}
+
+/** One event at a time between states: every intermediate cluster is a state too. */
+function split(path: readonly Cluster[]): readonly Cluster[] {
+  const steps: Cluster[] = [];
+  let at: Cluster = new Map();
+  for (const next of path) {
+    for (const event of events(at, next)) {
+      const step = new Map(at);
+      if (event.kind === "upsert") step.set(describeKey(keyOf(event.resource)), event.resource);
+      if (event.kind === "delete") step.delete(describeKey(event.key));
+      steps.push(step);
+      at = step;
+    }
+    steps.push(next);
+    at = next;
+  }
+  return steps;
+}
+
+type Follow = (path: readonly Cluster[]) => Readonly<Record<string, string>>;
+
+const EXPANDERS: Readonly<Record<string, Follow>> = {
+  "as written": (path) => follow(path),
+  "there and back again": (path) => follow([...path, ...path.toReversed(), ...path]),
+  "events reversed": (path) => follow(path, (list) => list.toReversed()),
+  "events shuffled": (path) => follow(path, (list) => shuffled(list, 7)),
+  "events repeated": (path) => follow(path, (list) => [...list, ...shuffled(list, 3)]),
+  "split into single events": (path) => follow(split(path)),
+  "squashed into one flush": (path) => {
+    const compute = new Compute();
+    const held = new Held();
+    let at: Cluster = new Map();
+    for (const next of path) {
+      for (const event of events(at, next)) compute.apply(event);
+      at = next;
+    }
+    held.take(compute.flush().changes);
+    return held.text();
+  },
+  "emptied between": (path) => follow(path.flatMap((state) => [state, empty]).slice(0, -1)),
+};
+
+describe("Compute: the end does not depend on the path", () => {
+  for (const [name, state] of Object.entries(STATES)) {
+    it(`state ${name} = recomputation from scratch`, () => expect(follow([state])).toEqual(naive(state)));
+  }
+  for (const [i, path] of SEQUENCES.entries()) {
+    for (const [name, expander] of Object.entries(EXPANDERS)) {
+      it(`sequence ${i}, ${name}`, () => expect(expander(path)).toEqual(follow([path.at(-1) ?? empty])));
+    }
+  }
+  it("every state is in a sequence or a path of its own", () => {
+    const used = new Set(SEQUENCES.flat());
+    expect(Object.entries(STATES).filter(([name, state]) => name !== "empty" && !used.has(state)).map(([name]) => name)).toEqual([]);
+  });
+  it("leaves nothing behind when all objects are gone", () => {
+    for (const path of SEQUENCES) {
+      const compute = new Compute();
+      let at: Cluster = new Map();
+      for (const next of [...path, empty]) {
+        for (const event of events(at, next)) compute.apply(event);
+        compute.flush();
+        at = next;
+      }
+      expect(compute.sizes()).toEqual({ endpoints: 0, selectors: 0, labels: 0, stacks: 0 });
+    }
+  });
+});
+
+// ------------------------------------------------------------------------------------------------------------------ random histories
+
+const labels = fc.dictionary(fc.constantFrom("app", "tier", "pcns.team"), fc.constantFrom("a", "b"), { maxKeys: 2 });
+const requirement = fc.record({
+  key: fc.constantFrom("app", "tier", "team"),
+  operator: fc.constantFrom("In" as const, "NotIn" as const, "Exists" as const, "DoesNotExist" as const),
+  values: fc.constantFrom(["a"], ["b"], ["a", "b"]),
+});
+const expressions = fc.array(requirement, { maxLength: 1 }).map((list) => list.map((item) => (item.operator.endsWith("Exist") || item.operator === "Exists" ? { ...item, values: [] } : item)));
+const labelSelector: fc.Arbitrary<LabelSelector> = fc.record({ matchLabels: fc.dictionary(fc.constantFrom("app", "tier"), fc.constantFrom("a", "b"), { maxKeys: 1 }), matchExpressions: expressions });
+const nodeName = fc.constantFrom("n1", "n2", "n3");
+const where = fc.constantFrom("ns1", "ns2");
+const ip = fc.constantFrom("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1", "fd00::2");
+const randomPod = fc
+  .record({
+    name: fc.constantFrom("p1", "p2", "p3", "p4"),
+    in: where,
+    on: fc.option(nodeName, { nil: undefined }),
+    ips: fc.uniqueArray(ip, { maxLength: 2 }),
+    labels,
+    hostNetwork: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
+    isTerminated: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
+    uid: fc.constantFrom("u1", "u2"),
+    namedPorts: fc.constantFrom([], [{ name: "http", protocol: "TCP" as const, port: 80 }], [{ name: "http", protocol: "TCP" as const, port: 81 }]),
+  })
+  .map(({ name, on, ...rest }) => pod(name, on === undefined ? rest : { ...rest, on }));
+const randomPeer: fc.Arbitrary<NetworkPolicyPeer> = fc.oneof(
+  fc.tuple(labelSelector, fc.option(labelSelector, { nil: undefined })).map(([pods, spaces]) => peer(pods, spaces)),
+  labelSelector.map((spaces) => peer(undefined, spaces)),
+  fc.constant<NetworkPolicyPeer>({ kind: "ipBlock", cidr: parseCidr("10.0.0.0/8"), except: [] }),
+);
+const rule = fc.record({ peers: fc.array(randomPeer, { maxLength: 2 }), ports: fc.constantFrom([], [tcp(80)], [tcp("http")], [tcp("http"), tcp(undefined)]) });
+const randomPolicy = fc
+  .record({
+    name: fc.constantFrom("a", "b", "c"),
+    in: where,
+    podSelector: labelSelector,
+    policyTypes: fc.constantFrom(["Ingress" as const], ["Egress" as const], ["Ingress" as const, "Egress" as const]),
+    ingress: fc.array(rule, { maxLength: 1 }),
+    egress: fc.array(rule, { maxLength: 1 }),
+  })
+  .map(({ name, ...rest }) => policy(name, rest));
+const cidrs = fc.constantFrom("10.0.0.0/26", "10.0.0.64/26");
+const resource: fc.Arbitrary<Resource> = fc.oneof(
+  { weight: 5, arbitrary: randomPod },
+  { weight: 4, arbitrary: randomPolicy },
+  { weight: 2, arbitrary: fc.tuple(where, fc.dictionary(fc.constantFrom("team", "app"), fc.constantFrom("a", "b"), { maxKeys: 2 })).map(([name, own]) => namespace(name, own)) },
+  { weight: 1, arbitrary: nodeName.map((name) => node(name, "192.0.2.1")) },
+  { weight: 1, arbitrary: fc.tuple(nodeName, cidrs, fc.constantFrom("pending" as const, "confirmed" as const)).map(([name, cidr, state]) => affinity(name, cidr, state)) },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(cidrs, fc.option(nodeName, { nil: undefined }), fc.uniqueArray(fc.tuple(ip, fc.constantFrom("p1", "p2"), where, fc.option(nodeName, { nil: undefined })), { maxLength: 3, selector: ([at]) => at }))
+      .map(([cidr, owner, list]) => ({
+        ...block(cidr, owner),
+        allocations: list.map(([at, name, space, on]) => ({ address: parseIp(at), handle: name, pod: podKey(space, name), node: on as NodeName | undefined })),
+      })),
+  },
+);
+const step = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant("upsert" as const), resource }) },
+  { weight: 2, arbitrary: resource.map((item) => ({ kind: "delete" as const, key: keyOf(item) })) },
+  { weight: 2, arbitrary: fc.constant({ kind: "flush" as const }) },
+);
+
+describe("Compute: random histories", () => {
+  it("after every flush, what is held = recomputation from scratch", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60, size: "max" }), (history) => {
+        const compute = new Compute();
+        const held = new Held();
+        const state = new Map<string, Resource>();
+        for (const event of [...history, { kind: "flush" as const }]) {
+          if (event.kind === "flush") {
+            held.take(compute.flush().changes);
+            expect(held.text()).toEqual(naive(state));
+            continue;
+          }
+          compute.apply(event);
+          if (event.kind === "upsert") state.set(describeKey(keyOf(event.resource)), event.resource);
+          else state.delete(describeKey(event.key));
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it("two servers that hear of the same cluster in different orders say the same, to the byte", () => {
+    fc.assert(
+      fc.property(fc.uniqueArray(resource, { maxLength: 40, size: "max", selector: (item) => describeKey(keyOf(item)) }), fc.nat(), (resources, seed) => {
+        const one = new Compute();
+        const two = new Compute();
+        for (const item of resources) one.apply({ kind: "upsert", resource: item });
+        for (const item of shuffled(resources, seed)) two.apply({ kind: "upsert", resource: item });
+        expect(JSON.stringify(one.flush())).toBe(JSON.stringify(two.flush()));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
