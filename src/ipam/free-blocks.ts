@@ -32,9 +32,13 @@ export class FreeBlocks {
       return;
     }
     const index = this.#indexOf(cidr);
-    const prefixes = this.#prefixes.get(index) ?? new Set();
-    this.#prefixes.set(index, prefixes.add(cidr));
-    if (prefixes.size === 1) this.#count(index, 1);
+    const prefixes = this.#prefixes.get(index);
+    if (prefixes !== undefined) {
+      prefixes.add(cidr);
+      return;
+    }
+    this.#prefixes.set(index, new Set([cidr]));
+    this.#count(index, 1);
   }
 
   /** Takes back `add` of the same prefix. */
