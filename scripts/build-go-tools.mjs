@@ -21,6 +21,7 @@ const VERSION = "k8s.io/component-base/version";
 const KUBERNETES_LDFLAGS = `-X ${VERSION}.gitVersion=v1.37.2 -X ${VERSION}.gitMajor=1 -X ${VERSION}.gitMinor=37`;
 const NETWORK_TROUBLE = /dial tcp|i\/o timeout|unexpected EOF|connection reset|TLS handshake|50[0234] |proxyconnect|no such host/;
 const ATTEMPTS = 3;
+const FIRST_MINOR_WITH_TOOLCHAINS = 21;
 
 /** module: directory of go.mod; target: package to build; ldflags: beyond -s -w. */
 const TOOLS = {
@@ -50,7 +51,14 @@ function goVersion(moduleDir) {
     note("Go 1.21 or newer is needed; it fetches the toolchain that go.mod names by itself.");
     return undefined;
   }
-  return stdout.trim();
+  const version = stdout.trim();
+  const minor = /^go1\.(\d+)/.exec(version)?.[1];
+  if (minor !== undefined && Number(minor) < FIRST_MINOR_WITH_TOOLCHAINS) {
+    note(`skipped: ${version} is too old`);
+    note("Go 1.21 or newer is needed; it fetches the toolchain that go.mod names by itself.");
+    return undefined;
+  }
+  return version;
 }
 
 function toolPath(name, version) {
@@ -74,7 +82,7 @@ async function build(name, path) {
   const started = Date.now();
   try {
     for (let attempt = 1; ; attempt += 1) {
-      note(`building ${name} (the first build of kube-apiserver on a machine takes about 6 minutes on two cores)`);
+      note(`building ${name}${module === "test/apiserver" ? " (the first build from Kubernetes' modules takes 6 to 10 minutes on two cores)" : ""}`);
       const { code, tail } = await runGo(["build", "-trimpath", `-ldflags=-s -w ${ldflags}`, "-o", partial, target], join(ROOT, module));
       if (code === 0) break;
       if (attempt === ATTEMPTS || !NETWORK_TROUBLE.test(tail)) throw new Error(`${name}: go build in ${module} ended with ${code}; its messages are above`);
