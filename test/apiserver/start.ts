@@ -41,7 +41,10 @@ export interface KubeApiserver extends AsyncDisposable {
 export interface KubeApiserverOptions {
   /** State directory, kept at the end; default: a temporary one. */
   readonly dir?: string;
-  /** Flags of the Kubernetes API server, e.g. "--watch-cache=false". */
+  /**
+   * Flags of the Kubernetes API server; they win over the fixture's own. With "--watch-cache=false" every watch and list asks etcd, and a watch
+   * gets no bookmark but the one that ends its initial events; with the cache one comes each minute and shortly before the watch's time is over.
+   */
   readonly extraArgs?: readonly string[];
   /** IP address to serve on; default 127.0.0.1. */
   readonly bindAddress?: string;
