@@ -8,8 +8,9 @@ import type { RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type DecodedRecord, decodeRecord } from "../../src/wire/record-codec.ts";
 import type { View, ViewDelta } from "../../src/wire/view.ts";
 
-/** What the store has to write down so that a restart comes to the same values. */
-export interface KeptChanges {
+/** A commit as values, ready to be applied; and what the store has to write down so that a restart comes to the same values. */
+export interface DecodedDelta {
+  readonly changes: ReadonlyMap<RecordKey, Pick<DecodedRecord, "value" | "problem"> | undefined>;
   readonly kept: readonly Uint8Array[];
   readonly unkept: readonly RecordKey[];
 }
@@ -44,21 +45,32 @@ export class DecodedView {
     return this.#outdated;
   }
 
-  apply(delta: ViewDelta): KeptChanges {
+  /** Decodes without changing anything: the commit is written to disk in between. */
+  decode(delta: ViewDelta): DecodedDelta {
+    const changes = new Map<RecordKey, Pick<DecodedRecord, "value" | "problem"> | undefined>();
     const kept: Uint8Array[] = [];
     const unkept: RecordKey[] = [];
     for (const [key, { before, after }] of delta.changes) {
+      const decoded = after === undefined ? undefined : tryDecode(after.bytes);
+      changes.set(key, decoded);
       const wasOutdated = this.#outdated.has(key);
-      if (after === undefined) {
-        this.#records.delete(key);
-        this.#undecodable.delete(key);
-        this.#outdated.delete(key);
-      } else this.#put(key, tryDecode(after.bytes), () => this.#records.get(key));
-      const isOutdated = this.#outdated.has(key);
+      const isOutdated = decoded !== undefined && decoded.value === undefined && this.#records.has(key);
       if (isOutdated && !wasOutdated && before !== undefined) kept.push(before.bytes);
       if (wasOutdated && !isOutdated) unkept.push(key);
     }
-    return { kept, unkept };
+    return { changes, kept, unkept };
+  }
+
+  apply({ changes }: DecodedDelta): void {
+    for (const [key, decoded] of changes) {
+      if (decoded !== undefined) {
+        this.#put(key, decoded, () => this.#records.get(key));
+        continue;
+      }
+      this.#records.delete(key);
+      this.#undecodable.delete(key);
+      this.#outdated.delete(key);
+    }
   }
 
   #put(key: RecordKey, { value, problem }: Pick<DecodedRecord, "value" | "problem">, lastGood: () => RecordValue | undefined): void {

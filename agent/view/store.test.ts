@@ -165,7 +165,9 @@ describe("DecodedView", () => {
     const stage = async (upserts: readonly Uint8Array[], removed: readonly string[] = []): Promise<void> => {
       store.view.stage({ ...update(1n, [], removed), upserts });
       const delta = store.view.commit();
-      await store.append({ delta, isComplete: true, ...decoded.apply(delta) });
+      const change = decoded.decode(delta);
+      await store.append({ delta, isComplete: true, ...change });
+      decoded.apply(change);
     };
     const good: RecordValue = { kind: "stack", id: "s", tiers: [], noMatchAction: "allow" };
     await stage([encodeRecord(good, SEED).bytes]);
@@ -186,7 +188,7 @@ describe("DecodedView", () => {
     const decoded = new DecodedView();
     const bytes = unknownAction();
     const after = { key: "stack/s", bytes, hash: 0n, keyHash: 0 };
-    decoded.apply({ changes: new Map([["stack/s", { before: undefined, after }]]), revision: 1n, committedAtUnixUs: 0n, isDigestRight: true });
+    decoded.apply(decoded.decode({ changes: new Map([["stack/s", { before: undefined, after }]]), revision: 1n, committedAtUnixUs: 0n, isDigestRight: true }));
     expect([decoded.records.size, [...decoded.undecodable.keys()]]).toEqual([0, ["stack/s"]]);
   });
 });
