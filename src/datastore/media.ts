@@ -7,6 +7,7 @@
 import type { ApiResource } from "./api-resources.ts";
 import { WatchEvent } from "./gen/kubernetes/meta/v1/meta.ts";
 import { type JsonObject, objectAt, stringAt, tryJsonObject } from "./json-object.ts";
+import { parseLosslessJson } from "./lossless-json.ts";
 import { type DecodedList, decodeProtobufList, decodeProtobufObject } from "./protobuf.ts";
 
 const JSON_TYPE = "application/json";
@@ -31,17 +32,14 @@ export function isProtobuf(contentType: string | undefined): boolean {
   return contentType?.startsWith(PROTOBUF_TYPE) === true;
 }
 
-/** One object or Status. Throws SyntaxError or RangeError for bytes that are not that. */
+/** One object or Status, its large integers kept. Throws SyntaxError or RangeError for bytes that are not that. */
 export function decodeObject(body: Buffer, contentType: string | undefined): JsonObject {
-  if (isProtobuf(contentType)) return decodeProtobufObject(body);
-  const value = tryJsonObject(JSON.parse(body.toString("utf8")));
-  if (value === undefined) throw new SyntaxError("the body is JSON but no object");
-  return value;
+  return isProtobuf(contentType) ? decodeProtobufObject(body) : objectOf(parseLosslessJson(body.toString("utf8")));
 }
 
 export function decodeList(body: Buffer, contentType: string | undefined): DecodedList {
   if (isProtobuf(contentType)) return decodeProtobufList(body);
-  const list = decodeObject(body, contentType);
+  const list = objectOf(JSON.parse(body.toString("utf8")));
   const items: unknown = list["items"];
   const metadata = objectAt(list, "metadata");
   // A list without items is null in JSON made by Go; without metadata it is no list, and taking it for an empty one would delete everything.
@@ -49,6 +47,12 @@ export function decodeList(body: Buffer, contentType: string | undefined): Decod
     throw new SyntaxError(`the body is JSON but no list (kind ${JSON.stringify(list["kind"])})`);
   }
   return { items: items ?? [], resourceVersion: stringAt(metadata, "resourceVersion") ?? "", continueToken: stringAt(metadata, "continue") ?? "" };
+}
+
+function objectOf(value: unknown): JsonObject {
+  const object = tryJsonObject(value);
+  if (object === undefined) throw new SyntaxError("the body is JSON but no object");
+  return object;
 }
 
 /** Cuts a watch's bytes into frames. */

@@ -9,12 +9,11 @@ import { RESOURCE_KINDS, type ResourceKind } from "../model/resource.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { Part } from "../runtime/supervisor.ts";
-import type { ApiClient } from "./api-client.ts";
 import { type SourceCounters, zeroCounters } from "./source-counters.ts";
-import { DEFAULT_TUNING, type KindStatus, WatchKind, type WatchTuning } from "./watch-kind.ts";
+import { DEFAULT_TUNING, type KindStatus, type ListWatchClient, WatchKind, type WatchTuning } from "./watch-kind.ts";
 
 export interface ClusterSourceOptions {
-  readonly client: ApiClient;
+  readonly client: ListWatchClient;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called with each batch, in order; must not throw. A status event is a batch of its own, after the events that it speaks of. */

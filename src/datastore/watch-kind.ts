@@ -21,7 +21,12 @@ import type { CounterName, SourceCounters } from "./source-counters.ts";
 import { classifyFailure } from "./watch-failure.ts";
 import { advance, INITIAL_MACHINE, type WatchAction, type WatchFailure, type WatchInput, type WatchMachine } from "./watch-machine.ts";
 
+/** What following a kind needs of the client. */
+export type ListWatchClient = Pick<ApiClient, "list" | "watch">;
+
 export interface WatchTuning {
+  /** Ask for streaming lists; pages are used where the server refuses. False: pages from the start. */
+  readonly useStreamingList: boolean;
   /** Objects on one page of a paged list. */
   readonly pageLimit: number;
   /** No byte for this long ends a watch; above the server's bookmark interval (a minute). */
@@ -34,7 +39,7 @@ export interface WatchTuning {
   readonly missingMaxMs: number;
 }
 
-export const DEFAULT_TUNING: WatchTuning = { pageLimit: 500, silenceMs: 90_000, watchSeconds: 300, backoffInitialMs: 100, backoffMaxMs: 5_000, missingMaxMs: 30_000 };
+export const DEFAULT_TUNING: WatchTuning = { useStreamingList: true, pageLimit: 500, silenceMs: 90_000, watchSeconds: 300, backoffInitialMs: 100, backoffMaxMs: 5_000, missingMaxMs: 30_000 };
 
 export type KindPhase = "starting" | "listing" | "watching" | "retrying" | "missing";
 
@@ -56,7 +61,7 @@ export interface KindStatus {
 
 export interface WatchKindOptions {
   readonly kind: ResourceKind;
-  readonly client: ApiClient;
+  readonly client: ListWatchClient;
   readonly clock: Clock;
   readonly log: Logger;
   readonly tuning: WatchTuning;
@@ -81,7 +86,7 @@ export class WatchKind {
   readonly #backoff: Backoff;
   readonly #missingBackoff: Backoff;
   readonly #random: () => number;
-  #machine: WatchMachine = INITIAL_MACHINE;
+  #machine: WatchMachine;
   #phase: KindPhase = "starting";
   #isListed = false;
   #heardAt: number;
@@ -92,6 +97,7 @@ export class WatchKind {
     const { kind, tuning, clock } = options;
     this.kind = kind;
     this.#options = options;
+    this.#machine = { ...INITIAL_MACHINE, memory: { ...INITIAL_MACHINE.memory, canStream: tuning.useStreamingList } };
     this.#random = options.random ?? Math.random;
     this.#backoff = new Backoff({ initialMs: tuning.backoffInitialMs, maxMs: tuning.backoffMaxMs, random: this.#random });
     this.#missingBackoff = new Backoff({ initialMs: Math.min(1_000, tuning.missingMaxMs), maxMs: tuning.missingMaxMs, random: this.#random });
