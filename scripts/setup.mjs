@@ -20,7 +20,7 @@ export function toolEnv() {
 /** Debian packages by what they bring: executable → package. */
 const DEBIAN = {
   runtime: { nft: "nftables", ip: "iproute2" },
-  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack" },
+  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack", python3: "python3" },
 };
 
 function say(line) {
@@ -52,9 +52,10 @@ export function installNpmPackages() {
 export function installDebianPackages(purpose) {
   const wanted = DEBIAN[purpose];
   const missing = () => Object.keys(wanted).filter((name) => !hasCommand(name));
+  const lacksVenv = () => purpose === "test" && spawnSync("python3", ["-c", "import ensurepip, venv"], { env: toolEnv() }).status !== 0;
   const before = missing();
-  if (before.length > 0 && process.getuid?.() === 0 && hasCommand("apt-get")) {
-    const packages = [...new Set(before.map((name) => wanted[name]))];
+  if ((before.length > 0 || lacksVenv()) && process.getuid?.() === 0 && hasCommand("apt-get")) {
+    const packages = [...new Set(before.map((name) => wanted[name])), ...(lacksVenv() ? ["python3-venv"] : [])];
     say(`installing Debian packages: ${packages.join(" ")}`);
     const env = { ...toolEnv(), DEBIAN_FRONTEND: "noninteractive" };
     run("apt-get", ["update", "-q"], { env });

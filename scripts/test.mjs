@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildCni, hasCommand, installDebianPackages, installNpmPackages, pinnedNode, root, toolEnv } from "./setup.mjs";
+import { buildCni, installDebianPackages, installNpmPackages, pinnedNode, root, toolEnv } from "./setup.mjs";
 
 const only = process.argv.slice(2);
 const totals = { passed: 0, failed: 0, skipped: [], failures: [] };
@@ -51,11 +51,14 @@ function vitest(project, env = {}) {
   }
 }
 
-/** Binaries from Go modules, cached between runs. Without Go the tests that need them skip themselves by name. */
-function buildGoTools() {
-  headline("tools from Go modules (cached)");
-  if (!hasCommand("go")) process.stdout.write("go is not on this machine: tests against the real kube-apiserver and the foreign clients will be skipped\n");
-  else if (!run(process.execPath, [join(root, "scripts", "build-go-tools.mjs")])) throw new Error("building the Go tools failed: see above");
+/** Binaries from Go modules and a Python environment, cached between runs. Where the machine lacks what they need, the tests that use them skip themselves by name. */
+function buildForeignTools() {
+  headline("tools from Go modules and PyPI (cached)");
+  for (const script of ["build-go-tools.mjs", "build-python-tools.mjs"]) {
+    const { status } = spawnSync(process.execPath, [join(root, "scripts", script)], { cwd: root, stdio: "inherit", env: toolEnv() });
+    // 3: the machine has no Go (or Python) that is new enough; the script has said so.
+    if (status !== 0 && status !== 3) throw new Error(`${script} failed: see above`);
+  }
 }
 
 const stages = {
@@ -76,7 +79,7 @@ installNpmPackages();
 const missing = isRoot ? installDebianPackages("test") : [];
 if (missing.length > 0) process.stdout.write(`not on this machine and not installable: ${missing.join(", ")}\n`);
 buildCni();
-if (only.length === 0 || only.includes("fv") || only.includes("kernel")) buildGoTools();
+if (only.length === 0 || only.includes("fv") || only.includes("kernel")) buildForeignTools();
 for (const [name, stage] of Object.entries(stages)) if (only.length === 0 || only.includes(name)) stage();
 rmSync(scratch, { recursive: true, force: true });
 
