@@ -14,13 +14,14 @@ export interface Metadata {
   readonly isDeleting: boolean;
 }
 
-const OBJECT_META = [
+/** Fields of metadata. */
+export const OBJECT_META = [
   ...["name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"],
   ...["deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields"],
 ];
 
 export function readMetadata(root: Field): Metadata {
-  const metadata = root.child("metadata").object(OBJECT_META);
+  const metadata = root.child("metadata");
   return {
     name: metadata.child("name").requiredString("the object's name"),
     uid: metadata.child("uid").string() ?? "",

@@ -7,7 +7,7 @@ import { type Cidr, cidrContainsCidr, cidrLength, tryParseCidr } from "../net/ci
 import type { Parsed } from "./event.ts";
 import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { dnsSubdomainProblem, labelKeyProblem, labelValueProblem, portNameProblem } from "./name-syntax.ts";
-import { readCheckedLabels, readMetadata, readNamespace, reportIf } from "./parse-metadata.ts";
+import { OBJECT_META, readCheckedLabels, readMetadata, readNamespace, reportIf } from "./parse-metadata.ts";
 import { PORT_PROTOCOLS } from "./parse-pod.ts";
 import type { LabelRequirement, LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule } from "./resource.ts";
 
@@ -17,6 +17,7 @@ const PORT_RANGE = { min: 1, max: 65535 };
 export function parseNetworkPolicy(object: unknown, options: ParseOptions = {}): Parsed<NetworkPolicy> {
   return parseFields(object, options, (root) => {
     root.object(["apiVersion", "kind", "metadata", "spec", "status"]);
+    root.child("metadata").object(OBJECT_META);
     const { name, resourceVersion } = readMetadata(root);
     if (name !== "") reportIf(root.child("metadata").child("name"), dnsSubdomainProblem(name));
     const spec = root.child("spec").object(["podSelector", "policyTypes", "ingress", "egress"]);
