@@ -76,9 +76,9 @@ export class AttributeWriter {
     this.#buffer.set(value, at);
   }
 
-  /** An attribute without payload. */
-  flag(type: number): void {
-    this.#attribute(type, 0);
+  /** A nest whose content is known as bytes, e.g. as it was read. */
+  nested(type: number, content: Uint8Array): void {
+    this.raw(type | NLA_F_NESTED, content);
   }
 
   /** Open a nest; hand the result to `endNest`. */

@@ -31,7 +31,7 @@ export class NetlinkError extends Error {
   }
 }
 
-/** True for a NetlinkError with one of the given codes. */
+/** True for a NetlinkError with one of the given codes; with any, when none is given. */
 export function isNetlinkError(error: unknown, ...codes: readonly string[]): error is NetlinkError {
-  return error instanceof NetlinkError && codes.includes(error.code);
+  return error instanceof NetlinkError && (codes.length === 0 || codes.includes(error.code));
 }

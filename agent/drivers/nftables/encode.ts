@@ -236,14 +236,15 @@ class BatchEncoder {
       readonly comment?: string | undefined;
     },
   ): void {
-    const isConcatenation = set.key.length > 1;
+    // Without intervals the kernel hashes the key whole and refuses to hear of its fields.
+    const isConcatenation = set.intervals && set.key.length > 1;
     if (set.intervals && set.key.some(isHostOrder)) throw new TypeError(`set ${set.name}: intervals of ${set.key.join(" . ")} have no order in the kernel`);
     const writer = this.#writer;
     this.#lastSetId += 1;
     this.#begin({ message: NFT_MSG.newSet, flags: NLM_F_CREATE, family: table.family });
     writer.string(NFTA_SET.table, table.name);
     writer.string(NFTA_SET.name, set.name);
-    writer.u32Be(NFTA_SET.flags, set.flags | (set.intervals ? NFT_SET_FLAG.interval : 0) | (set.intervals && isConcatenation ? NFT_SET_FLAG.concat : 0));
+    writer.u32Be(NFTA_SET.flags, set.flags | (set.intervals ? NFT_SET_FLAG.interval : 0) | (isConcatenation ? NFT_SET_FLAG.concat : 0));
     writer.u32Be(NFTA_SET.keyType, concatenatedType(set.key));
     writer.u32Be(NFTA_SET.keyLength, keyBytes(set.key));
     if (set.data === "verdict") {

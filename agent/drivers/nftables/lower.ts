@@ -192,7 +192,7 @@ class Lowering {
     const { field, value } = match;
     const op = match.op ?? "==";
     const type = FIELD_TYPES[field];
-    if (match.mask !== undefined) {
+    if (match.mask !== undefined && match.mask >>> 0 !== 0xffff_ffff) {
       if (type !== "mark") throw new TypeError(`match on ${field}: a mask is for marks only`);
       this.#load(field, 0);
       this.#push({ name: "bitwise", register: registerOf(0), mask: markBytes(match.mask), xor: new Uint8Array(4) });

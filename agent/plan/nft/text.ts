@@ -24,6 +24,7 @@ import type {
 } from "./ruleset.ts";
 import { FIELD_TYPES, isFlags, keyText, valueText } from "./values.ts";
 
+const FULL_MASK = 0xffff_ffff;
 const ELEMENT_SEPARATOR = ",\n\t\t\t     ";
 
 /** The whole table, ready for `nft -f`. */
@@ -209,7 +210,7 @@ function matchText(match: NftMatch): string {
       const type = FIELD_TYPES[match.field];
       const value = valueText(type, match.value);
       const op = match.op ?? "==";
-      if (match.mask !== undefined) return `${match.field} & ${valueText("mark", match.mask)} ${op} ${value}`;
+      if (match.mask !== undefined && match.mask >>> 0 !== FULL_MASK) return maskedText(match.field, match.mask >>> 0, op, value);
       if (op === "==") return `${match.field} ${value}`;
       return op === "!=" && isFlags(type) ? `${match.field} ! ${value}` : `${match.field} ${op} ${value}`;
     }
@@ -226,6 +227,14 @@ function matchText(match: NftMatch): string {
     default:
       return assertNever(match);
   }
+}
+
+/** nft lists a mask of leading ones as a prefix length. */
+function maskedText(field: NftField, mask: number, op: string, value: string): string {
+  const length = Math.clz32(~mask);
+  const isPrefix = mask !== 0 && mask >>> 0 === (FULL_MASK << (32 - length)) >>> 0;
+  if (!isPrefix) return `${field} & ${valueText("mark", mask)} ${op} ${value}`;
+  return op === "==" ? `${field} ${value}/${length}` : `${field} ${op} ${value}/${length}`;
 }
 
 function fieldsText(fields: readonly NftField[]): string {
@@ -266,9 +275,9 @@ function actionText(action: NftAction): string {
 
 /** nft's listing of (mark & ~mask) | value: bits that are set anyway do not show as cleared. */
 function markSetText(value: number, mask: number | undefined): string {
-  if (mask === undefined || mask >>> 0 === 0xffff_ffff) return valueText("mark", value >>> 0);
+  if (mask === undefined || mask >>> 0 === FULL_MASK) return valueText("mark", value >>> 0);
   const keep = (~mask | value) >>> 0;
-  const and = keep === 0xffff_ffff ? "" : ` & ${valueText("mark", keep)}`;
+  const and = keep === FULL_MASK ? "" : ` & ${valueText("mark", keep)}`;
   return `meta mark${and}${value === 0 ? "" : ` | ${valueText("mark", value >>> 0)}`}`;
 }
 

@@ -122,7 +122,7 @@ const VALUES: Readonly<Record<NftValueType, ValueSpec>> = {
     isHostOrder: true,
     symbols: { unspec: 0, unicast: 1, local: 2, broadcast: 3, anycast: 4, multicast: 5, blackhole: 6, unreachable: 7, prohibit: 8 },
   },
-  boolean: { bytes: 1, form: "number", symbols: { missing: 0, exists: 1 } },
+  boolean: { bytes: 4, form: "number", isHostOrder: true, symbols: { missing: 0, exists: 1 } },
 };
 
 /** What each field holds. */

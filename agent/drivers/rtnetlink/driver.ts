@@ -1,0 +1,156 @@
+/**
+ * Links, addresses, routes and neighbours of one network namespace.
+ *
+ * Invariant: everything acts in the namespace that the driver was opened in, whatever the thread does later. Calls are
+ * synchronous because the kernel answers within send(2); see netlink/socket.ts. No memory: lists are the kernel's.
+ */
+import type { NetlinkMessage } from "../netlink/message.ts";
+import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import {
+  addAddress,
+  decodeAddress,
+  deleteAddress,
+  deleteNeighbour,
+  type LinkAddress,
+  listAddresses,
+  listPermanentNeighbours,
+  type Neighbour,
+  setNeighbour,
+} from "./addresses.ts";
+import { createVeth, decodeLink, deleteLink, findLink, type Link, type LinkChange, listLinks, setLink, type VethSpec } from "./links.ts";
+import { RTM, RTNLGRP } from "./protocol.ts";
+import { changeRoutes, decodeRoute, listRoutes, type Route, type RouteChange, type RouteFailure, type RouteFilter } from "./routes.ts";
+
+/** What the agent needs of the kernel's interfaces and routes. */
+export type Rtnetlink = {
+  createVeth(spec: VethSpec): void;
+  setLink(index: number, change: LinkChange): void;
+  deleteLink(name: string): void;
+  findLink(name: string): Link | undefined;
+  links(): Link[];
+  addAddress(address: LinkAddress): void;
+  deleteAddress(address: LinkAddress): void;
+  addresses(): LinkAddress[];
+  changeRoutes(changes: readonly RouteChange[]): RouteFailure[];
+  routes(filter?: RouteFilter): Route[];
+  setNeighbour(neighbour: Neighbour): void;
+  deleteNeighbour(neighbour: Pick<Neighbour, "linkIndex" | "address">): void;
+  neighbours(): Neighbour[];
+  /** Report changes that this driver did not make itself, until the signal aborts. */
+  watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void>;
+  close(): void;
+};
+
+export type NetworkChange =
+  | { readonly kind: "link"; readonly isGone: boolean; readonly link: Link }
+  | { readonly kind: "address"; readonly isGone: boolean; readonly address: LinkAddress }
+  | { readonly kind: "route"; readonly isGone: boolean; readonly route: Route }
+  /** The kernel dropped notifications: list everything anew. */
+  | { readonly kind: "lost" };
+
+export class RtnetlinkDriver implements Rtnetlink {
+  readonly #socket: NetlinkSocket;
+  readonly #netns: string | undefined;
+
+  private constructor(socket: NetlinkSocket, netns: string | undefined) {
+    this.#socket = socket;
+    this.#netns = netns;
+  }
+
+  /** `netns`: path of a network namespace; absent: the process's own. Throws SystemCallError. */
+  static open({ netns }: { readonly netns?: string } = {}): RtnetlinkDriver {
+    return new RtnetlinkDriver(NetlinkSocket.open({ protocol: NETLINK_ROUTE, netns }), netns);
+  }
+
+  createVeth(spec: VethSpec): void {
+    createVeth(this.#socket, spec);
+  }
+
+  setLink(index: number, change: LinkChange): void {
+    setLink(this.#socket, index, change);
+  }
+
+  deleteLink(name: string): void {
+    deleteLink(this.#socket, name);
+  }
+
+  findLink(name: string): Link | undefined {
+    return findLink(this.#socket, name);
+  }
+
+  links(): Link[] {
+    return listLinks(this.#socket);
+  }
+
+  addAddress(address: LinkAddress): void {
+    addAddress(this.#socket, address);
+  }
+
+  deleteAddress(address: LinkAddress): void {
+    deleteAddress(this.#socket, address);
+  }
+
+  addresses(): LinkAddress[] {
+    return listAddresses(this.#socket);
+  }
+
+  changeRoutes(changes: readonly RouteChange[]): RouteFailure[] {
+    return changeRoutes(this.#socket, changes);
+  }
+
+  routes(filter: RouteFilter = {}): Route[] {
+    return listRoutes(this.#socket, filter);
+  }
+
+  setNeighbour(neighbour: Neighbour): void {
+    setNeighbour(this.#socket, neighbour);
+  }
+
+  deleteNeighbour(neighbour: Pick<Neighbour, "linkIndex" | "address">): void {
+    deleteNeighbour(this.#socket, neighbour);
+  }
+
+  neighbours(): Neighbour[] {
+    return listPermanentNeighbours(this.#socket);
+  }
+
+  async watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void> {
+    const groups = [RTNLGRP.link, RTNLGRP.ipv4Address, RTNLGRP.ipv6Address, RTNLGRP.ipv4Route, RTNLGRP.ipv6Route];
+    using events = NetlinkSocket.open({ protocol: NETLINK_ROUTE, netns: this.#netns, groups });
+    await events.subscribe((messages) => {
+      if (messages === "lost") return onChange({ kind: "lost" });
+      for (const message of messages) {
+        const change = message.portId === this.#socket.portId ? undefined : decodeChange(message);
+        if (change !== undefined) onChange(change);
+      }
+    }, signal);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function decodeChange(message: NetlinkMessage): NetworkChange | undefined {
+  switch (message.type) {
+    case RTM.newLink:
+    case RTM.delLink:
+      return { kind: "link", isGone: message.type === RTM.delLink, link: decodeLink(message) };
+    case RTM.newAddress:
+    case RTM.delAddress: {
+      const address = decodeAddress(message);
+      return address === undefined ? undefined : { kind: "address", isGone: message.type === RTM.delAddress, address };
+    }
+    case RTM.newRoute:
+    case RTM.delRoute: {
+      const route = decodeRoute(message);
+      return route === undefined ? undefined : { kind: "route", isGone: message.type === RTM.delRoute, route };
+    }
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,138 @@
+/** Network interfaces: veth pairs made straight into another namespace, state, and listing. */
+import { Attributes } from "../netlink/attributes.ts";
+import { isNetlinkError } from "../netlink/error.ts";
+import { close, openNetns } from "../netlink/libc.ts";
+import { type MessageWriter, type NetlinkMessage, NLM_F_CREATE, NLM_F_EXCL } from "../netlink/message.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { IFF_LOWER_UP, IFF_UP, IFLA, IFLA_INFO, macBytes, macText, RTM, u32Bytes, VETH_INFO_PEER } from "./protocol.ts";
+
+export type Link = {
+  readonly index: number;
+  readonly name: string;
+  readonly mtu: number;
+  /** Undefined for links without a hardware address of six bytes. */
+  readonly mac: string | undefined;
+  /** IFF_* bits. */
+  readonly flags: number;
+  readonly isUp: boolean;
+  /** The other end is up too. */
+  readonly hasCarrier: boolean;
+  /** "veth", "bridge", …; undefined for physical links and `lo`. */
+  readonly kind: string | undefined;
+  /** Index of the veth peer, in the peer's namespace. */
+  readonly peerIndex: number | undefined;
+  /** Index of the bridge that it is a port of. */
+  readonly masterIndex: number | undefined;
+};
+
+export type VethEnd = {
+  /** At most 15 characters. */
+  readonly name: string;
+  readonly mac?: string;
+  readonly mtu?: number;
+};
+
+export type VethSpec = VethEnd & {
+  readonly peer: VethEnd & {
+    /** Path of the namespace where the peer is made; absent: the same. */
+    readonly netns?: string;
+  };
+};
+
+export type LinkChange = { readonly up?: boolean; readonly mtu?: number; readonly mac?: string; readonly name?: string };
+
+const IFINFOMSG = 16;
+const LINK_SUBJECT = { operation: "list", object: "links" };
+
+/**
+ * Both ends in one request. This end is up; the peer stays down until it is set up by a driver of its own namespace: the
+ * kernel refuses to open it before the pair is complete (ENOTCONN). Throws NetlinkError EEXIST when a name is taken.
+ */
+export function createVeth(socket: NetlinkSocket, { peer, ...local }: VethSpec): void {
+  const netnsFd = peer.netns === undefined ? undefined : openNetns(peer.netns);
+  try {
+    const subject = { operation: "add link", object: `${local.name} (veth, peer ${peer.name}${peer.netns === undefined ? "" : ` in ${peer.netns}`})` };
+    socket.request({ type: RTM.newLink, flags: NLM_F_CREATE | NLM_F_EXCL, subject }, (writer) => {
+      writer.header(ifinfomsg(0, IFF_UP, IFF_UP));
+      writeEnd(writer, local);
+      const info = writer.beginNest(IFLA.info);
+      writer.string(IFLA_INFO.kind, "veth");
+      const data = writer.beginNest(IFLA_INFO.data);
+      const peerNest = writer.beginNest(VETH_INFO_PEER);
+      writer.header(ifinfomsg(0, 0, 0));
+      writeEnd(writer, peer);
+      if (netnsFd !== undefined) writer.u32(IFLA.netnsFd, netnsFd);
+      writer.endNest(peerNest);
+      writer.endNest(data);
+      writer.endNest(info);
+    });
+  } finally {
+    if (netnsFd !== undefined) close(netnsFd);
+  }
+}
+
+/** `index` of a link of this namespace. */
+export function setLink(socket: NetlinkSocket, index: number, change: LinkChange): void {
+  socket.request({ type: RTM.setLink, subject: { operation: "set link", object: `index ${index} ${JSON.stringify(change)}` } }, (writer) => {
+    writer.header(ifinfomsg(index, change.up === true ? IFF_UP : 0, change.up === undefined ? 0 : IFF_UP));
+    if (change.name !== undefined) writer.string(IFLA.name, change.name);
+    if (change.mac !== undefined) writer.raw(IFLA.address, macBytes(change.mac));
+    if (change.mtu !== undefined) writer.u32(IFLA.mtu, change.mtu);
+  });
+}
+
+/** Deleting one end of a veth pair deletes both. Throws NetlinkError ENODEV when there is none. */
+export function deleteLink(socket: NetlinkSocket, name: string): void {
+  socket.request({ type: RTM.delLink, subject: { operation: "delete link", object: name } }, (writer) => {
+    writer.header(ifinfomsg(0, 0, 0));
+    writer.string(IFLA.name, name);
+  });
+}
+
+export function findLink(socket: NetlinkSocket, name: string): Link | undefined {
+  try {
+    const [reply] = socket.request({ type: RTM.getLink, subject: { operation: "get link", object: name } }, (writer) => {
+      writer.header(ifinfomsg(0, 0, 0));
+      writer.string(IFLA.name, name);
+    });
+    return reply === undefined ? undefined : decodeLink(reply);
+  } catch (error) {
+    if (isNetlinkError(error, "ENODEV")) return undefined;
+    throw error;
+  }
+}
+
+export function listLinks(socket: NetlinkSocket): Link[] {
+  return socket.dump({ type: RTM.getLink, subject: LINK_SUBJECT }, (writer) => writer.header(ifinfomsg(0, 0, 0))).map(decodeLink);
+}
+
+export function decodeLink(message: NetlinkMessage): Link {
+  const { payload } = message;
+  const attributes = new Attributes(payload.subarray(IFINFOMSG));
+  const flags = payload.readUInt32LE(8);
+  const kind = attributes.nested(IFLA.info)?.string(IFLA_INFO.kind);
+  const mac = attributes.raw(IFLA.address);
+  return {
+    index: payload.readInt32LE(4),
+    name: attributes.string(IFLA.name) ?? "",
+    mtu: attributes.u32(IFLA.mtu) ?? 0,
+    mac: mac?.length === 6 ? macText(mac) : undefined,
+    flags,
+    isUp: (flags & IFF_UP) !== 0,
+    hasCarrier: (flags & IFF_LOWER_UP) !== 0,
+    kind,
+    peerIndex: kind === "veth" ? attributes.u32(IFLA.link) : undefined,
+    masterIndex: attributes.u32(IFLA.master),
+  };
+}
+
+function writeEnd(writer: MessageWriter, { name, mac, mtu }: VethEnd): void {
+  writer.string(IFLA.name, name);
+  if (mac !== undefined) writer.raw(IFLA.address, macBytes(mac));
+  if (mtu !== undefined) writer.u32(IFLA.mtu, mtu);
+}
+
+/** struct ifinfomsg. */
+function ifinfomsg(index: number, flags: number, change: number): number[] {
+  return [0, 0, 0, 0, ...u32Bytes(index), ...u32Bytes(flags), ...u32Bytes(change)];
+}
