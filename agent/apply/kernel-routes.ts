@@ -1,0 +1,107 @@
+/**
+ * Our routes: brings them to what is desired, and knows them from others' by their protocol number.
+ *
+ * Each route stands alone: one that the kernel refuses is reported and does not keep the others out. A route of someone else to the same destination
+ * is never replaced (`add`, not `replace`), it is reported. Invariant: `#installed` undefined means that the kernel's list has to be read first.
+ */
+import { type Cidr, cidrVersion } from "../../src/net/cidr.ts";
+import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
+import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
+import { RT_TABLE_MAIN, SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
+import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.ts";
+
+export interface FailedRoute {
+  readonly route: PlannedRoute;
+  readonly reason: string;
+}
+
+export interface RoutesResult {
+  readonly changed: number;
+  readonly failed: readonly FailedRoute[];
+}
+
+export class KernelRoutes {
+  readonly #rtnetlink: Rtnetlink;
+  #installed: Map<Cidr, PlannedRoute> | undefined;
+  #failed: readonly FailedRoute[] = [];
+
+  constructor(rtnetlink: Rtnetlink) {
+    this.#rtnetlink = rtnetlink;
+  }
+
+  /** The kernel may have other routes than we think: it takes those of an interface that goes away by itself. */
+  doubt(): void {
+    this.#installed = undefined;
+  }
+
+  /** Routes that were refused last time. */
+  get failed(): readonly FailedRoute[] {
+    return this.#failed;
+  }
+
+  apply(desired: ReadonlyMap<Cidr, PlannedRoute>): RoutesResult {
+    const links = new Map<string, number>();
+    const read = this.#installed === undefined;
+    for (const { name, index } of read || [...desired.values()].some(({ kind }) => kind === "pod") ? this.#rtnetlink.links() : []) links.set(name, index);
+    this.#installed ??= this.#read(links);
+    const { removed, added } = diffRoutes(this.#installed, desired);
+    const failed: FailedRoute[] = [];
+    const changes: RouteChange[] = [];
+    const routeOf: PlannedRoute[] = [];
+    const push = (change: RouteChange, route: PlannedRoute): void => {
+      changes.push(change);
+      routeOf.push(route);
+    };
+    for (const route of removed) push({ kind: "delete", route: { destination: route.destination } }, route);
+    for (const route of added) {
+      const spec = specOf(route, links);
+      if (spec === undefined) {
+        failed.push({ route, reason: `interface ${route.kind === "pod" ? route.interfaceName : ""} does not exist` });
+        continue;
+      }
+      const isOurs = this.#installed.has(route.destination);
+      // IPv6 does not replace a route by one of another kind, it adds to it.
+      if (isOurs && cidrVersion(route.destination) === 6) push({ kind: "delete", route: { destination: route.destination } }, route);
+      push({ kind: isOurs && cidrVersion(route.destination) === 4 ? "replace" : "add", route: spec }, route);
+    }
+    const installed = new Map(desired);
+    for (const { route } of failed) installed.delete(route.destination);
+    for (const { index, change, error } of this.#rtnetlink.changeRoutes(changes)) {
+      const route = routeOf[index];
+      // Gone by itself, with its interface.
+      if (route === undefined || (change.kind === "delete" && error.code === "ESRCH")) continue;
+      installed.delete(route.destination);
+      failed.push({ route, reason: error.code === "EEXIST" ? `${route.destination} has a route that is not ours` : error.message });
+    }
+    this.#installed = installed;
+    this.#failed = failed;
+    return { changed: changes.length, failed };
+  }
+
+  #read(links: ReadonlyMap<string, number>): Map<Cidr, PlannedRoute> {
+    const names = new Map([...links].map(([name, index]) => [index, name]));
+    const found = new Map<Cidr, PlannedRoute>();
+    for (const route of this.#rtnetlink.routes({ protocol: SEDGE_ROUTE_PROTOCOL, table: RT_TABLE_MAIN })) found.set(route.destination, plannedOf(route, names));
+    return found;
+  }
+}
+
+function specOf(route: PlannedRoute, links: ReadonlyMap<string, number>): RouteSpec | undefined {
+  const { destination } = route;
+  switch (route.kind) {
+    case "blackhole":
+      return { destination, type: "blackhole" };
+    case "node":
+      return { destination, gateway: route.via };
+    case "pod": {
+      const linkIndex = links.get(route.interfaceName);
+      return linkIndex === undefined ? undefined : { destination, linkIndex };
+    }
+  }
+}
+
+function plannedOf({ destination, type, gateway, linkIndex }: Route, names: ReadonlyMap<number, string>): PlannedRoute {
+  if (type === "blackhole") return { kind: "blackhole", destination };
+  if (gateway !== undefined) return { kind: "node", destination, via: gateway };
+  return { kind: "pod", destination, interfaceName: names.get(linkIndex ?? 0) ?? "" };
+}

@@ -1,0 +1,75 @@
+/**
+ * Our nftables table: brings it to what is desired, in one transaction, and keeps a copy of what it last put there.
+ *
+ * Invariant: `#installed` is what the kernel has as far as we know, undefined when that has to be read first. A refused transaction changes nothing,
+ * in the kernel and here. What others do to the table shows as notifications and is handled by reading it anew (`doubt`).
+ */
+import type { NftOperation, NftRuleset } from "../plan/nft/ruleset.ts";
+import { diffRulesets } from "../plan/diff.ts";
+import { TABLE } from "../plan/names.ts";
+import type { Nftables } from "../drivers/nftables/driver.ts";
+import { tableDrift } from "../drivers/nftables/state.ts";
+import { adoptedRuleset } from "./adopted-ruleset.ts";
+
+export interface TableResult {
+  /** Operations carried out; 0: the kernel had it all. */
+  readonly operations: number;
+  /** What differed from our copy when the table was read anew: someone else changed it. */
+  readonly repaired: readonly string[];
+}
+
+export class KernelTable {
+  readonly #nft: Nftables;
+  #installed: NftRuleset | undefined;
+  #generation: number | undefined;
+  #lastTransaction: readonly NftOperation[] = [];
+
+  constructor(nft: Nftables) {
+    this.#nft = nft;
+  }
+
+  async exists(): Promise<boolean> {
+    return (await this.#nft.readTable(TABLE)) !== undefined;
+  }
+
+  /** The kernel may have something else than we think. */
+  doubt(): void {
+    this.#generation = undefined;
+  }
+
+  /** True when nobody has changed anything of nftables since our last look; cheap. */
+  async isUntouched(): Promise<boolean> {
+    return this.#generation !== undefined && (await this.#nft.generation()) === this.#generation;
+  }
+
+  /** What the last `apply` tried: to find out what a refusal was about. */
+  get lastTransaction(): readonly NftOperation[] {
+    return this.#lastTransaction;
+  }
+
+  /** Throws what the driver throws; nothing was changed then. */
+  async apply(desired: NftRuleset): Promise<TableResult> {
+    const repaired: string[] = [];
+    if (this.#installed === undefined || this.#generation === undefined) {
+      const actual = await this.#nft.readTable(TABLE);
+      if (this.#installed !== undefined) repaired.push(...tableDrift(this.#installed, actual).map(describeDrift));
+      this.#installed = actual === undefined ? undefined : adoptedRuleset(desired, actual);
+    }
+    const transaction = diffRulesets(this.#installed, desired);
+    this.#lastTransaction = transaction.operations;
+    try {
+      await this.#nft.apply(transaction);
+    } catch (error) {
+      this.doubt();
+      throw error;
+    }
+    this.#installed = desired;
+    this.#generation = await this.#nft.generation();
+    return { operations: transaction.operations.length, repaired };
+  }
+}
+
+function describeDrift(drift: ReturnType<typeof tableDrift>[number]): string {
+  if (drift.kind === "table-missing") return drift.kind;
+  return `${drift.kind} ${"chain" in drift ? drift.chain : drift.set}`;
+}

@@ -1,0 +1,357 @@
+/**
+ * The reconcile loop: desired state from the view and the connected pods, into the kernel, again and again.
+ *
+ * One apply at a time; what comes meanwhile is taken by the next. After a long apply the loop rests as long as it took, at most REST_LIMIT_MS, so that
+ * a storm of changes is coalesced and the rest of the agent runs.
+ * Invariants: the table before the routes, so that nothing is reachable that is not protected. Before the first complete view a table of ours that is
+ * there stays as it is, and where there is none one that drops all our interfaces is put there. Nothing is swept before both the view is complete
+ * and the pods of the last run are known. A stop leaves everything in place.
+ */
+import type { PodKey } from "../../src/model/names.ts";
+import type { RecordKey, RecordValue } from "../../src/model/record.ts";
+import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
+import type { IpAddress } from "../../src/net/ip.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { Logger } from "../../src/runtime/log.ts";
+import { Backoff, jittered } from "../../src/runtime/retry.ts";
+import { TABLE } from "../plan/names.ts";
+import { desiredRoutes } from "../plan/routes.ts";
+import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
+import type { Nftables } from "../drivers/nftables/driver.ts";
+import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
+import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
+import { EndpointRegistry } from "./endpoint-registry.ts";
+import { KernelRoutes } from "./kernel-routes.ts";
+import { KernelTable } from "./kernel-table.ts";
+import type { LocalEndpoints } from "./local-endpoints.ts";
+import { Refusals } from "./refusals.ts";
+
+/** The view as the loop reads it; getters, always the newest whole commit. */
+export interface ViewSource {
+  readonly records: ReadonlyMap<RecordKey, RecordValue>;
+  readonly undecodable: ReadonlyMap<RecordKey, string>;
+  readonly outdated: ReadonlyMap<RecordKey, string>;
+  readonly revision: bigint;
+  readonly epoch: string;
+  readonly isComplete: boolean;
+}
+
+/** What the kernel has. */
+export interface ProgrammedState {
+  readonly epoch: string;
+  readonly revision: bigint;
+  readonly failures: readonly PlanFailure[];
+}
+
+/** Measurements, for metrics. */
+export interface ReconcileObserver {
+  /** One apply, in seconds; with its nftables operations and route changes. */
+  applied(facts: { readonly seconds: number; readonly operations: number; readonly routes: number }): void;
+  failed(): void;
+  /** Someone else changed what is ours, and it was put right. */
+  repaired(what: "table" | "routes"): void;
+  /** From the commit at the server, by its clock, and from the receipt here, to the kernel. */
+  programmed(facts: { readonly sinceCommitSeconds: number | undefined; readonly sinceReceiptSeconds: number }): void;
+}
+
+export interface ReconcilerOptions {
+  readonly nft: Nftables;
+  readonly rtnetlink: Rtnetlink;
+  /** Forgets connections of addresses that left the node. */
+  readonly forgetConnections: (addresses: ReadonlySet<IpAddress>) => void;
+  readonly source: ViewSource;
+  readonly settings: PlanSettings;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly observer: ReconcileObserver;
+  readonly onProgrammed: (state: ProgrammedState) => void;
+  /** Everything is compared with the kernel this often even if nothing was heard. */
+  readonly checkIntervalMs: number;
+}
+
+const REST_LIMIT_MS = 250;
+const ENDPOINT_DEADLINE_MS = 15_000;
+/** Records that one apply may find refused before it gives up and tries again later. */
+const MAX_REFUSALS_PER_APPLY = 64;
+const MAX_PENDING_COMMITS = 1_000;
+
+interface PendingCommit {
+  readonly committedAtUnixUs: bigint;
+  readonly receivedAt: number;
+}
+
+export class Reconciler {
+  readonly name = "reconcile";
+  readonly #options: ReconcilerOptions;
+  readonly #registry: EndpointRegistry;
+  readonly #table: KernelTable;
+  readonly #routes: KernelRoutes;
+  readonly #cache = new PlanCache();
+  readonly #refusals = new Refusals();
+  readonly #backoff = new Backoff({ initialMs: 50, maxMs: 5_000 });
+  #pending: PendingCommit[] = [];
+  #leaving = new Set<IpAddress>();
+  #isDirty = true;
+  #wake: () => void = () => undefined;
+  #hasOwnTable = false;
+  #programmed: ProgrammedState | undefined;
+  #lastError: string | undefined;
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options;
+    this.#registry = new EndpointRegistry({ clock: options.clock, onChange: () => this.#markDirty(), deadlineMs: ENDPOINT_DEADLINE_MS });
+    this.#table = new KernelTable(options.nft);
+    this.#routes = new KernelRoutes(options.rtnetlink);
+  }
+
+  get endpoints(): LocalEndpoints {
+    return this.#registry;
+  }
+
+  /** undefined until the first apply of a complete view. */
+  get programmed(): ProgrammedState | undefined {
+    return this.#programmed;
+  }
+
+  /** Why the last apply failed; undefined when it did not. */
+  get lastError(): string | undefined {
+    return this.#lastError;
+  }
+
+  /** A commit is in the view, and on disk. */
+  viewChanged(commit: { readonly committedAtUnixUs: bigint }): void {
+    if (this.#pending.length < MAX_PENDING_COMMITS) this.#pending.push({ committedAtUnixUs: commit.committedAtUnixUs, receivedAt: this.#options.clock.now() });
+    this.#markDirty();
+  }
+
+  /** The view's revision grew without a change for us: the kernel has that one too. */
+  viewConfirmed(): void {
+    if (this.#isDirty || this.#programmed === undefined) return;
+    const { revision, epoch } = this.#options.source;
+    this.#setProgrammed({ ...this.#programmed, revision, epoch });
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const watchers = [this.#watchTable(signal), this.#watchRoutes(signal), this.#checkRegularly(signal)];
+    while (!signal.aborted) {
+      await this.#untilDirty(signal);
+      if (signal.aborted) break;
+      const began = clock.now();
+      const isDone = await this.#applyOnce();
+      const tookMs = clock.now() - began;
+      if (!isDone) await clock.sleep(this.#backoff.next(), signal);
+      else if (tookMs > 5) await clock.sleep(Math.min(tookMs, REST_LIMIT_MS), signal);
+    }
+    await Promise.all(watchers);
+  }
+
+  /** False: it failed and is to be tried again after a while. */
+  async #applyOnce(): Promise<boolean> {
+    const { observer, log } = this.#options;
+    this.#isDirty = false;
+    try {
+      await this.#apply();
+      this.#backoff.reset();
+      if (this.#lastError !== undefined) log.info("the kernel takes our state again");
+      this.#lastError = undefined;
+      return true;
+    } catch (error) {
+      this.#isDirty = true;
+      observer.failed();
+      const reason = error instanceof Error ? error.message : String(error);
+      if (reason !== this.#lastError) log.error({ err: error }, "programming the kernel failed: trying again");
+      this.#lastError = reason;
+      this.#registry.trouble(reason);
+      return false;
+    }
+  }
+
+  async #apply(): Promise<void> {
+    const { source, clock, observer } = this.#options;
+    if (!this.#registry.isRestored) return;
+    if (!source.isComplete && !this.#hasOwnTable && (await this.#table.exists())) {
+      this.#registry.trouble("the agent has no complete view from the server yet, and leaves what an earlier run has programmed as it is");
+      this.#registry.settleRemovals();
+      return;
+    }
+    this.#hasOwnTable = true;
+    const began = clock.now();
+    const sequence = this.#registry.sequence;
+    const pending = this.#pending;
+    this.#pending = [];
+    const state = { epoch: source.epoch, revision: source.revision };
+    try {
+      const { plan, operations } = await this.#applyTable();
+      const { routes, failed, routeFailures } = this.#applyRoutes();
+      this.#forgetLeaving();
+      observer.applied({ seconds: (clock.now() - began) / 1000, operations, routes });
+      this.#noteProgrammed(pending);
+      if (!source.isComplete) {
+        // Everything of ours drops, and no route is set: nobody is connected like this.
+        this.#registry.trouble("the agent has no complete view from the server yet");
+        this.#registry.settleRemovals();
+        return;
+      }
+      this.#registry.settle({ sequence, withPolicy: plan.withPolicy, failed });
+      const failures = [...this.#refusals.failures, ...plan.failures, ...[...source.outdated].map(([key, reason]) => ({ key, reason })), ...routeFailures];
+      this.#setProgrammed({ ...state, failures });
+    } catch (error) {
+      this.#pending = [...pending, ...this.#pending].slice(0, MAX_PENDING_COMMITS);
+      throw error;
+    }
+  }
+
+  async #applyTable(): Promise<{ readonly plan: Plan; readonly operations: number }> {
+    const { source, settings, observer, log } = this.#options;
+    for (let attempt = 0; ; attempt++) {
+      const records = this.#refusals.effective(source.records);
+      const plan = desiredRuleset({ records, undecodable: source.undecodable, endpoints: this.#registry.list(), settings }, this.#cache);
+      try {
+        const { operations, repaired } = await this.#table.apply(plan.ruleset);
+        if (repaired.length > 0) {
+          observer.repaired("table");
+          log.warn({ drift: repaired.slice(0, 20) }, "our nftables table was changed by someone else: repaired");
+        }
+        this.#refusals.taken(records);
+        return { plan, operations };
+      } catch (error) {
+        if (attempt >= MAX_REFUSALS_PER_APPLY || !this.#refusals.blame(error, plan, this.#table.lastTransaction, source.records)) throw error;
+        log.error({ err: error }, "the kernel refuses a record's rules: its last good state stays, the rest goes in");
+      }
+    }
+  }
+
+  #applyRoutes(): { readonly routes: number; readonly failed: ReadonlyMap<PodKey, string>; readonly routeFailures: readonly PlanFailure[] } {
+    const { source, settings } = this.#options;
+    const endpoints = this.#registry.list();
+    if (!source.isComplete) return { routes: 0, failed: new Map(), routeFailures: [] };
+    const { routes, failures } = desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
+    const { changed, failed } = this.#routes.apply(routes);
+    const reasons = new Map<Cidr, string>(failed.map(({ route, reason }) => [route.destination, reason]));
+    const failedPods = new Map<PodKey, string>();
+    for (const { podKey, addresses } of endpoints) {
+      for (const address of addresses) {
+        const reason = reasons.get(hostCidr(address));
+        if (reason !== undefined) failedPods.set(podKey, `route ${address}: ${reason}`);
+      }
+    }
+    const podFailures = [...failedPods].map(([podKey, reason]) => ({ key: `endpoint/${podKey}`, reason }));
+    const nodeFailures = failed.filter(({ route }) => route.kind !== "pod").map(({ route, reason }) => ({ key: this.#nodeOf(route.destination), reason: `route to ${route.destination}: ${reason}` }));
+    return { routes: changed, failed: failedPods, routeFailures: [...failures, ...podFailures, ...nodeFailures] };
+  }
+
+  #nodeOf(block: Cidr): RecordKey {
+    for (const [key, value] of this.#options.source.records) if (value.kind === "node" && value.blocks.includes(block)) return key;
+    return `node/${this.#options.settings.nodeName}`;
+  }
+
+  /** After the rules no longer allow it: connections of addresses that are nobody's here any more must not live on for the next who gets them. */
+  #forgetLeaving(): void {
+    const present = new Set(this.#registry.list().flatMap(({ addresses }) => addresses));
+    const left = new Set([...this.#leaving].filter((address) => !present.has(address)));
+    this.#leaving = present;
+    if (left.size === 0) return;
+    try {
+      this.#options.forgetConnections(left);
+    } catch (error) {
+      this.#options.log.warn({ err: error, addresses: [...left] }, "connections of removed pods could not be forgotten");
+    }
+  }
+
+  #noteProgrammed(pending: readonly PendingCommit[]): void {
+    const { clock, observer } = this.#options;
+    for (const { committedAtUnixUs, receivedAt } of pending) {
+      observer.programmed({
+        sinceCommitSeconds: committedAtUnixUs === 0n ? undefined : Math.max(0, clock.wallTime() / 1000 - Number(committedAtUnixUs) / 1e6),
+        sinceReceiptSeconds: (clock.now() - receivedAt) / 1000,
+      });
+    }
+  }
+
+  #setProgrammed(state: ProgrammedState): void {
+    this.#programmed = state;
+    this.#options.onProgrammed(state);
+  }
+
+  #markDirty(): void {
+    this.#isDirty = true;
+    this.#wake();
+  }
+
+  #untilDirty(signal: AbortSignal): Promise<void> {
+    if (this.#isDirty || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        signal.removeEventListener("abort", finish);
+        this.#wake = () => undefined;
+        resolve();
+      };
+      this.#wake = finish;
+      signal.addEventListener("abort", finish, { once: true });
+    });
+  }
+
+  async #watchTable(signal: AbortSignal): Promise<void> {
+    const { nft } = this.#options;
+    await this.#keepWatching("nftables", signal, () =>
+      nft.watch(
+        TABLE,
+        () => {
+          this.#table.doubt();
+          this.#markDirty();
+        },
+        signal,
+      ),
+    );
+  }
+
+  async #watchRoutes(signal: AbortSignal): Promise<void> {
+    const { rtnetlink, settings, observer } = this.#options;
+    await this.#keepWatching("rtnetlink", signal, () =>
+      rtnetlink.watch((change) => {
+        const isOurs =
+          change.kind === "lost" ||
+          (change.kind === "route" && change.route.protocol === SEDGE_ROUTE_PROTOCOL) ||
+          (change.kind === "link" && (change.link.name.startsWith(settings.interfacePrefix) || this.#routes.failed.length > 0)) ||
+          (change.kind === "address" && this.#routes.failed.length > 0);
+        if (!isOurs) return;
+        if (change.kind === "route") observer.repaired("routes");
+        this.#routes.doubt();
+        this.#markDirty();
+      }, signal),
+    );
+  }
+
+  /** A watch that breaks is begun anew, and until then its news counts as lost. */
+  async #keepWatching(what: string, signal: AbortSignal, watch: () => Promise<void>): Promise<void> {
+    const { log, clock } = this.#options;
+    while (!signal.aborted) {
+      try {
+        await watch();
+      } catch (error) {
+        log.warn({ err: error, what }, "the kernel's notifications broke off: listening anew");
+      }
+      if (signal.aborted) return;
+      await clock.sleep(1_000, signal);
+      this.#table.doubt();
+      this.#routes.doubt();
+      this.#markDirty();
+    }
+  }
+
+  async #checkRegularly(signal: AbortSignal): Promise<void> {
+    const { clock, checkIntervalMs, log } = this.#options;
+    while (!signal.aborted) {
+      await clock.sleep(jittered(checkIntervalMs), signal);
+      if (signal.aborted) return;
+      try {
+        if (!(await this.#table.isUntouched())) this.#table.doubt();
+      } catch (error) {
+        log.warn({ err: error }, "nftables cannot be read");
+      }
+      this.#routes.doubt();
+      this.#markDirty();
+    }
+  }
+}
