@@ -5,6 +5,7 @@
  * `settle`, so that coming and going between two commits is nothing.
  */
 import type { NodeName } from "../model/names.ts";
+import { SmallMap } from "./small-collections.ts";
 
 /** Nodes that entered and left since the last commit, sorted. Shared by all records of one audience: do not change. */
 export interface AudienceDelta {
@@ -16,9 +17,9 @@ export const NO_NODES: readonly NodeName[] = [];
 export const NO_DELTA: AudienceDelta = { entered: NO_NODES, left: NO_NODES };
 
 export class Audience {
-  readonly #counts = new Map<NodeName, number>();
+  readonly #counts = new SmallMap<NodeName, number>();
   /** Nodes of which the count touched zero since the last commit, with whether they were in then. */
-  #touched: Map<NodeName, boolean> | undefined;
+  #touched: SmallMap<NodeName, boolean> | undefined;
   #sorted: readonly NodeName[] | undefined;
   #delta: AudienceDelta | undefined;
   #before: readonly NodeName[] | undefined;
@@ -90,7 +91,7 @@ export class Audience {
   #touch(node: NodeName, wasIn: boolean): void {
     this.#sorted = undefined;
     this.#delta = undefined;
-    this.#touched ??= new Map();
+    this.#touched ??= new SmallMap();
     if (!this.#touched.has(node)) this.#touched.set(node, wasIn);
   }
 
@@ -98,7 +99,8 @@ export class Audience {
     if (this.#touched === undefined) return NO_DELTA;
     const entered: NodeName[] = [];
     const left: NodeName[] = [];
-    for (const [node, wasIn] of this.#touched) {
+    for (const node of this.#touched.keys()) {
+      const wasIn = this.#touched.get(node) === true;
       const isIn = this.#counts.has(node);
       if (isIn && !wasIn) entered.push(node);
       else if (wasIn && !isIn) left.push(node);

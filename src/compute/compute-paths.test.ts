@@ -224,7 +224,7 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
     for (const { nodes } of mine) nodes.add(item.node);
     let stack = "";
     if (mine.length > 0) {
-      const ids = [...new Set(mine.map(({ intent }) => intent.subject.id))].sort().join("\n");
+      const ids = [...new Set(mine.map(({ intent }) => intent.subject.canonical))].sort().join("\n");
       const id = bytesToHex(sha256(utf8ToBytes(ids)).subarray(0, 16));
       const ingress = mine.filter(({ intent }) => intent.ingress !== undefined).map(({ key }) => key);
       const egress = mine.filter(({ intent }) => intent.egress !== undefined).map(({ key }) => key);

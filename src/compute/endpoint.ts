@@ -10,6 +10,7 @@ import type { IpAddress } from "../net/ip.ts";
 import { NAMESPACE_PREFIX } from "../selector/from-label-selector.ts";
 import type { IndexedSelector, LabelItem, LabelParent, LabelValue } from "./label-index.ts";
 import type { LabelPair } from "./selector-index.ts";
+import { SmallSet } from "./small-collections.ts";
 
 const NAMESPACE_LABEL = "projectcalico.org/namespace";
 const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
@@ -22,7 +23,7 @@ const SERVICE_ACCOUNT_LENGTH_LIMIT = 63;
 export class NamespaceState implements LabelParent<EndpointState> {
   readonly name: NamespaceName;
   labels: readonly LabelValue<EndpointState>[] = [];
-  readonly items = new Set<EndpointState>();
+  readonly items = new SmallSet<EndpointState>();
   /** The Namespace object has been seen. */
   exists = false;
 
@@ -38,7 +39,7 @@ export class EndpointState implements LabelItem<EndpointState> {
   readonly node: NodeName;
   readonly parent: NamespaceState;
   labels: readonly LabelValue<EndpointState>[] = [];
-  readonly matched = new Set<IndexedSelector<EndpointState>>();
+  readonly matched = new SmallSet<IndexedSelector<EndpointState>>();
   uid: string;
   /** As policy and records have them: of the blocks, else of the pod's status. Sorted. */
   addresses: readonly IpAddress[] = [];

@@ -7,13 +7,14 @@
  * Rejected: a Map of labels per item (100,000 pods would hold 100,000 maps of the same few strings).
  */
 import type { Selector } from "../selector/selector.ts";
+import { SmallSet } from "./small-collections.ts";
 
 /** One label name. */
 export interface LabelName<Item> {
   readonly name: string;
   readonly values: Map<string, LabelValue<Item>>;
   /** Selectors of which the most selective condition is that this label is there. */
-  readonly selectors: Set<IndexedSelector<Item>>;
+  readonly selectors: SmallSet<IndexedSelector<Item>>;
 }
 
 /** One value of one label. */
@@ -21,24 +22,24 @@ export interface LabelValue<Item> {
   readonly label: LabelName<Item>;
   readonly value: string;
   /** Items with it as a label of their own. */
-  readonly items: Set<Item>;
+  readonly items: SmallSet<Item>;
   /** Parents that hand it down. */
-  readonly parents: Set<LabelParent<Item>>;
+  readonly parents: SmallSet<LabelParent<Item>>;
   /** Selectors of which the most selective condition is this value. */
-  readonly selectors: Set<IndexedSelector<Item>>;
+  readonly selectors: SmallSet<IndexedSelector<Item>>;
 }
 
 /** Something of which items inherit labels: a namespace. */
 export interface LabelParent<Item> {
   labels: readonly LabelValue<Item>[];
-  readonly items: Set<Item>;
+  readonly items: SmallSet<Item>;
 }
 
 /** Something with labels: an endpoint. Own labels win over inherited ones. */
 export interface LabelItem<Item> {
   labels: readonly LabelValue<Item>[];
   readonly parent: LabelParent<Item>;
-  readonly matched: Set<IndexedSelector<Item>>;
+  readonly matched: SmallSet<IndexedSelector<Item>>;
 }
 
 /** Told of each change of what a selector matches, and of changes of items that it matches. */
@@ -55,8 +56,8 @@ export interface IndexedSelector<Item> {
   readonly selector: Selector;
   /** Grows with each registration; tells selectors apart in this process only. */
   readonly sequence: number;
-  readonly matches: Set<Item>;
-  readonly listeners: Set<MatchListener<Item>>;
+  readonly matches: SmallSet<Item>;
+  readonly listeners: SmallSet<MatchListener<Item>>;
   references: number;
   /** Where it waits for items. */
   readonly waits: readonly (LabelValue<Item> | LabelName<Item>)[];
@@ -68,7 +69,7 @@ export class LabelIndex<Item extends LabelItem<Item>> {
   name(label: string): LabelName<Item> {
     let name = this.#names.get(label);
     if (name === undefined) {
-      name = { name: label, values: new Map(), selectors: new Set() };
+      name = { name: label, values: new Map(), selectors: new SmallSet() };
       this.#names.set(label, name);
     }
     return name;
@@ -78,7 +79,7 @@ export class LabelIndex<Item extends LabelItem<Item>> {
     const name = this.name(label);
     let node = name.values.get(value);
     if (node === undefined) {
-      node = { label: name, value, items: new Set(), parents: new Set(), selectors: new Set() };
+      node = { label: name, value, items: new SmallSet(), parents: new SmallSet(), selectors: new SmallSet() };
       name.values.set(value, node);
     }
     return node;

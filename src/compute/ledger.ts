@@ -8,7 +8,7 @@ import type { NodeName } from "../model/names.ts";
 import { type AudienceDelta, NO_NODES } from "./audience.ts";
 
 export class Ledger {
-  readonly #changes = new Map<RecordKey, RecordChange>();
+  readonly #changes: RecordChange[] = [];
 
   /** The record is new, or has another value. */
   put(key: RecordKey, value: RecordValue, delta: AudienceDelta): void {
@@ -27,11 +27,14 @@ export class Ledger {
 
   /** All changes, sorted by key. */
   changes(): readonly RecordChange[] {
-    return [...this.#changes.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    const sorted = this.#changes.sort((a, b) => (a.key < b.key ? -1 : 1));
+    for (let i = 1; i < sorted.length; i++) {
+      if (sorted[i - 1]?.key === sorted[i]?.key) throw new Error(`record ${sorted[i]?.key} changes twice in one commit: it has two owners`);
+    }
+    return sorted;
   }
 
   #add(change: RecordChange): void {
-    if (this.#changes.has(change.key)) throw new Error(`record ${change.key} changes twice in one commit: two owners`);
-    this.#changes.set(change.key, change);
+    this.#changes.push(change);
   }
 }

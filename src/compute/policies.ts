@@ -20,6 +20,9 @@ interface PolicyState extends StackedPolicy {
   subject: Subject | undefined;
 }
 
+/** Shared: most sides of most rules name no set. */
+const NO_SETS: readonly string[] = [];
+
 /** What the last commit said of a policy's record. */
 interface Committed {
   readonly record: Policy;
@@ -127,10 +130,10 @@ function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse
   return {
     nets: side.nets,
     notNets: side.notNets,
-    sets: side.selector === undefined ? [] : [named(addressSetUse(side.selector))],
-    notSets: side.notSelector === undefined ? [] : [named(addressSetUse(side.notSelector))],
+    sets: side.selector === undefined ? NO_SETS : [named(addressSetUse(side.selector))],
+    notSets: side.notSelector === undefined ? NO_SETS : [named(addressSetUse(side.notSelector))],
     ports: side.ports,
-    portSets: side.namedPorts.map((port) => named(portSetUse({ selector: side.selector, port, protocol }))),
+    portSets: side.namedPorts.length === 0 ? NO_SETS : side.namedPorts.map((port) => named(portSetUse({ selector: side.selector, port, protocol }))),
   };
 }
 

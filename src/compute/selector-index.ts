@@ -11,6 +11,10 @@
  */
 import type { Selector } from "../selector/selector.ts";
 import { effectiveLabel, type IndexedSelector, LabelIndex, type LabelItem, type LabelName, type LabelParent, type LabelValue } from "./label-index.ts";
+import { SmallSet } from "./small-collections.ts";
+
+/** Looking at an item's parent, in tests of a selector on it. */
+const COST_OF_PARENT_CHECK = 1 / 16;
 
 export type LabelPair = readonly [label: string, value: string];
 
@@ -39,12 +43,12 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
       return known;
     }
     const waits = this.#placeFor(selector);
-    const entry: IndexedSelector<Item> = { selector, sequence: ++this.#sequence, matches: new Set(), listeners: new Set(), references: 1, waits: waits ?? [] };
+    const entry: IndexedSelector<Item> = { selector, sequence: ++this.#sequence, matches: new SmallSet(), listeners: new SmallSet(), references: 1, waits: waits ?? [] };
     this.#selectors.set(selector.canonical, entry);
     if (waits === undefined) this.#scanned.add(entry);
     else for (const node of waits) node.selectors.add(entry);
     for (const label of selector.labels) lookersOf(this.#lookers, label).add(entry);
-    for (const item of this.#candidates(selector)) if (!entry.matches.has(item) && this.#test(entry, item)) this.#match(entry, item);
+    for (const item of this.#candidates(selector)) if (!item.matched.has(entry) && this.#test(entry, item)) this.#match(entry, item);
     return entry;
   }
 
@@ -64,7 +68,6 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
       if (lookers?.size === 0) this.#lookers.delete(label);
     }
     for (const item of entry.matches) item.matched.delete(entry);
-    entry.matches.clear();
   }
 
   /** Takes an item in. Its `labels` must be empty and its parent's complete. */
@@ -169,19 +172,25 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
 
   /** Items among which all that match the selector are; an item may come twice. */
   #candidates(selector: Selector): Iterable<Item> {
-    let best: readonly LabelValue<Item>[] | undefined;
-    let bestCount = this.#items.size;
+    const choices: (readonly LabelValue<Item>[])[] = [];
+    let parent: LabelParent<Item> | undefined;
     for (const [label, restriction] of selector.restrictions) {
       if (restriction.values === undefined && restriction.mustBePresent !== true) continue;
       const name = this.#labels.findName(label);
       const nodes = name === undefined ? [] : nodesFor(name, restriction.values);
-      const count = countItems(nodes, bestCount);
-      if (count >= bestCount && best !== undefined) continue;
-      if (count > bestCount) continue;
-      best = nodes;
-      bestCount = count;
+      choices.push(nodes);
+      parent ??= onlyParent(nodes);
     }
-    return best === undefined ? this.#items : itemsOf(best);
+    let best: readonly LabelValue<Item>[] | undefined;
+    let bestCost = Number.POSITIVE_INFINITY;
+    for (const nodes of choices) {
+      const weight = parent === undefined || onlyParent(nodes) === parent ? 1 : COST_OF_PARENT_CHECK;
+      const cost = weight * countItems(nodes, bestCost / weight);
+      if (cost >= bestCost) continue;
+      best = nodes;
+      bestCost = cost;
+    }
+    return best === undefined ? this.#items : itemsOf(best, parent);
   }
 
   /** Tries what waits under the item's labels; with `lookers`, only those. */
@@ -197,7 +206,7 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
     this.#tryAll(this.#scanned, item, lookers);
   }
 
-  #tryAll(entries: ReadonlySet<IndexedSelector<Item>>, item: Item, lookers: ReadonlySet<IndexedSelector<Item>> | undefined): void {
+  #tryAll(entries: Iterable<IndexedSelector<Item>>, item: Item, lookers: ReadonlySet<IndexedSelector<Item>> | undefined): void {
     for (const entry of entries) {
       if (lookers !== undefined && !lookers.has(entry)) continue;
       if (!item.matched.has(entry) && this.#test(entry, item)) this.#match(entry, item);
@@ -281,9 +290,20 @@ function countItems<Item>(nodes: readonly LabelValue<Item>[], limit: number): nu
   return count;
 }
 
-function* itemsOf<Item>(nodes: readonly LabelValue<Item>[]): Iterable<Item> {
+/** The one parent of all items under the nodes; undefined when there are several, or items that have the label as their own. */
+function onlyParent<Item>(nodes: readonly LabelValue<Item>[]): LabelParent<Item> | undefined {
+  const [node] = nodes;
+  if (node === undefined || nodes.length > 1 || node.items.size > 0 || node.parents.size !== 1) return undefined;
+  for (const parent of node.parents) return parent;
+  return undefined;
+}
+
+/** Items under the nodes; with `parent`, only its items (a namespaced selector must not cost a test for each pod of other namespaces). */
+function itemsOf<Item extends LabelItem<Item>>(nodes: readonly LabelValue<Item>[], parent: LabelParent<Item> | undefined): readonly Item[] {
+  const found: Item[] = [];
   for (const node of nodes) {
-    yield* node.items;
-    for (const parent of node.parents) yield* parent.items;
+    for (const item of node.items) if (parent === undefined || item.parent === parent) found.push(item);
+    for (const handing of node.parents) if (parent === undefined || handing === parent) for (const item of handing.items) found.push(item);
   }
+  return found;
 }

@@ -13,6 +13,7 @@ import { compareMembers, memberHash } from "./set-member.ts";
 /** Most members in one shard. */
 export const MAX_SHARD_MEMBERS = 64;
 const MAX_DEPTH = 32;
+const NOTHING_DIRTY: ReadonlySet<string> = new Set();
 
 type TrieNode = Leaf | Fork;
 
@@ -31,8 +32,8 @@ interface Fork {
 export class SetTrie {
   #root: TrieNode = { kind: "leaf", members: [] };
   /** How often a member was added beyond the first time. */
-  readonly #extra = new Map<SetMember, number>();
-  #dirty = new Set<string>();
+  #extra: Map<SetMember, number> | undefined;
+  #dirty: Set<string> | undefined;
 
   /** Number of distinct members. */
   get size(): number {
@@ -44,21 +45,22 @@ export class SetTrie {
     const { leaf, depth, path } = this.#find(hash);
     const at = position(leaf.members, member);
     if (leaf.members[at] === member) {
+      this.#extra ??= new Map();
       this.#extra.set(member, (this.#extra.get(member) ?? 0) + 1);
       return;
     }
     leaf.members = leaf.members.toSpliced(at, 0, member);
-    this.#dirty.add(prefixText(hash, depth));
+    this.#markDirty(prefixText(hash, depth));
     for (const fork of path) fork.size++;
     if (leaf.members.length > MAX_SHARD_MEMBERS && depth < MAX_DEPTH) this.#replace(path, depth, hash, this.#split(leaf, depth, prefixText(hash, depth)));
   }
 
   /** Takes one addition back. Throws for a member that is not there: the caller's counts are wrong. */
   remove(member: SetMember): void {
-    const extra = this.#extra.get(member);
+    const extra = this.#extra?.get(member);
     if (extra !== undefined) {
-      if (extra > 1) this.#extra.set(member, extra - 1);
-      else this.#extra.delete(member);
+      if (extra > 1) this.#extra?.set(member, extra - 1);
+      else this.#extra?.delete(member);
       return;
     }
     const hash = memberHash(member);
@@ -66,13 +68,13 @@ export class SetTrie {
     const at = position(leaf.members, member);
     if (leaf.members[at] !== member) throw new Error(`set: ${member} is removed and was not in it`);
     leaf.members = leaf.members.toSpliced(at, 1);
-    this.#dirty.add(prefixText(hash, depth));
+    this.#markDirty(prefixText(hash, depth));
     for (const fork of path) fork.size--;
     const small = path.findIndex((fork) => fork.size <= MAX_SHARD_MEMBERS);
     const fork = path[small];
     if (fork === undefined) return;
     const prefix = prefixText(hash, small);
-    this.#dirty.add(prefix);
+    this.#markDirty(prefix);
     this.#replace(path, small, hash, { kind: "leaf", members: this.#collect(fork, prefix).sort(compareMembers) });
   }
 
@@ -101,9 +103,14 @@ export class SetTrie {
 
   /** Prefixes at which a shard may have come, gone or changed since the last call. */
   takeDirty(): ReadonlySet<string> {
-    const dirty = this.#dirty;
-    if (dirty.size > 0) this.#dirty = new Set();
+    const dirty = this.#dirty ?? NOTHING_DIRTY;
+    this.#dirty = undefined;
     return dirty;
+  }
+
+  #markDirty(prefix: string): void {
+    this.#dirty ??= new Set();
+    this.#dirty.add(prefix);
   }
 
   #find(hash: number): { readonly leaf: Leaf; readonly depth: number; readonly path: readonly Fork[] } {
@@ -126,7 +133,7 @@ export class SetTrie {
 
   #split(leaf: Leaf, depth: number, prefix: string): TrieNode {
     if (leaf.members.length <= MAX_SHARD_MEMBERS || depth >= MAX_DEPTH) {
-      this.#dirty.add(prefix);
+      this.#markDirty(prefix);
       return leaf;
     }
     const zero: SetMember[] = [];
@@ -142,7 +149,7 @@ export class SetTrie {
 
   #collect(node: TrieNode, prefix: string): SetMember[] {
     if (node.kind === "leaf") {
-      this.#dirty.add(prefix);
+      this.#markDirty(prefix);
       return [...node.members];
     }
     return [...this.#collect(node.zero, `${prefix}0`), ...this.#collect(node.one, `${prefix}1`)];

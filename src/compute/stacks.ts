@@ -19,6 +19,7 @@ import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
+import { SmallMap, SmallSet } from "./small-collections.ts";
 import { compareTiers, tierDefaultAction } from "./tiers.ts";
 
 /** 128 bits of SHA-256. */
@@ -36,12 +37,12 @@ export interface StackedPolicy {
 /** A selector by which policies name the endpoints that they apply to. */
 export class Subject implements MatchListener<EndpointState> {
   readonly entry: IndexedSelector<EndpointState>;
-  readonly groups = new Set<Group>();
+  readonly groups = new SmallSet<Group>();
   /** Nodes with an endpoint that it matches, as of the last `regroup`. */
   readonly audience = new Audience();
   /** Sets that its policies use, with the number of policies for each. */
-  readonly uses = new Map<AddressSet, number>();
-  readonly #policies = new Set<StackedPolicy>();
+  readonly uses = new SmallMap<AddressSet, number>();
+  readonly #policies = new SmallSet<StackedPolicy>();
   readonly #stacks: Stacks;
   #ordered: readonly StackedPolicy[] | undefined;
 
@@ -54,7 +55,7 @@ export class Subject implements MatchListener<EndpointState> {
     return this.#policies.size > 0;
   }
 
-  policies(): ReadonlySet<StackedPolicy> {
+  policies(): Iterable<StackedPolicy> {
     return this.#policies;
   }
 
@@ -101,8 +102,8 @@ export interface Group {
 
 /** Where an endpoint is counted. */
 interface Membership {
-  /** By ascending sequence. */
-  readonly subjects: Subject[];
+  /** By ascending sequence. Replaced, not changed: in between commits it is the group's own list. */
+  subjects: readonly Subject[];
   group: Group | undefined;
 }
 
@@ -160,14 +161,15 @@ export class Stacks {
       member = { subjects: [], group: undefined };
       this.#members.set(endpoint, member);
     }
-    member.subjects.splice(position(member.subjects, subject), 0, subject);
+    member.subjects = member.subjects.toSpliced(position(member.subjects, subject), 0, subject);
     this.#unsettled.add(endpoint);
   }
 
   subjectUnmatched(subject: Subject, endpoint: EndpointState): void {
-    const subjects = this.#members.get(endpoint)?.subjects ?? [];
-    const at = position(subjects, subject);
-    if (subjects[at] === subject) subjects.splice(at, 1);
+    const member = this.#members.get(endpoint);
+    if (member === undefined) return;
+    const at = position(member.subjects, subject);
+    if (member.subjects[at] === subject) member.subjects = member.subjects.toSpliced(at, 1);
     this.#unsettled.add(endpoint);
   }
 
@@ -188,6 +190,7 @@ export class Stacks {
       const before = member.group;
       const after = member.subjects.length === 0 ? undefined : this.#groupOf(member.subjects);
       if (member.subjects.length === 0) this.#members.delete(endpoint);
+      if (after !== undefined) member.subjects = after.subjects;
       if (before === after) continue;
       member.group = after;
       if (after !== undefined) this.#enter(after, endpoint.node);
@@ -247,7 +250,7 @@ export class Stacks {
     const key = subjects.map(({ entry }) => entry.sequence).join(",");
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    const group: Group = { key, subjects: [...subjects], stackId: stackId(subjects), audience: new Audience(), record: undefined };
+    const group: Group = { key, subjects, stackId: stackId(subjects), audience: new Audience(), record: undefined };
     this.#groups.set(key, group);
     for (const subject of subjects) subject.groups.add(group);
     return group;
@@ -282,9 +285,10 @@ export class Stacks {
   }
 }
 
+/** Of the canonical texts: the subjects' own ids, each a hash, are then never needed. */
 function stackId(subjects: readonly Subject[]): string {
-  const ids = subjects.map(({ entry }) => entry.selector.id).sort();
-  return bytesToHex(sha256(utf8ToBytes(ids.join("\n"))).subarray(0, STACK_ID_BYTES));
+  const texts = subjects.map(({ entry }) => entry.selector.canonical).sort();
+  return bytesToHex(sha256(utf8ToBytes(texts.join("\n"))).subarray(0, STACK_ID_BYTES));
 }
 
 function stackRecord(group: Group): Stack {

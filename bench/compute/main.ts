@@ -1,0 +1,92 @@
+/**
+ * Runs compute scenarios and prints one JSON line for each: `node bench/compute/main.ts [a b c d e]`.
+ *
+ * Each scenario has a process of its own, so that no heap is another's. Times are of the work alone; (e) reports each change's time, apply and flush
+ * together, and the share of one core at the rate that it is meant for.
+ */
+import { execFileSync } from "node:child_process";
+import { cpus } from "node:os";
+import { performance } from "node:perf_hooks";
+import { Compute } from "../../src/compute/compute.ts";
+import { SCENARIOS, type Scenario } from "./scenarios.ts";
+
+const WARM_UP_CHANGES = 2_000;
+const RUN_ONE = "--in-this-process";
+
+function main(args: readonly string[]): void {
+  const names = args.filter((arg) => arg !== RUN_ONE);
+  const chosen = names.length === 0 ? SCENARIOS : SCENARIOS.filter(({ name }) => names.includes(name));
+  for (const scenario of chosen) {
+    const line = args.includes(RUN_ONE)
+      ? JSON.stringify(measure(scenario))
+      : execFileSync(process.execPath, ["--expose-gc", import.meta.filename, RUN_ONE, scenario.name], { encoding: "utf8" }).trim();
+    process.stdout.write(`${line}\n`);
+  }
+}
+
+function measure(scenario: Scenario): unknown {
+  const compute = new Compute();
+  const began = performance.now();
+  let events = 0;
+  for (const event of scenario.start()) {
+    compute.apply(event);
+    events++;
+  }
+  const applied = performance.now();
+  const commit = compute.flush();
+  const flushed = performance.now();
+  const records = commit.changes.length;
+  const rssMb = megabytes(process.memoryUsage().rss);
+  const changes = measureChanges(compute, scenario);
+  globalThis.gc?.();
+  return {
+    bench: "compute",
+    scenario: scenario.name,
+    what: scenario.what,
+    events,
+    records,
+    seconds: rounded((flushed - began) / 1000),
+    applySeconds: rounded((applied - began) / 1000),
+    flushSeconds: rounded((flushed - applied) / 1000),
+    rssMb,
+    heapMb: megabytes(process.memoryUsage().heapUsed),
+    ...changes,
+    held: compute.sizes(),
+    machine: { node: process.version, cpu: cpus()[0]?.model, cores: cpus().length },
+  };
+}
+
+function measureChanges(compute: Compute, scenario: Scenario): object {
+  if (scenario.changes === undefined) return {};
+  const times: number[] = [];
+  let changed = 0;
+  let number = 0;
+  for (const events of scenario.changes.list()) {
+    const began = performance.now();
+    for (const event of events) compute.apply(event);
+    const commit = compute.flush();
+    const time = performance.now() - began;
+    if (++number <= WARM_UP_CHANGES) continue;
+    times.push(time);
+    changed += commit.changes.length;
+  }
+  times.sort((a, b) => a - b);
+  const at = (share: number): number => rounded(times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0);
+  const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
+  return {
+    changes: times.length,
+    recordsPerChange: rounded(changed / times.length),
+    changeMs: { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1) },
+    coreShare: rounded((mean * scenario.changes.perSecond) / 1000),
+  };
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
+
+function megabytes(bytes: number): number {
+  return Math.round(bytes / 1e6);
+}
+
+main(process.argv.slice(2));
