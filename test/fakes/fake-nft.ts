@@ -5,11 +5,12 @@
  * that is there with another verdict, overlapping intervals, deletion of what is in use. The suite in nft-suite.ts runs on
  * this and on the real kernel. Connections that share a FakeNftKernel see each other's changes as foreign ones.
  */
-import type { NftForeignChange, Nftables } from "../../agent/drivers/nftables/driver.ts";
+
+import { errnoNumber } from "../../agent/drivers/netlink/libc.ts";
+import type { Nftables, NftForeignChange } from "../../agent/drivers/nftables/driver.ts";
 import { type NftFailure, NftTransactionError } from "../../agent/drivers/nftables/error.ts";
 import { ruleFingerprint } from "../../agent/drivers/nftables/lower.ts";
 import type { NftTableState } from "../../agent/drivers/nftables/state.ts";
-import { errnoNumber } from "../../agent/drivers/netlink/libc.ts";
 import { mergeElements, sortElements } from "../../agent/plan/nft/intervals.ts";
 import type { NftChain, NftElement, NftOperation, NftRule, NftRuleset, NftSet, NftTable, NftTransaction, NftVerdict } from "../../agent/plan/nft/ruleset.ts";
 import { nftText } from "../../agent/plan/nft/text.ts";
@@ -293,7 +294,8 @@ function isChainUsed(content: Content, name: string): boolean {
 function isSetUsed(content: Content, name: string): boolean {
   for (const { rules } of content.chains.values()) {
     for (const { rule } of rules) {
-      if (rule.statements.some((statement) => (statement.kind === "lookup" && statement.set === name) || (statement.kind === "vmap" && statement.map === name))) return true;
+      if (rule.statements.some((statement) => (statement.kind === "lookup" && statement.set === name) || (statement.kind === "vmap" && statement.map === name)))
+        return true;
     }
   }
   return false;

@@ -3,7 +3,7 @@
  * about the kernel. `open` gives two connections to one fresh ruleset.
  */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { NftForeignChange, Nftables } from "../../agent/drivers/nftables/driver.ts";
+import type { Nftables, NftForeignChange } from "../../agent/drivers/nftables/driver.ts";
 import { NftTransactionError } from "../../agent/drivers/nftables/error.ts";
 import { tableDrift } from "../../agent/drivers/nftables/state.ts";
 import type { NftBaseChain, NftOperation, NftRule, NftRuleset, NftSet, NftTable, NftTransaction } from "../../agent/plan/nft/ruleset.ts";
@@ -36,7 +36,13 @@ const transaction = (...operations: readonly NftOperation[]): NftTransaction => 
 function wholeTable(): { readonly operations: readonly NftOperation[]; readonly ruleset: NftRuleset } {
   const podRules: NftRule[] = [
     { statements: [{ kind: "match", field: "ct state", value: "established,related" }, { kind: "counter" }, { kind: "accept" }], comment: "established" },
-    { statements: [{ kind: "lookup", fields: ["ip saddr"], set: "addresses" }, { kind: "match-any", field: "tcp dport", values: [443, 80] }, { kind: "accept" }] },
+    {
+      statements: [
+        { kind: "lookup", fields: ["ip saddr"], set: "addresses" },
+        { kind: "match-any", field: "tcp dport", values: [443, 80] },
+        { kind: "accept" },
+      ],
+    },
     { statements: [{ kind: "lookup", fields: ["ip saddr"], negate: true, set: "prefixes" }, { kind: "drop" }] },
     { statements: [{ kind: "lookup", fields: ["ip daddr", "meta l4proto", "th dport"], set: "ports" }, { kind: "accept" }] },
     { statements: [{ kind: "drop" }], comment: "default deny" },
@@ -106,7 +112,13 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
     it("applying the same table twice in one chain-wise form changes nothing", async () => {
       const { operations, ruleset } = wholeTable();
       await nft.apply({ operations });
-      await nft.apply(transaction(...operations.filter(({ kind }) => kind !== "add-rule"), ...["pod-0", "forward"].map((chain): NftOperation => ({ kind: "flush-chain", table, chain })), ...operations.filter(({ kind }) => kind === "add-rule")));
+      await nft.apply(
+        transaction(
+          ...operations.filter(({ kind }) => kind !== "add-rule"),
+          ...["pod-0", "forward"].map((chain): NftOperation => ({ kind: "flush-chain", table, chain })),
+          ...operations.filter(({ kind }) => kind === "add-rule"),
+        ),
+      );
       expect(tableDrift(ruleset, await nft.readTable(table))).toEqual([]);
     });
 
@@ -142,10 +154,22 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
     it.each<[string, NftOperation[], string[]]>([
       ["rule to a missing chain", [addRule("nope", accept)], ["0 ENOENT"]],
       ["rule that jumps to a missing chain", [addRule("forward", { statements: [{ kind: "jump", chain: "nope" }] })], ["0 ENOENT"]],
-      ["rule that looks into a missing set", [addRule("forward", { statements: [{ kind: "lookup", fields: ["ip saddr"], set: "nope" }, { kind: "drop" }] })], ["0 ENOENT"]],
+      [
+        "rule that looks into a missing set",
+        [addRule("forward", { statements: [{ kind: "lookup", fields: ["ip saddr"], set: "nope" }, { kind: "drop" }] })],
+        ["0 ENOENT"],
+      ],
       ["jump to a base chain", [addRule("pod-0", { statements: [{ kind: "jump", chain: "forward" }] })], ["0 EOPNOTSUPP"]],
-      ["map element to a missing chain", [{ kind: "add-elements", table, set: pods, elements: [{ key: "sdg9", data: { kind: "jump", chain: "nope" } }] }], ["0 ENOENT"]],
-      ["map element that is there with another verdict", [{ kind: "add-elements", table, set: pods, elements: [{ key: "sdg0", data: { kind: "drop" } }] }], ["0 EEXIST"]],
+      [
+        "map element to a missing chain",
+        [{ kind: "add-elements", table, set: pods, elements: [{ key: "sdg9", data: { kind: "jump", chain: "nope" } }] }],
+        ["0 ENOENT"],
+      ],
+      [
+        "map element that is there with another verdict",
+        [{ kind: "add-elements", table, set: pods, elements: [{ key: "sdg0", data: { kind: "drop" } }] }],
+        ["0 EEXIST"],
+      ],
       ["exclusive element that exists", [{ kind: "add-elements", table, set: addresses, elements: [{ key: "10.65.0.1" }], exclusive: true }], ["0 EEXIST"]],
       ["element to a missing set", [addKeys({ name: "nope", key: ["ipv4_addr"] }, "10.0.0.1")], ["0 ENOENT"]],
       ["deleting an element that is not there", [deleteKeys(addresses, "10.65.0.77")], ["0 ENOENT"]],
@@ -158,11 +182,17 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
       ["deleting a missing rule", [{ kind: "delete-rule", table, chain: "forward", handle: 4711n }], ["0 ENOENT"]],
       ["deleting a missing table", [{ kind: "delete-table", table: other }], ["0 ENOENT"]],
       ["chain in a missing table", [{ kind: "add-chain", table: other, chain: { name: "x" } }], ["0 ENOENT"]],
-      ["two faults among sound operations", [addChain("new"), addRule("nope", accept), addKeys(addresses, "10.65.0.3"), deleteKeys(addresses, "10.65.0.77")], ["1 ENOENT", "3 ENOENT"]],
+      [
+        "two faults among sound operations",
+        [addChain("new"), addRule("nope", accept), addKeys(addresses, "10.65.0.3"), deleteKeys(addresses, "10.65.0.77")],
+        ["1 ENOENT", "3 ENOENT"],
+      ],
     ])("refused whole, with the operation named: %s", async (_, operations, expected) => {
       const { operations: setup, ruleset } = wholeTable();
       await nft.apply({ operations: setup });
-      expect(await failuresOf(nft, transaction(addTable, ...operations))).toEqual(expected.map((text) => text.replace(/^\d+/, (index) => String(Number(index) + 1))));
+      expect(await failuresOf(nft, transaction(addTable, ...operations))).toEqual(
+        expected.map((text) => text.replace(/^\d+/, (index) => String(Number(index) + 1))),
+      );
       expect(tableDrift(ruleset, await nft.readTable(table))).toEqual([]);
     });
 
@@ -183,9 +213,20 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
     });
 
     it("a verdict changes by delete and add in one transaction", async () => {
-      await nft.apply(transaction(addTable, addChain("a"), addChain("b"), addSet(pods), { kind: "add-elements", table, set: pods, elements: [{ key: "sdg0", data: { kind: "jump", chain: "a" } }] }));
       await nft.apply(
-        transaction(deleteKeys(pods, "sdg0"), { kind: "add-elements", table, set: pods, elements: [{ key: "sdg0", data: { kind: "jump", chain: "b" } }] }, { kind: "delete-chain", table, chain: "a" }),
+        transaction(addTable, addChain("a"), addChain("b"), addSet(pods), {
+          kind: "add-elements",
+          table,
+          set: pods,
+          elements: [{ key: "sdg0", data: { kind: "jump", chain: "a" } }],
+        }),
+      );
+      await nft.apply(
+        transaction(
+          deleteKeys(pods, "sdg0"),
+          { kind: "add-elements", table, set: pods, elements: [{ key: "sdg0", data: { kind: "jump", chain: "b" } }] },
+          { kind: "delete-chain", table, chain: "a" },
+        ),
       );
       expect((await nft.readTable(table))?.sets.get("pods")?.elements).toEqual([{ key: "sdg0", data: { kind: "jump", chain: "b" } }]);
     });
@@ -205,7 +246,19 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
       expect([...((await nft.readTable(other))?.chains.keys() ?? [])]).toEqual(["theirs"]);
       await nft.apply({ operations });
       await expect(nft.apply(transaction(addChain("new"), addKeys(addresses, "10.0.0.999")))).rejects.toThrow(/10\.0\.0\.999/);
-      await expect(nft.apply(transaction(addChain("new"), addRule("new", { statements: [{ kind: "match", field: "ip saddr", value: "10.0.0.1" }, { kind: "match", field: "ip6 daddr", value: "fd00::1" }] })))).rejects.toThrow(/ipv6/);
+      await expect(
+        nft.apply(
+          transaction(
+            addChain("new"),
+            addRule("new", {
+              statements: [
+                { kind: "match", field: "ip saddr", value: "10.0.0.1" },
+                { kind: "match", field: "ip6 daddr", value: "fd00::1" },
+              ],
+            }),
+          ),
+        ),
+      ).rejects.toThrow(/ipv6/);
       expect((await nft.readTable(table))?.chains.has("new")).toBe(false);
     });
 

@@ -4,7 +4,24 @@ import { canUseNetns, createNetns, type Netns } from "../../../test/kernel/netns
 import { ConntrackDriver } from "./driver.ts";
 
 async function addEntry(ns: Netns, source: string, destination: string, port: number): Promise<void> {
-  await ns.exec("conntrack", "-I", "-p", "tcp", "-s", source, "-d", destination, "--sport", String(port), "--dport", "80", "--state", "ESTABLISHED", "-t", "600");
+  await ns.exec(
+    "conntrack",
+    "-I",
+    "-p",
+    "tcp",
+    "-s",
+    source,
+    "-d",
+    destination,
+    "--sport",
+    String(port),
+    "--dport",
+    "80",
+    "--state",
+    "ESTABLISHED",
+    "-t",
+    "600",
+  );
 }
 
 async function entries(ns: Netns): Promise<string[]> {

@@ -57,7 +57,9 @@ export class ConntrackDriver implements Disposable {
   }
 
   #deleteFamily(family: number, addresses: ReadonlySet<IpAddress>): number {
-    const entries = this.#socket.dump({ type: IPCTNL_MSG_CT_GET, subject: { operation: "list", object: "conntrack entries" } }, (writer) => writer.header([family, 0, 0, 0]));
+    const entries = this.#socket.dump({ type: IPCTNL_MSG_CT_GET, subject: { operation: "list", object: "conntrack entries" } }, (writer) =>
+      writer.header([family, 0, 0, 0]),
+    );
     let deleted = 0;
     for (const { payload } of entries) {
       const attributes = new Attributes(payload.subarray(NFGENMSG));
@@ -75,14 +77,17 @@ export class ConntrackDriver implements Disposable {
     const id = attributes.raw(CTA.id);
     const zone = attributes.raw(CTA.zone);
     try {
-      this.#socket.request({ type: IPCTNL_MSG_CT_DELETE, subject: { operation: "delete", object: `conntrack entry ${tupleAddresses(original).join(" -> ")}` } }, (writer) => {
-        writer.header([family, 0, 0, 0]);
-        const tuple = writer.beginNest(CTA.tupleOriginal);
-        for (const { type, value } of listAttributes(original)) writer.nested(type, value);
-        writer.endNest(tuple);
-        if (id !== undefined) writer.raw(CTA.id, id);
-        if (zone !== undefined) writer.raw(CTA.zone, zone);
-      });
+      this.#socket.request(
+        { type: IPCTNL_MSG_CT_DELETE, subject: { operation: "delete", object: `conntrack entry ${tupleAddresses(original).join(" -> ")}` } },
+        (writer) => {
+          writer.header([family, 0, 0, 0]);
+          const tuple = writer.beginNest(CTA.tupleOriginal);
+          for (const { type, value } of listAttributes(original)) writer.nested(type, value);
+          writer.endNest(tuple);
+          if (id !== undefined) writer.raw(CTA.id, id);
+          if (zone !== undefined) writer.raw(CTA.zone, zone);
+        },
+      );
       return true;
     } catch (error) {
       if (isNetlinkError(error, "ENOENT")) return false;

@@ -50,9 +50,7 @@ const native = {
   socket: library.func("int socket(int, int, int)") as Native<[number, number, number]>,
   bind: library.func("int bind(int, const void*, uint32_t)") as Native<[number, Uint8Array, number]>,
   getsockname: library.func("int getsockname(int, void*, void*)") as Native<[number, Uint8Array, Uint8Array]>,
-  setsockopt: library.func("int setsockopt(int, int, int, const void*, uint32_t)") as Native<
-    [number, number, number, Uint8Array, number]
-  >,
+  setsockopt: library.func("int setsockopt(int, int, int, const void*, uint32_t)") as Native<[number, number, number, Uint8Array, number]>,
   send: library.func("intptr_t send(int, const void*, size_t, int)") as Native<[number, Uint8Array, number, number]>,
   recv: library.func("intptr_t recv(int, void*, size_t, int)") as Native<[number, Uint8Array, number, number]>,
   setns: library.func("int setns(int, int)") as Native<[number, number]>,

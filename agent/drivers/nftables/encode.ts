@@ -221,7 +221,10 @@ class BatchEncoder {
       flags: NFT_SET_FLAG.anonymous | NFT_SET_FLAG.constant,
       size: shape.intervals === true ? undefined : elements.length,
     });
-    this.#elements({ message: NFT_MSG.newSetElem, flags: NLM_F_CREATE, family: table.family }, { table: table.name, set: { ...shape, name }, setId: this.#lastSetId, elements });
+    this.#elements(
+      { message: NFT_MSG.newSetElem, flags: NLM_F_CREATE, family: table.family },
+      { table: table.name, set: { ...shape, name }, setId: this.#lastSetId, elements },
+    );
   }
 
   #setHeader(
@@ -366,7 +369,15 @@ function keyBytes(key: readonly NftValueType[]): number {
   return key.reduce((sum, field) => sum + align4(valueBytes(field)), 0);
 }
 
-function setUserdata({ key, data, comment }: { readonly key: readonly NftValueType[]; readonly data?: NftSet["data"]; readonly comment?: string | undefined }): Uint8Array {
+function setUserdata({
+  key,
+  data,
+  comment,
+}: {
+  readonly key: readonly NftValueType[];
+  readonly data?: NftSet["data"];
+  readonly comment?: string | undefined;
+}): Uint8Array {
   const [only] = key;
   const parts = [Buffer.from(numberData(NFT_UDATA.setKeyByteOrder, key.length === 1 && only !== undefined ? byteOrder(only) : NFT_BYTE_ORDER.big))];
   if (data !== undefined && data !== "verdict") parts.push(Buffer.from(numberData(NFT_UDATA.setDataByteOrder, byteOrder(data))));

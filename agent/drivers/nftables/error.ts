@@ -1,6 +1,7 @@
 /** A refused transaction: which operations the kernel objected to, in the model's terms. */
-import { ruleText } from "../../plan/nft/text.ts";
+
 import type { NftOperation } from "../../plan/nft/ruleset.ts";
+import { ruleText } from "../../plan/nft/text.ts";
 import { NetlinkError } from "../netlink/error.ts";
 
 export type NftFailure = {

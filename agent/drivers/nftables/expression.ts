@@ -5,9 +5,10 @@
  * `expressionText(x)`; the text leaves out what the kernel changes by itself (counter values), so that two lists with the
  * same texts do the same. An expression that this file does not know decodes to "unknown" and equals none of ours.
  */
+
+import type { NftVerdict } from "../../plan/nft/ruleset.ts";
 import { Attributes, decodeString, listAttributes } from "../netlink/attributes.ts";
 import type { MessageWriter } from "../netlink/message.ts";
-import type { NftVerdict } from "../../plan/nft/ruleset.ts";
 import { NFTA_DATA, NFTA_EXPR, NFTA_LIST_ELEM, NFTA_VERDICT, VERDICT_CODE } from "./protocol.ts";
 
 export type NftExpression =
@@ -290,9 +291,7 @@ function decodeData(name: string, data: Attributes | undefined): NftExpression |
         ? { name: "meta-set", key: number(META.key), register: number(META.sreg) }
         : { name, key: number(META.key), register: number(META.dreg) };
     case "ct":
-      return data.has(CT.sreg)
-        ? { name: "ct-set", key: number(CT.key), register: number(CT.sreg) }
-        : { name, key: number(CT.key), register: number(CT.dreg) };
+      return data.has(CT.sreg) ? { name: "ct-set", key: number(CT.key), register: number(CT.sreg) } : { name, key: number(CT.key), register: number(CT.dreg) };
     case "payload":
       if (!data.has(PAYLOAD.dreg)) return undefined;
       return {

@@ -86,7 +86,12 @@ const FILTER_RULES: readonly NftRule[] = [
   rule({ kind: "lookup", fields: ["ip saddr", "meta l4proto", "th dport"], set: "ports" }, accept),
   rule({ kind: "lookup", fields: ["ip6 saddr", "meta l4proto", "th dport"], set: "ports6" }, accept),
   rule({ kind: "lookup", fields: ["iifname", "ip saddr"], negate: true, set: "spoof" }, { kind: "drop" }),
-  rule({ kind: "match", field: "ip saddr", value: "10.65.0.1" }, { kind: "match", field: "ip daddr", value: "10.65.0.2" }, { kind: "match", field: "tcp dport", value: 80 }, accept),
+  rule(
+    { kind: "match", field: "ip saddr", value: "10.65.0.1" },
+    { kind: "match", field: "ip daddr", value: "10.65.0.2" },
+    { kind: "match", field: "tcp dport", value: 80 },
+    accept,
+  ),
   rule({ kind: "counter" }, { kind: "drop" }),
   rule({ kind: "log", prefix: "deny ", group: 3 }),
   rule({ kind: "log", prefix: "deny " }),
@@ -118,11 +123,17 @@ const FILTER_RULES: readonly NftRule[] = [
 ];
 
 const SETS: readonly { readonly set: NftSet; readonly elements: readonly NftElement[] }[] = [
-  { set: { name: "v4", key: ["ipv4_addr"], intervals: true, comment: "a set" }, elements: [{ key: "10.0.0.0/24" }, { key: "10.1.0.5-10.1.0.9" }, { key: "10.2.0.1", comment: "one" }] },
+  {
+    set: { name: "v4", key: ["ipv4_addr"], intervals: true, comment: "a set" },
+    elements: [{ key: "10.0.0.0/24" }, { key: "10.1.0.5-10.1.0.9" }, { key: "10.2.0.1", comment: "one" }],
+  },
   { set: { name: "v6", key: ["ipv6_addr"], intervals: true }, elements: [{ key: "fd00::/64" }, { key: "fd01::1" }] },
   { set: { name: "ports", key: ["ipv4_addr", "inet_proto", "inet_service"] }, elements: [{ key: "10.65.0.1 . tcp . 80" }, { key: "10.65.0.2 . sctp . 99" }] },
   { set: { name: "ports6", key: ["ipv6_addr", "inet_proto", "inet_service"] }, elements: [{ key: "fd00::1 . udp . 53" }] },
-  { set: { name: "ranges", key: ["ipv4_addr", "inet_proto", "inet_service"], intervals: true }, elements: [{ key: "10.0.0.0/24 . tcp . 80-90" }, { key: "10.1.0.1 . udp . 53" }] },
+  {
+    set: { name: "ranges", key: ["ipv4_addr", "inet_proto", "inet_service"], intervals: true },
+    elements: [{ key: "10.0.0.0/24 . tcp . 80-90" }, { key: "10.1.0.1 . udp . 53" }],
+  },
   { set: { name: "spoof", key: ["ifname", "ipv4_addr"] }, elements: [{ key: "sdg0 . 10.65.0.1" }] },
   { set: { name: "services", key: ["inet_service"] }, elements: [{ key: "80" }, { key: "443" }] },
   { set: { name: "marks", key: ["mark"] }, elements: [{ key: "0x00000001" }] },
@@ -130,7 +141,10 @@ const SETS: readonly { readonly set: NftSet; readonly elements: readonly NftElem
   { set: { name: "values", key: ["ipv4_addr"], data: "mark" }, elements: [{ key: "10.0.0.1", data: "0x00000005" }] },
   {
     set: { name: "pods", key: ["ifname"], data: "verdict" },
-    elements: [{ key: "sdg0", data: { kind: "goto", chain: "pod" } }, { key: "sdg1", data: { kind: "drop" }, comment: "unknown yet" }],
+    elements: [
+      { key: "sdg0", data: { kind: "goto", chain: "pod" } },
+      { key: "sdg1", data: { kind: "drop" }, comment: "unknown yet" },
+    ],
   },
 ];
 
@@ -140,7 +154,13 @@ const RULESET: NftRuleset = {
   chains: new Map([
     ["pod", { chain: { name: "pod", comment: "a chain" }, rules: [] }],
     ["forward", { chain: { name: "forward", base: { type: "filter", hook: "forward", priority: 0, policy: "drop" } }, rules: FILTER_RULES }],
-    ["raw", { chain: { name: "raw", base: { type: "filter", hook: "prerouting", priority: -300, policy: "accept" } }, rules: [rule({ kind: "match", field: "iifname", value: "sdg0" }, { kind: "notrack" })] }],
+    [
+      "raw",
+      {
+        chain: { name: "raw", base: { type: "filter", hook: "prerouting", priority: -300, policy: "accept" } },
+        rules: [rule({ kind: "match", field: "iifname", value: "sdg0" }, { kind: "notrack" })],
+      },
+    ],
     ["input", { chain: { name: "input", base: { type: "filter", hook: "input", priority: 5, policy: "accept" } }, rules: [] }],
     [
       "nat",
@@ -163,7 +183,15 @@ function operationsOf(ruleset: NftRuleset): NftOperation[] {
 
 /** nft's line breaks and order between elements are its own; everything else must be equal. */
 function withoutElementLayout(text: string): string {
-  return text.replace(/elements = \{ ([^}]*) \}/g, (_, elements: string) => `elements = { ${elements.split(",").map((element) => element.trim()).sort().join(", ")} }`);
+  return text.replace(
+    /elements = \{ ([^}]*) \}/g,
+    (_, elements: string) =>
+      `elements = { ${elements
+        .split(",")
+        .map((element) => element.trim())
+        .sort()
+        .join(", ")} }`,
+  );
 }
 
 async function list(ns: Netns): Promise<string> {
@@ -201,7 +229,11 @@ if (canRun) {
 
 describe.skipIf(!canRun)("NftDriver against nft", () => {
   it("the vocabulary names every field and statement", () => {
-    const fields = new Set(FILTER_RULES.flatMap(({ statements }) => statements.flatMap((statement) => ("field" in statement ? [statement.field] : "fields" in statement ? statement.fields : []))));
+    const fields = new Set(
+      FILTER_RULES.flatMap(({ statements }) =>
+        statements.flatMap((statement) => ("field" in statement ? [statement.field] : "fields" in statement ? statement.fields : [])),
+      ),
+    );
     // ARP is seen in netdev tables only.
     expect(Object.keys(FIELD_TYPES).filter((field) => !fields.has(field as NftField))).toEqual(["arp saddr ip", "arp daddr ip"]);
   });
@@ -229,7 +261,8 @@ describe.skipIf(!canRun)("NftDriver against nft", () => {
   it("a rule of nft's that the model cannot say is drift, and a foreign table survives all of ours", async () => {
     await using ns = await createNetns("sedge-kt");
     using nft = NftDriver.open({ netns: ns.path });
-    const theirs = "table inet theirs {\n\tset s {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 }\n\t}\n\n\tchain c {\n\t\tip saddr @s ct bytes > 1000 drop\n\t}\n}\n";
+    const theirs =
+      "table inet theirs {\n\tset s {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1 }\n\t}\n\n\tchain c {\n\t\tip saddr @s ct bytes > 1000 drop\n\t}\n}\n";
     await nftFile(ns, [], theirs);
     await nft.apply({ operations: operationsOf(RULESET) });
     await ns.exec("nft", "add", "rule", "inet", "sedge", "pod", "ct", "bytes", ">", "1000", "drop");
@@ -282,7 +315,13 @@ describe.skipIf(!canRun)("NftDriver against nft", () => {
     using nft = NftDriver.open({ netns: ns.path });
     const set: NftSet = { name: "s", key: ["ipv4_addr"] };
     const elements = Array.from({ length: 5_000 }, (_, index) => ({ key: `10.0.${index >> 8}.${index & 255}` }));
-    await nft.apply({ operations: [{ kind: "add-table", table }, { kind: "add-set", table, set }, { kind: "add-elements", table, set, elements: [{ key: "10.0.16.7" }] }] });
+    await nft.apply({
+      operations: [
+        { kind: "add-table", table },
+        { kind: "add-set", table, set },
+        { kind: "add-elements", table, set, elements: [{ key: "10.0.16.7" }] },
+      ],
+    });
     const failed = nft.apply({ operations: [{ kind: "add-elements", table, set, elements, exclusive: true }] });
     await expect(failed).rejects.toThrow("apply add-elements inet sedge s 10.0.16.7 (operation 0): EEXIST");
     await expect(failed).rejects.toBeInstanceOf(NftTransactionError);

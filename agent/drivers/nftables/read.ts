@@ -43,10 +43,18 @@ const NFGENMSG = 4;
 const READ_ATTEMPTS = 16;
 const FIRST_FIELD_MASK = (1 << NFT_CONCAT_TYPE_BITS) - 1;
 
-type Shape = { readonly name: string; readonly key: readonly NftValueType[]; readonly intervals: boolean; readonly data: NftSet["data"]; readonly isAnonymous: boolean };
+type Shape = {
+  readonly name: string;
+  readonly key: readonly NftValueType[];
+  readonly intervals: boolean;
+  readonly data: NftSet["data"];
+  readonly isAnonymous: boolean;
+};
 
 export function readGeneration(socket: NetlinkSocket): number {
-  const [reply] = socket.request({ type: nftMessageType(NFT_MSG.getGen), subject: { operation: "read", object: "ruleset generation" } }, (writer) => writer.header([0, 0, 0, 0]));
+  const [reply] = socket.request({ type: nftMessageType(NFT_MSG.getGen), subject: { operation: "read", object: "ruleset generation" } }, (writer) =>
+    writer.header([0, 0, 0, 0]),
+  );
   return reply === undefined ? 0 : (attributesOf(reply).u32Be(NFTA_GEN_ID) ?? 0);
 }
 
@@ -190,7 +198,17 @@ function readSets(socket: NetlinkSocket, table: NftTable): { readonly name: stri
 }
 
 const TYPE_OF_NUMBER = new Map<number, NftValueType>(Object.entries(NFT_DATATYPE).map(([type, number]) => [number, type as NftValueType]));
-const DATA_TYPES: ReadonlySet<NftValueType> = new Set<NftDataType>(["ipv4_addr", "ipv6_addr", "inet_proto", "inet_service", "ifname", "mark", "ether_addr", "icmp_type", "icmpv6_type"]);
+const DATA_TYPES: ReadonlySet<NftValueType> = new Set<NftDataType>([
+  "ipv4_addr",
+  "ipv6_addr",
+  "inet_proto",
+  "inet_service",
+  "ifname",
+  "mark",
+  "ether_addr",
+  "icmp_type",
+  "icmpv6_type",
+]);
 
 function isDataType(type: NftValueType): type is NftDataType {
   return DATA_TYPES.has(type);

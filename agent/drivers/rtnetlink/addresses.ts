@@ -41,7 +41,9 @@ export function deleteAddress(socket: NetlinkSocket, address: LinkAddress): void
 
 /** Both families. */
 export function listAddresses(socket: NetlinkSocket): LinkAddress[] {
-  const messages = socket.dump({ type: RTM.getAddress, subject: { operation: "list", object: "addresses" } }, (writer) => writer.header([0, 0, 0, 0, 0, 0, 0, 0]));
+  const messages = socket.dump({ type: RTM.getAddress, subject: { operation: "list", object: "addresses" } }, (writer) =>
+    writer.header([0, 0, 0, 0, 0, 0, 0, 0]),
+  );
   return messages.map(decodeAddress).filter((address) => address !== undefined);
 }
 
@@ -55,7 +57,11 @@ export function decodeAddress({ payload }: NetlinkMessage): LinkAddress | undefi
 /** A permanent entry; replaces what is there. */
 export function setNeighbour(socket: NetlinkSocket, neighbour: Neighbour): void {
   socket.request(
-    { type: RTM.newNeighbour, flags: NLM_F_CREATE | NLM_F_REPLACE, subject: { operation: "add neighbour", object: `${neighbour.address} at ${neighbour.mac}` } },
+    {
+      type: RTM.newNeighbour,
+      flags: NLM_F_CREATE | NLM_F_REPLACE,
+      subject: { operation: "add neighbour", object: `${neighbour.address} at ${neighbour.mac}` },
+    },
     (writer) => {
       writer.header(ndmsg(neighbour, NUD_PERMANENT));
       writer.raw(NDA.destination, ipBytes(parseIp(neighbour.address)));

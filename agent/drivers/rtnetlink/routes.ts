@@ -112,7 +112,11 @@ function changeChunk(socket: NetlinkSocket, changes: readonly RouteChange[], sta
       indexOf.delete(reply.sequence);
       const { errno, reason } = decodeReply(reply);
       if (errno === 0) continue;
-      failures.push({ index: start + index, change, error: new NetlinkError({ operation: `${change.kind} route`, object: routeText(change.route), errno, reason }) });
+      failures.push({
+        index: start + index,
+        change,
+        error: new NetlinkError({ operation: `${change.kind} route`, object: routeText(change.route), errno, reason }),
+      });
     }
   }
 }
@@ -170,7 +174,17 @@ function writeRoute(writer: MessageWriter, { kind, route }: RouteChange): void {
   const length = Number(destination.slice(destination.indexOf("/") + 1));
   const scopeNumber = kind === "delete" && route.scope === undefined ? RT_SCOPE.nowhere : RT_SCOPE[scope];
   const typeNumber = kind === "delete" && route.type === undefined ? 0 : RTN[type];
-  writer.header([familyOf(destination), length, 0, 0, table < 256 ? table : 0, protocol, scopeNumber, typeNumber, ...u32Bytes(route.isOnlink === true ? RTNH_F_ONLINK : 0)]);
+  writer.header([
+    familyOf(destination),
+    length,
+    0,
+    0,
+    table < 256 ? table : 0,
+    protocol,
+    scopeNumber,
+    typeNumber,
+    ...u32Bytes(route.isOnlink === true ? RTNH_F_ONLINK : 0),
+  ]);
   writer.raw(RTA.destination, first);
   writer.u32(RTA.table, table);
   if (route.gateway !== undefined) writer.raw(RTA.gateway, ipBytes(parseIp(route.gateway)));

@@ -51,7 +51,12 @@ describe.skipIf(!canUseNetns())("RtnetlinkDriver", () => {
     expect(local).toMatchObject({ name: "sdg0", mac: HOST_MAC, mtu: 1400, isUp: true, hasCarrier: true, kind: "veth", peerIndex: peer?.index });
     expect(peer).toMatchObject({ name: "eth0", mac: POD_MAC, mtu: 1400, isUp: true, kind: "veth", peerIndex: local?.index });
     expect(driver.findLink("eth0")).toBeUndefined();
-    expect(driver.links().map(({ name }) => name).sort()).toEqual(["lo", "sdg0"]);
+    expect(
+      driver
+        .links()
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(["lo", "sdg0"]);
   });
 
   it("createVeth: a taken name → EEXIST with the object named; deleteLink removes both ends", () => {
@@ -107,7 +112,13 @@ describe.skipIf(!canUseNetns())("RtnetlinkDriver", () => {
     ]);
     expect(failures).toEqual([]);
     const text = await host.ip("route", "show", "table", "all", "proto", String(SEDGE_ROUTE_PROTOCOL));
-    expect(text.trim().split("\n").map((line) => line.trim().replace(/ +/g, " ")).sort()).toEqual([
+    expect(
+      text
+        .trim()
+        .split("\n")
+        .map((line) => line.trim().replace(/ +/g, " "))
+        .sort(),
+    ).toEqual([
       "10.65.0.2 dev sdg0 scope link",
       "10.65.1.0/26 via 192.0.2.7 dev sdg0 metric 77 mtu 1450",
       "10.65.2.0/26 via 198.51.100.9 dev sdg0 onlink",
@@ -126,7 +137,13 @@ describe.skipIf(!canUseNetns())("RtnetlinkDriver", () => {
       "unicast 10.65.3.0/26",
       "unicast fd00::2/128",
     ]);
-    expect(routes.find(({ destination }) => destination === "10.65.1.0/26")).toMatchObject({ gateway: "192.0.2.7", mtu: 1450, metric: 77, table: 254, linkIndex });
+    expect(routes.find(({ destination }) => destination === "10.65.1.0/26")).toMatchObject({
+      gateway: "192.0.2.7",
+      mtu: 1450,
+      metric: 77,
+      table: 254,
+      linkIndex,
+    });
     expect(routes.find(({ destination }) => destination === "10.65.2.0/26")).toMatchObject({ isOnlink: true });
     expect(driver.routes({ table: 1000 })).toMatchObject([{ destination: "10.65.3.0/26", source: "192.0.2.1" }]);
     expect(driver.routes({ table: 1001 })).toEqual([]);
@@ -189,7 +206,9 @@ describe.skipIf(!canUseNetns())("RtnetlinkDriver", () => {
     stop.abort();
     await watching;
     // The kernel's own IPv6 routes of the new link come and go beside.
-    const routes = changes.filter((change) => change.kind === "route" && change.route.destination.startsWith("10.")).map((change) => (change.kind === "route" ? `${change.isGone ? "-" : "+"}${change.route.destination}` : ""));
+    const routes = changes
+      .filter((change) => change.kind === "route" && change.route.destination.startsWith("10."))
+      .map((change) => (change.kind === "route" ? `${change.isGone ? "-" : "+"}${change.route.destination}` : ""));
     expect(routes).toEqual(["-10.65.0.2/32", "+10.98.0.0/24"]);
   });
 });

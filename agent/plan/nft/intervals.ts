@@ -47,10 +47,7 @@ export function mergeElements(set: ElementShape, elements: readonly NftElement[]
 }
 
 /** What to delete and what to add so that `before` becomes `after`; both merged. A changed value or comment is both. */
-export function elementChanges(
-  before: readonly NftElement[],
-  after: readonly NftElement[],
-): { readonly deleted: NftElement[]; readonly added: NftElement[] } {
+export function elementChanges(before: readonly NftElement[], after: readonly NftElement[]): { readonly deleted: NftElement[]; readonly added: NftElement[] } {
   const wanted = new Map(after.map((element) => [element.key, element]));
   const present = new Map(before.map((element) => [element.key, element]));
   return {

@@ -38,16 +38,7 @@ export type NftChain = {
   readonly comment?: string;
 };
 
-export type NftDataType =
-  | "ipv4_addr"
-  | "ipv6_addr"
-  | "inet_proto"
-  | "inet_service"
-  | "ifname"
-  | "mark"
-  | "ether_addr"
-  | "icmp_type"
-  | "icmpv6_type";
+export type NftDataType = "ipv4_addr" | "ipv6_addr" | "inet_proto" | "inet_service" | "ifname" | "mark" | "ether_addr" | "icmp_type" | "icmpv6_type";
 
 /** A set, or a map when `data` is present. */
 export type NftSet = {

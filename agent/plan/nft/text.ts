@@ -158,7 +158,8 @@ function elementText(set: NftSet, element: NftElement): string {
 
 function elementDataText(set: NftSet, data: NftVerdict | string): string {
   if (typeof data !== "string") return verdictText(data);
-  if (set.data === undefined || set.data === "verdict") throw new RangeError(`element of ${set.name} carries ${JSON.stringify(data)}, the set is declared for ${set.data ?? "no data"}`);
+  if (set.data === undefined || set.data === "verdict")
+    throw new RangeError(`element of ${set.name} carries ${JSON.stringify(data)}, the set is declared for ${set.data ?? "no data"}`);
   return valueText(set.data, data);
 }
 

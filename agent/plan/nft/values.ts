@@ -208,7 +208,8 @@ export function valueText(type: NftValueType, value: NftValue): string {
 /** The fields of an element's key. Throws RangeError when their number is wrong or one is not of its type. */
 export function keyRanges(types: readonly NftValueType[], key: string): ByteRange[] {
   const parts = types.length === 1 ? [key] : key.split(" . ");
-  if (parts.length !== types.length) throw new RangeError(`element ${JSON.stringify(key)} has ${parts.length} fields, its set has ${types.length} (${types.join(" . ")})`);
+  if (parts.length !== types.length)
+    throw new RangeError(`element ${JSON.stringify(key)} has ${parts.length} fields, its set has ${types.length} (${types.join(" . ")})`);
   return types.map((type, index) => valueRange(type, parts[index] ?? ""));
 }
 
@@ -304,7 +305,8 @@ function symbolNumber(type: NftValueType, text: string): number {
   const symbol = spec.symbols === undefined || !Object.hasOwn(spec.symbols, text) ? undefined : spec.symbols[text];
   if (symbol !== undefined) return symbol;
   const number = /^(\d+|0x[0-9a-f]+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isInteger(number) || number >= 2 ** (8 * spec.bytes)) throw invalid(type, text, `a number below 2^${8 * spec.bytes}${spec.symbols === undefined ? "" : " or a name of nft"}`);
+  if (!Number.isInteger(number) || number >= 2 ** (8 * spec.bytes))
+    throw invalid(type, text, `a number below 2^${8 * spec.bytes}${spec.symbols === undefined ? "" : " or a name of nft"}`);
   return number;
 }
 
