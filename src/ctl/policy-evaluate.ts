@@ -4,8 +4,9 @@
  * Exit codes: 0 every probe was answered, 2 wrong usage, manifests or probes. Nothing is answered when something could not be understood: a verdict
  * from half of the policies would be wrong and look right.
  */
-import { parseArgs } from "node:util";
+
 import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
 import { parseDocuments, readManifests, type SourcedObject, type SourcedProblem } from "./manifests.ts";
 import { json, print, table } from "./output.ts";
 import { answerProbe, type DirectionResult, type ProbeResult } from "./policy-probe.ts";

@@ -6,8 +6,8 @@
  */
 import type { Pod } from "../model/resource.ts";
 import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
-import { type Decision, type Direction, evaluate, type Packet } from "../policy/evaluate.ts";
 import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
+import { type Decision, type Direction, evaluate, type Packet } from "../policy/evaluate.ts";
 import type { SourcedProblem } from "./manifests.ts";
 import { commonAddresses, type World, type WorldPod } from "./policy-world.ts";
 
@@ -85,7 +85,9 @@ function decide(world: World, { from, to, protocol, port }: Connection): BothRes
   };
   const egress = directionResult(world, from, "egress", packet);
   const isOwnNode = to.pod !== undefined && !to.pod.pod.hostNetwork && isNodeOf(world, from, to.pod.pod, addresses.source);
-  const ingress = isOwnNode ? fixed("allow", `${from.text} is the node of ${to.text}: a node always reaches its own pods`) : directionResult(world, to, "ingress", packet);
+  const ingress = isOwnNode
+    ? fixed("allow", `${from.text} is the node of ${to.text}: a node always reaches its own pods`)
+    : directionResult(world, to, "ingress", packet);
   return { egress, ingress };
 }
 
@@ -97,7 +99,11 @@ function directionResult(world: World, { text, pod }: End, direction: Direction,
   return { verdict: decision.action, policies, ...explain(world, decision, { text, direction }) };
 }
 
-function explain(world: World, { action, by }: Decision, { text, direction }: { readonly text: string; readonly direction: Direction }): Pick<DirectionResult, "policy" | "rule" | "reason"> {
+function explain(
+  world: World,
+  { action, by }: Decision,
+  { text, direction }: { readonly text: string; readonly direction: Direction },
+): Pick<DirectionResult, "policy" | "rule" | "reason"> {
   switch (by.kind) {
     case "rule": {
       const policy = policyName(world, by.policy);
@@ -106,7 +112,11 @@ function explain(world: World, { action, by }: Decision, { text, direction }: { 
     case "tier-default": {
       const policies = by.policies.map((key) => policyName(world, key));
       const [only] = policies;
-      return { policy: policies.length === 1 ? (only ?? null) : null, rule: null, reason: `no ${direction} rule allows it in ${policies.join(", ")}, which apply to ${text}` };
+      return {
+        policy: policies.length === 1 ? (only ?? null) : null,
+        rule: null,
+        reason: `no ${direction} rule allows it in ${policies.join(", ")}, which apply to ${text}`,
+      };
     }
     case "missing-policy":
       return { policy: policyName(world, by.policy), rule: null, reason: `policy ${by.policy} applies and is not known` };
@@ -143,7 +153,10 @@ function readEnd(world: World, value: unknown, report: Report): End | undefined 
   const pod = world.pods.get(value);
   if (pod !== undefined) return { text: value, pod, addresses: pod.addresses };
   const names = [...world.pods.keys()].sort();
-  const shown = names.length === 0 ? "the manifests have no pods" : `pods are: ${names.slice(0, 20).join(", ")}${names.length > 20 ? `, and ${names.length - 20} more` : ""}`;
+  const shown =
+    names.length === 0
+      ? "the manifests have no pods"
+      : `pods are: ${names.slice(0, 20).join(", ")}${names.length > 20 ? `, and ${names.length - 20} more` : ""}`;
   return report(`${JSON.stringify(value)} is neither an address nor a pod of the manifests; ${shown}`);
 }
 
@@ -155,17 +168,23 @@ function readProtocol(value: unknown, report: Report): string | undefined {
 }
 
 /** A number, or a name that the destination pod gives to one. Without a port only rules that name no port match. */
-function readPort({ port, protocol, to }: { readonly port: unknown; readonly protocol: string; readonly to: End | undefined }, report: Report): number | undefined {
+function readPort(
+  { port, protocol, to }: { readonly port: unknown; readonly protocol: string; readonly to: End | undefined },
+  report: Report,
+): number | undefined {
   if (PORTLESS.has(protocol) || port === undefined || port === null) return undefined;
   const number = typeof port === "string" && /^\d+$/.test(port) ? Number(port) : port;
-  if (typeof number === "number") return Number.isInteger(number) && number >= 1 && number <= 65535 ? number : report(`${String(port)} is not a port number from 1 to 65535`);
+  if (typeof number === "number")
+    return Number.isInteger(number) && number >= 1 && number <= 65535 ? number : report(`${String(port)} is not a port number from 1 to 65535`);
   if (typeof number !== "string") return report(`must be a number, or the name of a container port, not ${JSON.stringify(port)}`);
   if (to === undefined) return undefined;
   if (to.pod === undefined) return report(`${JSON.stringify(port)} is a name, and ${to.text} is no pod that could have a port of that name; write a number`);
   const named = to.pod.pod.namedPorts;
   const found = named.find((candidate) => candidate.name === number && candidate.protocol === protocol);
   const known = named.map((candidate) => `${candidate.name} (${candidate.protocol} ${candidate.port})`).join(", ");
-  return found?.port ?? report(`${to.text} has no ${protocol} container port named ${JSON.stringify(number)}; it has ${known === "" ? "no named ports" : known}`);
+  return (
+    found?.port ?? report(`${to.text} has no ${protocol} container port named ${JSON.stringify(number)}; it has ${known === "" ? "no named ports" : known}`)
+  );
 }
 
 function protocolNumber(protocol: string, destination: IpAddress): number {

@@ -9,9 +9,9 @@ import type { NamespaceName, NodeName } from "../model/names.ts";
 import { NAMESPACE_NAME_LABEL } from "../model/parse-namespace.ts";
 import { parseResource, RESOURCE_INFO, resourceKindOf } from "../model/parse-resource.ts";
 import type { Endpoint, Policy, RecordKey, SetShard, Stack } from "../model/record.ts";
-import { describeKey, type Namespace, type Node, type Pod, RESOURCE_KINDS, type Resource, keyOf } from "../model/resource.ts";
+import { describeKey, keyOf, type Namespace, type Node, type Pod, RESOURCE_KINDS, type Resource } from "../model/resource.ts";
 import { cidrAddressAt, parseCidr } from "../net/cidr.ts";
-import { type IpAddress, ipVersion, type IpVersion } from "../net/ip.ts";
+import { type IpAddress, type IpVersion, ipVersion } from "../net/ip.ts";
 import type { SetLookup } from "../policy/evaluate.ts";
 import { setsOfShards } from "../policy/shard-sets.ts";
 import type { SourcedObject, SourcedProblem } from "./manifests.ts";
@@ -57,23 +57,42 @@ export function buildWorld(manifests: readonly SourcedObject[]): WorldResult {
     }
     const parsed = parseResource(placed, { isStrict: true });
     if (parsed.ok) resources.set(describeKey(keyOf(parsed.value)), { resource: parsed.value, source });
-    else problems.push(...parsed.problems.map(({ field, message }) => ({ source: `${source}, ${describeObject(placed)}`, message: field === "" ? message : `${field}: ${message}` })));
+    else
+      problems.push(
+        ...parsed.problems.map(({ field, message }) => ({
+          source: `${source}, ${describeObject(placed)}`,
+          message: field === "" ? message : `${field}: ${message}`,
+        })),
+      );
   }
   const all = [...resources.values()];
   problems.push(...sharedAddresses(all));
-  return problems.length > 0 ? { ok: false, problems } : { ok: true, world: worldOf(all.map(({ resource }) => resource), ignored) };
+  return problems.length > 0
+    ? { ok: false, problems }
+    : {
+        ok: true,
+        world: worldOf(
+          all.map(({ resource }) => resource),
+          ignored,
+        ),
+      };
 }
 
 function worldOf(resources: readonly Resource[], ignored: ReadonlyMap<string, number>): World {
   const nodes = resources.filter((resource): resource is Node => resource.kind === "Node");
-  const pods = withAddresses(resources.filter((resource): resource is Pod => resource.kind === "Pod"), nodes);
+  const pods = withAddresses(
+    resources.filter((resource): resource is Pod => resource.kind === "Pod"),
+    nodes,
+  );
   const records = recordsOf(resources, pods);
   const entries = pods.map((pod): [string, WorldPod] => {
     const endpoint = records.endpoints.get(`endpoint/${pod.namespace}/${pod.name}`);
     return [`${pod.namespace}/${pod.name}`, { pod, addresses: pod.addresses, stack: endpoint === undefined ? undefined : records.stacks.get(endpoint.stack) }];
   });
   const live = entries.map(([, pod]) => pod).filter(({ pod }) => !pod.isTerminated);
-  const hostAddresses = live.flatMap(({ pod, addresses }) => (pod.hostNetwork && pod.node !== undefined ? addresses.map((address) => [address, pod.node] as const) : []));
+  const hostAddresses = live.flatMap(({ pod, addresses }) =>
+    pod.hostNetwork && pod.node !== undefined ? addresses.map((address) => [address, pod.node] as const) : [],
+  );
   const nodeOfAddress = new Map<IpAddress, NodeName>();
   for (const [address, node] of hostAddresses) if (node !== undefined) nodeOfAddress.set(address, node);
   for (const node of nodes) for (const address of node.addresses) nodeOfAddress.set(address, node.name);
@@ -181,7 +200,10 @@ function describeObject(object: unknown): string {
 }
 
 /** Family of an address that both lists have, the first of the first list; undefined when there is none. */
-export function commonAddresses(from: readonly IpAddress[], to: readonly IpAddress[]): { readonly source: IpAddress; readonly destination: IpAddress } | undefined {
+export function commonAddresses(
+  from: readonly IpAddress[],
+  to: readonly IpAddress[],
+): { readonly source: IpAddress; readonly destination: IpAddress } | undefined {
   for (const source of from) {
     const destination = to.find((address) => ipVersion(address) === ipVersion(source));
     if (destination !== undefined) return { source, destination };

@@ -101,7 +101,15 @@ export class FreeBlocks {
  * The block that the node should claim next: the first one, from the node's own place on, that overlaps nothing taken. undefined: the pool is full.
  * Who chooses often keeps a FreeBlocks and passes that.
  */
-export function chooseFreeBlock({ pool, node, taken }: { readonly pool: PoolShape; readonly node: string; readonly taken: Iterable<Cidr> | FreeBlocks }): Cidr | undefined {
+export function chooseFreeBlock({
+  pool,
+  node,
+  taken,
+}: {
+  readonly pool: PoolShape;
+  readonly node: string;
+  readonly taken: Iterable<Cidr> | FreeBlocks;
+}): Cidr | undefined {
   const free = taken instanceof FreeBlocks ? taken : new FreeBlocks(pool, taken);
   return free.firstFrom(startIndex(pool, node));
 }

@@ -1,9 +1,21 @@
-import fc from "fast-check";
+import { utf8ToBytes } from "@noble/hashes/utils.js";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Cidr, cidrAddress, cidrAddressAt, cidrOf, cidrsOverlap, parseCidr } from "../net/cidr.ts";
 import { type IpAddress, parseIp } from "../net/ip.ts";
-import { utf8ToBytes } from "@noble/hashes/utils.js";
-import { affinityName, blockAddressCount, blockAt, blockCount, blockIndexOf, blockName, blockOf, fnv1a32, isBlockOf, type PoolShape, startIndex } from "./block.ts";
+import {
+  affinityName,
+  blockAddressCount,
+  blockAt,
+  blockCount,
+  blockIndexOf,
+  blockName,
+  blockOf,
+  fnv1a32,
+  isBlockOf,
+  type PoolShape,
+  startIndex,
+} from "./block.ts";
 import { BlockAllocator } from "./block-allocator.ts";
 import { chooseFreeBlock, FreeBlocks } from "./free-blocks.ts";
 
@@ -19,7 +31,11 @@ describe("blocks", () => {
     expect(blockAt(V6, (1n << 74n) - 1n)).toBe("fd00:65:0:ffff:ffff:ffff:ffff:ffc0/122");
     expect(() => blockAt(V4, 1024n)).toThrow(RangeError);
     expect([blockOf(V4, parseIp("10.65.0.70")), blockOf(V4, parseIp("10.66.0.0"))]).toEqual(["10.65.0.64/26", undefined]);
-    expect([isBlockOf(V4, parseCidr("10.65.0.64/26")), isBlockOf(V4, parseCidr("10.65.0.64/27")), isBlockOf(V4, parseCidr("10.66.0.0/26"))]).toEqual([true, false, false]);
+    expect([isBlockOf(V4, parseCidr("10.65.0.64/26")), isBlockOf(V4, parseCidr("10.65.0.64/27")), isBlockOf(V4, parseCidr("10.66.0.0/26"))]).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
 
   it("number and block are each other's inverse", () => {
@@ -105,14 +121,23 @@ describe("BlockAllocator", () => {
   it("a late release does not free another's address", () => {
     const allocator = new BlockAllocator({ block, cooldownMs: 0 });
     allocator.assign("a", 0);
-    expect([allocator.release(address(0), 1, "b"), allocator.release(address(1), 1), allocator.release(address(0), 1, "a"), allocator.release(address(0), 1, "a")]).toEqual([false, false, true, false]);
+    expect([
+      allocator.release(address(0), 1, "b"),
+      allocator.release(address(1), 1),
+      allocator.release(address(0), 1, "a"),
+      allocator.release(address(0), 1, "a"),
+    ]).toEqual([false, false, true, false]);
   });
 
   it("restore: what the journal says, once", () => {
     const allocator = new BlockAllocator({ block, cooldownMs: 0 });
     expect(allocator.restore(address(2), "a")).toBe(true);
     expect(allocator.restore(address(2), "a")).toBe(true);
-    expect([allocator.restore(address(2), "b"), allocator.restore(address(1), "a"), allocator.restore(parseIp("10.9.9.9"), "c")]).toEqual([false, false, false]);
+    expect([allocator.restore(address(2), "b"), allocator.restore(address(1), "a"), allocator.restore(parseIp("10.9.9.9"), "c")]).toEqual([
+      false,
+      false,
+      false,
+    ]);
     expect([allocator.handleOf(address(2)), allocator.addressOf("a"), allocator.usedCount, allocator.freeCount]).toEqual(["a", address(2), 1, 3]);
   });
 

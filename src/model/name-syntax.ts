@@ -5,7 +5,9 @@ const QUALIFIED_PART = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
 /** Name of a namespace. */
 export function dnsLabelProblem(text: string): string | undefined {
-  return text.length <= 63 && DNS_LABEL.test(text) ? undefined : `${quoted(text)} must be 1 to 63 of a-z, 0-9 and "-", beginning and ending with a letter or digit`;
+  return text.length <= 63 && DNS_LABEL.test(text)
+    ? undefined
+    : `${quoted(text)} must be 1 to 63 of a-z, 0-9 and "-", beginning and ending with a letter or digit`;
 }
 
 /** Name of most objects. */

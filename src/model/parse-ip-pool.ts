@@ -11,17 +11,20 @@ import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { readMetadata } from "./parse-metadata.ts";
 import type { IpPool } from "./resource.ts";
 
-const SPEC = [
-  ...["cidr", "vxlanMode", "ipipMode", "natOutgoing", "disabled", "disableBGPExport", "blockSize", "nodeSelector", "namespaceSelector"],
-  ...["allowedUses", "assignmentMode", "ipip", "nat-outgoing"],
-];
+const SPEC =
+  "cidr vxlanMode ipipMode natOutgoing disabled disableBGPExport blockSize nodeSelector namespaceSelector allowedUses assignmentMode ipip nat-outgoing".split(
+    " ",
+  );
 
 export function parseIpPool(object: unknown, options: ParseOptions = {}): Parsed<IpPool> {
   return parseFields(object, options, (root) => {
     const metadata = readMetadata(root);
     const spec = root.child("spec").object(SPEC);
     const cidr = readExactCidr(spec.child("cidr"));
-    const uses = spec.child("allowedUses").items().flatMap((use) => use.oneOf(["Workload", "Tunnel", "LoadBalancer"] as const) ?? []);
+    const uses = spec
+      .child("allowedUses")
+      .items()
+      .flatMap((use) => use.oneOf(["Workload", "Tunnel", "LoadBalancer"] as const) ?? []);
     const isManual = spec.child("assignmentMode").oneOf(["Automatic", "Manual"] as const) === "Manual";
     const isDisabled = spec.child("disabled").boolean() ?? false;
     return {

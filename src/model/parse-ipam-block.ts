@@ -27,17 +27,20 @@ export function parseIpamBlock(object: unknown, options: ParseOptions = {}): Par
     const hostBits = cidr === undefined ? 0 : ipBits(cidrVersion(cidr)) - cidrLength(cidr);
     if (hostBits > MAX_HOST_BITS) spec.child("cidr").problem(`a block has at most ${2 ** MAX_HOST_BITS} addresses`);
     const owners = spec.child("attributes").items().map(readOwner);
-    const allocations = spec.child("allocations").items().flatMap((item, ordinal): BlockAllocation[] => {
-      const index = item.integer({ min: 0, max: Math.max(0, owners.length - 1) });
-      if (index === undefined || cidr === undefined) return [];
-      if (ordinal >= 2 ** hostBits) {
-        item.problem(`${cidr} has no address number ${ordinal}`);
-        return [];
-      }
-      const owner = owners[index];
-      if (owner === undefined) item.problem("there are no attributes");
-      return owner === undefined ? [] : [{ address: cidrAddressAt(cidr, ordinal), ...owner }];
-    });
+    const allocations = spec
+      .child("allocations")
+      .items()
+      .flatMap((item, ordinal): BlockAllocation[] => {
+        const index = item.integer({ min: 0, max: Math.max(0, owners.length - 1) });
+        if (index === undefined || cidr === undefined) return [];
+        if (ordinal >= 2 ** hostBits) {
+          item.problem(`${cidr} has no address number ${ordinal}`);
+          return [];
+        }
+        const owner = owners[index];
+        if (owner === undefined) item.problem("there are no attributes");
+        return owner === undefined ? [] : [{ address: cidrAddressAt(cidr, ordinal), ...owner }];
+      });
     return {
       kind: "IPAMBlock",
       name: metadata.name,

@@ -15,10 +15,10 @@ export interface Metadata {
 }
 
 /** Fields of metadata. */
-export const OBJECT_META = [
-  ...["name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"],
-  ...["deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields"],
-];
+export const OBJECT_META = (
+  "name generateName namespace selfLink uid resourceVersion generation creationTimestamp deletionTimestamp " +
+  "deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields"
+).split(" ");
 
 export function readMetadata(root: Field): Metadata {
   const metadata = root.child("metadata");

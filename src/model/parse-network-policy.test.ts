@@ -1,7 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { parseNetworkPolicy } from "./parse-network-policy.ts";
 
-const policy = (spec: unknown): unknown => ({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: "shop", name: "p", resourceVersion: "7" }, spec });
+const policy = (spec: unknown): unknown => ({
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { namespace: "shop", name: "p", resourceVersion: "7" },
+  spec,
+});
 const problems = (object: unknown, isStrict = false): string[] => {
   const parsed = parseNetworkPolicy(object, { isStrict });
   return parsed.ok ? [] : parsed.problems.map(({ field, message }) => `${field}: ${message}`);
@@ -13,7 +18,12 @@ describe("parseNetworkPolicy", () => {
     const object = policy({
       podSelector: { matchLabels: { app: "web" }, matchExpressions: [{ key: "x.io/tier", operator: "In", values: ["a", ""] }] },
       policyTypes: ["Egress", "Ingress"],
-      ingress: [{ from: [{ podSelector: {} }, { namespaceSelector: { matchLabels: { a: "b" } }, podSelector: null }], ports: [{ port: "http" }, { protocol: "UDP", port: 1, endPort: 9 }] }],
+      ingress: [
+        {
+          from: [{ podSelector: {} }, { namespaceSelector: { matchLabels: { a: "b" } }, podSelector: null }],
+          ports: [{ port: "http" }, { protocol: "UDP", port: 1, endPort: 9 }],
+        },
+      ],
       egress: [{ to: [{ ipBlock: { cidr: "10.1.2.3/8", except: ["10.1.0.0/16"] } }] }, {}],
     });
     expect(parseNetworkPolicy(object)).toEqual({
@@ -119,7 +129,12 @@ describe("parseNetworkPolicy", () => {
   it("unknown fields: refused in strict reading only", () => {
     const object = policy({ podselector: {}, ingress: [{ to: [], from: [{ podSelector: { labels: {} } }], ports: [{ ports: 1 }] }] });
     expect(fields(object)).toEqual([]);
-    expect(fields(object, true)).toEqual(["spec.podselector", "spec.ingress[0].to", "spec.ingress[0].from[0].podSelector.labels", "spec.ingress[0].ports[0].ports"]);
+    expect(fields(object, true)).toEqual([
+      "spec.podselector",
+      "spec.ingress[0].to",
+      "spec.ingress[0].from[0].podSelector.labels",
+      "spec.ingress[0].ports[0].ports",
+    ]);
     expect(problems(object, true)[0]).toContain("write podSelector");
   });
 });

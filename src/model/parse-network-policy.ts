@@ -21,8 +21,14 @@ export function parseNetworkPolicy(object: unknown, options: ParseOptions = {}):
     const { name, resourceVersion } = readMetadata(root);
     if (name !== "") reportIf(root.child("metadata").child("name"), dnsSubdomainProblem(name));
     const spec = root.child("spec").object(["podSelector", "policyTypes", "ingress", "egress"]);
-    const ingress = spec.child("ingress").items().map((rule) => readRule(rule, "from"));
-    const egress = spec.child("egress").items().map((rule) => readRule(rule, "to"));
+    const ingress = spec
+      .child("ingress")
+      .items()
+      .map((rule) => readRule(rule, "from"));
+    const egress = spec
+      .child("egress")
+      .items()
+      .map((rule) => readRule(rule, "to"));
     return {
       kind: "NetworkPolicy",
       namespace: readNamespace(root),
@@ -58,23 +64,28 @@ function readPeer(field: Field): NetworkPolicyPeer | [] {
   const podSelector = field.child("podSelector");
   const namespaceSelector = field.child("namespaceSelector");
   if (ipBlock.isAbsent) {
-    if (podSelector.isAbsent && namespaceSelector.isAbsent) field.problem("must have podSelector, namespaceSelector or ipBlock (to allow any peer, leave the whole list out)");
+    if (podSelector.isAbsent && namespaceSelector.isAbsent)
+      field.problem("must have podSelector, namespaceSelector or ipBlock (to allow any peer, leave the whole list out)");
     return {
       kind: "pods",
       podSelector: podSelector.isAbsent ? undefined : readLabelSelector(podSelector),
       namespaceSelector: namespaceSelector.isAbsent ? undefined : readLabelSelector(namespaceSelector),
     };
   }
-  if (!podSelector.isAbsent || !namespaceSelector.isAbsent) field.problem("must not have ipBlock together with podSelector or namespaceSelector; write two peers");
+  if (!podSelector.isAbsent || !namespaceSelector.isAbsent)
+    field.problem("must not have ipBlock together with podSelector or namespaceSelector; write two peers");
   ipBlock.object(["cidr", "except"]);
   const cidr = readCidr(ipBlock.child("cidr"));
-  const except = ipBlock.child("except").items().flatMap((item) => {
-    const inner = readCidr(item);
-    if (inner !== undefined && cidr !== undefined && (!cidrContainsCidr(cidr, inner) || cidrLength(inner) === cidrLength(cidr))) {
-      item.problem(`${inner} must be inside ${cidr}, and smaller`);
-    }
-    return inner ?? [];
-  });
+  const except = ipBlock
+    .child("except")
+    .items()
+    .flatMap((item) => {
+      const inner = readCidr(item);
+      if (inner !== undefined && cidr !== undefined && (!cidrContainsCidr(cidr, inner) || cidrLength(inner) === cidrLength(cidr))) {
+        item.problem(`${inner} must be inside ${cidr}, and smaller`);
+      }
+      return inner ?? [];
+    });
   return cidr === undefined ? [] : { kind: "ipBlock", cidr, except: [...new Set(except)] };
 }
 
@@ -116,11 +127,14 @@ function readRequirement(field: Field): LabelRequirement | [] {
   if (key !== "") reportIf(field.child("key"), labelKeyProblem(key));
   if (field.child("operator").isAbsent) field.child("operator").problem(`is required: one of ${OPERATORS.join(", ")}`);
   const operator = field.child("operator").oneOf(OPERATORS);
-  const values = field.child("values").items().map((item) => {
-    const value = item.string() ?? "";
-    reportIf(item, labelValueProblem(value));
-    return value;
-  });
+  const values = field
+    .child("values")
+    .items()
+    .map((item) => {
+      const value = item.string() ?? "";
+      reportIf(item, labelValueProblem(value));
+      return value;
+    });
   const needsValues = operator === "In" || operator === "NotIn";
   if (operator !== undefined && needsValues && values.length === 0) field.child("values").problem(`operator ${operator} needs at least one value`);
   if (operator !== undefined && !needsValues && values.length > 0) field.child("values").problem(`operator ${operator} takes no values`);

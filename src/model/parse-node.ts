@@ -28,7 +28,10 @@ function readAddresses(root: Field, metadata: Metadata): IpAddress[] {
   const internal = readInternalAddresses(root.child("status").child("addresses"));
   return ADDRESS_ANNOTATIONS.flatMap(([version, name]) => {
     const annotation = metadata.annotations[name];
-    const address = annotation === undefined || annotation === "" ? internal.find((candidate) => ipVersion(candidate) === version) : annotatedAddress(root, name, annotation, version);
+    const address =
+      annotation === undefined || annotation === ""
+        ? internal.find((candidate) => ipVersion(candidate) === version)
+        : annotatedAddress(root, name, annotation, version);
     return address === undefined ? [] : [address];
   });
 }
@@ -47,6 +50,10 @@ function readInternalAddresses(field: Field): IpAddress[] {
 function annotatedAddress(root: Field, name: string, text: string, version: IpVersion): IpAddress | undefined {
   const address = tryParseIp(text.replace(/\/\d+$/, ""));
   if (address !== undefined && ipVersion(address) === version) return address;
-  root.child("metadata").child("annotations").child(name).problem(`${JSON.stringify(text)} is not an IPv${version} address (want ADDRESS or ADDRESS/LENGTH)`);
+  root
+    .child("metadata")
+    .child("annotations")
+    .child(name)
+    .problem(`${JSON.stringify(text)} is not an IPv${version} address (want ADDRESS or ADDRESS/LENGTH)`);
   return undefined;
 }

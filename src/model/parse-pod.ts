@@ -34,7 +34,10 @@ export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Po
 
 /** status.podIPs in the API's order (the first is the pod's primary address); status.podIP alone when there is no list. */
 function readAddresses(status: Field): IpAddress[] {
-  const list = status.child("podIPs").items().map((item) => item.child("ip"));
+  const list = status
+    .child("podIPs")
+    .items()
+    .map((item) => item.child("ip"));
   const fields = list.length > 0 ? list : [status.child("podIP")];
   const addresses = fields.flatMap((field) => {
     const text = field.string() ?? "";
@@ -48,7 +51,10 @@ function readAddresses(status: Field): IpAddress[] {
 
 /** Ports with a name of containers, and of the init containers that run beside them. */
 function readNamedPorts(spec: Field): NamedPort[] {
-  const sidecars = spec.child("initContainers").items().filter((container) => container.child("restartPolicy").string() === "Always");
+  const sidecars = spec
+    .child("initContainers")
+    .items()
+    .filter((container) => container.child("restartPolicy").string() === "Always");
   return [...spec.child("containers").items(), ...sidecars].flatMap((container) => container.child("ports").items().flatMap(readNamedPort));
 }
 

@@ -20,7 +20,9 @@ describe("parseResource", () => {
     expect(value(v1("Node", "n1", { status: { addresses } }))).toMatchObject({ kind: "Node", name: "n1", labels: {}, addresses: ["10.0.0.1", "fd00::1"] });
     const annotations = { "projectcalico.org/IPv4Address": "192.168.0.9/24" };
     expect(value(v1("Node", "n1", { status: { addresses } }, { annotations }))).toMatchObject({ addresses: ["192.168.0.9", "fd00::1"] });
-    expect(value(v1("Node", "n1", {}, { annotations: { "projectcalico.org/IPv6Address": "10.0.0.1" } }))).toEqual(["metadata.annotations.projectcalico.org/IPv6Address"]);
+    expect(value(v1("Node", "n1", {}, { annotations: { "projectcalico.org/IPv6Address": "10.0.0.1" } }))).toEqual([
+      "metadata.annotations.projectcalico.org/IPv6Address",
+    ]);
     expect(value(v1("Node", "n1"))).toMatchObject({ addresses: [] });
   });
 
@@ -73,8 +75,18 @@ describe("parseResource", () => {
   });
 
   it("IPPool: defaults, and pools that pods do not take from", () => {
-    expect(value(v3("IPPool", "a", { cidr: "10.65.0.0/16" }))).toMatchObject({ cidr: "10.65.0.0/16", blockSize: 26, natOutgoing: false, disabled: false, nodeSelector: "all()" });
-    expect(value(v3("IPPool", "a", { cidr: "fd00::/64", natOutgoing: true, nodeSelector: "has(x)" }))).toMatchObject({ blockSize: 122, natOutgoing: true, nodeSelector: "has(x)" });
+    expect(value(v3("IPPool", "a", { cidr: "10.65.0.0/16" }))).toMatchObject({
+      cidr: "10.65.0.0/16",
+      blockSize: 26,
+      natOutgoing: false,
+      disabled: false,
+      nodeSelector: "all()",
+    });
+    expect(value(v3("IPPool", "a", { cidr: "fd00::/64", natOutgoing: true, nodeSelector: "has(x)" }))).toMatchObject({
+      blockSize: 122,
+      natOutgoing: true,
+      nodeSelector: "has(x)",
+    });
     for (const spec of [{ disabled: true }, { assignmentMode: "Manual" }, { allowedUses: ["Tunnel"] }]) {
       expect(value(v3("IPPool", "a", { cidr: "10.65.0.0/16", ...spec }))).toMatchObject({ disabled: true });
     }
@@ -104,7 +116,10 @@ describe("parseResource", () => {
       isDeleted: false,
     });
     expect(value(v3("IPAMBlock", "b", { cidr: "10.0.0.0/29", affinity: "virtual:load-balancer" }))).toMatchObject({ node: undefined, allocations: [] });
-    expect(value(v3("IPAMBlock", "b", { cidr: "10.0.0.0/31", allocations: [0, 0, 0, 7], attributes: [{}] }))).toEqual(["spec.allocations[2]", "spec.allocations[3]"]);
+    expect(value(v3("IPAMBlock", "b", { cidr: "10.0.0.0/31", allocations: [0, 0, 0, 7], attributes: [{}] }))).toEqual([
+      "spec.allocations[2]",
+      "spec.allocations[3]",
+    ]);
     expect(value(v3("IPAMBlock", "b", { cidr: "10.0.0.0/31", allocations: [0] }))).toEqual(["spec.allocations[0]"]);
     expect(value(v3("IPAMBlock", "b", { cidr: "10.0.0.0/8" }))).toEqual(["spec.cidr"]);
   });
@@ -121,7 +136,8 @@ describe("parseResource", () => {
   });
 
   it("another kind, another version, no object: a problem of kind", () => {
-    for (const object of [v1("Service", "x"), { apiVersion: "extensions/v1beta1", kind: "NetworkPolicy" }, null, "text", []]) expect(value(object)).toEqual(["kind"]);
+    for (const object of [v1("Service", "x"), { apiVersion: "extensions/v1beta1", kind: "NetworkPolicy" }, null, "text", []])
+      expect(value(object)).toEqual(["kind"]);
   });
 });
 

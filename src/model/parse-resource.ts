@@ -35,7 +35,10 @@ export function parseResource(object: unknown, options: ParseOptions = {}): Pars
   if (kind !== undefined) return RESOURCE_INFO[kind].parse(object, options);
   const { apiVersion, kind: written } = identityOf(object);
   const known = RESOURCE_KINDS.map((name) => `${RESOURCE_INFO[name].groupVersions[0]} ${name}`).join(", ");
-  return { ok: false, problems: [{ field: "kind", message: `${JSON.stringify(apiVersion)} ${JSON.stringify(written)} is not a kind that is read here; known: ${known}` }] };
+  return {
+    ok: false,
+    problems: [{ field: "kind", message: `${JSON.stringify(apiVersion)} ${JSON.stringify(written)} is not a kind that is read here; known: ${known}` }],
+  };
 }
 
 /** The kind of an object, undefined when it is none that the program reads. */

@@ -5,7 +5,7 @@
  * not fit otherwise.
  */
 import { type Cidr, cidrFromBytes, cidrRange, cidrVersion } from "./cidr.ts";
-import { type IpAddress, ipBits, ipFromBytes, type IpVersion } from "./ip.ts";
+import { type IpAddress, type IpVersion, ipBits, ipFromBytes } from "./ip.ts";
 
 interface NumberRange {
   readonly first: bigint;

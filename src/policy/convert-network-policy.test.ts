@@ -9,7 +9,17 @@ const EMPTY: LabelSelector = { matchLabels: {}, matchExpressions: [] };
 const labelled = (matchLabels: Record<string, string>): LabelSelector => ({ matchLabels, matchExpressions: [] });
 
 function policy(spec: Partial<NetworkPolicy>): NetworkPolicy {
-  return { kind: "NetworkPolicy", namespace: "shop" as NamespaceName, name: "p", resourceVersion: "1", podSelector: EMPTY, policyTypes: ["Ingress"], ingress: [], egress: [], ...spec };
+  return {
+    kind: "NetworkPolicy",
+    namespace: "shop" as NamespaceName,
+    name: "p",
+    resourceVersion: "1",
+    podSelector: EMPTY,
+    policyTypes: ["Ingress"],
+    ingress: [],
+    egress: [],
+    ...spec,
+  };
 }
 
 function sideText(side: IntentSide): string {
@@ -24,7 +34,8 @@ function sideText(side: IntentSide): string {
 }
 
 const ruleText = (rule: IntentRule): string => `${rule.origin}: ${rule.action} ${rule.protocol} ${sideText(rule.source)} > ${sideText(rule.destination)}`;
-const ingressOf = (rules: readonly NetworkPolicyRule[], spec: Partial<NetworkPolicy> = {}) => convertNetworkPolicy(policy({ ingress: rules, ...spec })).ingress?.map(ruleText);
+const ingressOf = (rules: readonly NetworkPolicyRule[], spec: Partial<NetworkPolicy> = {}) =>
+  convertNetworkPolicy(policy({ ingress: rules, ...spec })).ingress?.map(ruleText);
 const egressOf = (rules: readonly NetworkPolicyRule[]) => convertNetworkPolicy(policy({ egress: rules, policyTypes: ["Egress"] })).egress?.map(ruleText);
 
 const pods = (podSelector?: LabelSelector, namespaceSelector?: LabelSelector): NetworkPolicyPeer => ({ kind: "pods", podSelector, namespaceSelector });
@@ -33,7 +44,15 @@ const port = (protocol: "TCP" | "UDP" | "SCTP", number?: number | string, endPor
 describe("convertNetworkPolicy", () => {
   it("has the identity, tier and order of Kubernetes policies", () => {
     const intent = convertNetworkPolicy(policy({ podSelector: labelled({ app: "web" }) }));
-    expect(intent).toMatchObject({ policyKind: "KubernetesNetworkPolicy", namespace: "shop", name: "p", tier: "default", order: 1000, ingress: [], egress: undefined });
+    expect(intent).toMatchObject({
+      policyKind: "KubernetesNetworkPolicy",
+      namespace: "shop",
+      name: "p",
+      tier: "default",
+      order: 1000,
+      ingress: [],
+      egress: undefined,
+    });
     expect(intent.subject.canonical).toBe('projectcalico.org/namespace == "shop" && app == "web"');
   });
 
@@ -62,7 +81,11 @@ describe("convertNetworkPolicy", () => {
       '[has(pcns.kubernetes.io/metadata.name) && pcns.team not in {"x"}]',
     ],
     ["ipBlock", { kind: "ipBlock", cidr: parseCidr("10.0.0.0/8"), except: [] }, "10.0.0.0/8"],
-    ["ipBlock with except", { kind: "ipBlock", cidr: parseCidr("fd00::/16"), except: [parseCidr("fd00:2::/32"), parseCidr("fd00:1::/32")] }, "fd00::/16 -fd00:1::/32 -fd00:2::/32"],
+    [
+      "ipBlock with except",
+      { kind: "ipBlock", cidr: parseCidr("fd00::/16"), except: [parseCidr("fd00:2::/32"), parseCidr("fd00:1::/32")] },
+      "fd00::/16 -fd00:1::/32 -fd00:2::/32",
+    ],
   ])("peer %s", (_name, peer, expected) => {
     expect(ingressOf([{ peers: [peer], ports: [] }])).toEqual([`0: allow 0 ${expected} > any`]);
     expect(egressOf([{ peers: [peer], ports: [] }])).toEqual([`0: allow 0 any > ${expected}`]);
@@ -71,7 +94,12 @@ describe("convertNetworkPolicy", () => {
   it("one rule for each peer and protocol, ports merged", () => {
     const peers = [pods(labelled({ a: "b" })), { kind: "ipBlock", cidr: parseCidr("10.0.0.0/8"), except: [] }] as const;
     const ports = [port("TCP", 81), port("UDP", 53), port("TCP", 80), port("TCP", 8000, 8010), port("TCP", 8005, 9000)];
-    expect(ingressOf([{ peers: [], ports: [] }, { peers, ports }])).toEqual([
+    expect(
+      ingressOf([
+        { peers: [], ports: [] },
+        { peers, ports },
+      ]),
+    ).toEqual([
       "0: allow 0 any > any",
       '1: allow 6 [projectcalico.org/namespace == "shop" && a == "b"] > 80-81 8000-9000',
       '1: allow 17 [projectcalico.org/namespace == "shop" && a == "b"] > 53-53',

@@ -4,9 +4,10 @@
  * One rule for each peer and protocol: rules only ever allow, so their order means nothing, and a rule per pair needs no "or" between sides.
  * A direction that is not in policyTypes is left out entirely, whatever rules are written for it.
  */
+
+import type { LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule, PortProtocol } from "../model/resource.ts";
 import { compareCidrs } from "../net/cidr.ts";
 import { mergePortRanges } from "../net/port-range.ts";
-import type { LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule, PortProtocol } from "../model/resource.ts";
 import { selectorOf } from "../selector/compile.ts";
 import { and, type Expression, equals, has } from "../selector/expression.ts";
 import { fromLabelSelector, NAMESPACE_PREFIX } from "../selector/from-label-selector.ts";
@@ -75,7 +76,12 @@ function peerSide(policy: NetworkPolicy, peer: NetworkPolicyPeer): IntentSide {
     case "ipBlock":
       return { ...ANY, nets: [peer.cidr], notNets: [...peer.except].sort(compareCidrs) };
     case "pods":
-      return { ...ANY, selector: selectorOf(and(namespaceCondition(policy, peer.namespaceSelector), peer.podSelector === undefined ? and() : fromLabelSelector(peer.podSelector))) };
+      return {
+        ...ANY,
+        selector: selectorOf(
+          and(namespaceCondition(policy, peer.namespaceSelector), peer.podSelector === undefined ? and() : fromLabelSelector(peer.podSelector)),
+        ),
+      };
   }
 }
 

@@ -7,7 +7,15 @@ import { setsOfShards } from "./shard-sets.ts";
 
 const ANY: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
 const rule = (action: Rule["action"], fields: Partial<Rule> = {}): Rule => ({ action, protocol: 0, source: ANY, destination: ANY, origin: 0, ...fields });
-const policyOf = (name: string, ingress: readonly Rule[], tier = "default"): Policy => ({ kind: "policy", policyKind: "K", namespace: "n", name, tier, ingress, egress: [] });
+const policyOf = (name: string, ingress: readonly Rule[], tier = "default"): Policy => ({
+  kind: "policy",
+  policyKind: "K",
+  namespace: "n",
+  name,
+  tier,
+  ingress,
+  egress: [],
+});
 const packet: Packet = { sourceAddress: parseIp("10.0.0.1"), destinationAddress: parseIp("10.0.0.2"), protocol: 6, destinationPort: 80 };
 const shard = (id: string, type: SetShard["type"], members: readonly string[], name = ""): SetShard => ({ kind: "set", id, shard: name, type, members });
 const SETS = setsOfShards([
@@ -24,11 +32,16 @@ interface Tier {
 }
 
 function decide(tiers: readonly Tier[], options: { packet?: Packet; noMatchAction?: "allow" | "deny" } = {}): Decision {
-  const policies = new Map(tiers.flatMap((tier) => tier.policies.map((policy) => [`policy/${policy.name}`, policy] as const)));
+  const policies = new Map<string, Policy>(tiers.flatMap((tier) => tier.policies.map((policy) => [`policy/${policy.name}`, policy] as const)));
   const stack: Stack = {
     kind: "stack",
     id: "s",
-    tiers: tiers.map(({ name, defaultAction, policies: own }) => ({ name, defaultAction, ingress: own.map(({ name: policy }) => `policy/${policy}`), egress: [] })),
+    tiers: tiers.map(({ name, defaultAction, policies: own }) => ({
+      name,
+      defaultAction,
+      ingress: own.map(({ name: policy }) => `policy/${policy}`),
+      egress: [],
+    })),
     noMatchAction: options.noMatchAction ?? "allow",
   };
   return evaluate({ stack, policy: (key) => policies.get(key), sets: SETS, direction: "ingress", packet: options.packet ?? packet });
@@ -38,7 +51,10 @@ const one = (...rules: readonly Rule[]): readonly Tier[] => [{ name: "default", 
 
 describe("evaluate", () => {
   it("no stack: allowed, no policy applies", () => {
-    expect(evaluate({ stack: undefined, policy: () => undefined, sets: SETS, direction: "ingress", packet })).toEqual({ action: "allow", by: { kind: "no-policy" } });
+    expect(evaluate({ stack: undefined, policy: () => undefined, sets: SETS, direction: "ingress", packet })).toEqual({
+      action: "allow",
+      by: { kind: "no-policy" },
+    });
   });
 
   it("a tier without policies in the direction is skipped", () => {
@@ -68,7 +84,12 @@ describe("evaluate", () => {
   });
 
   it("a policy that is not there denies", () => {
-    const stack: Stack = { kind: "stack", id: "s", tiers: [{ name: "default", defaultAction: "pass", ingress: ["policy/x"], egress: [] }], noMatchAction: "allow" };
+    const stack: Stack = {
+      kind: "stack",
+      id: "s",
+      tiers: [{ name: "default", defaultAction: "pass", ingress: ["policy/x"], egress: [] }],
+      noMatchAction: "allow",
+    };
     const decision = evaluate({ stack, policy: () => undefined, sets: SETS, direction: "ingress", packet });
     expect(decision).toEqual({ action: "deny", by: { kind: "missing-policy", tier: "default", policy: "policy/x" } });
   });

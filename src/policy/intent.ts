@@ -1,8 +1,9 @@
 /**
  * A policy of any API after conversion: one form, with selectors still to be resolved to sets of addresses. Compute takes it from here.
  */
-import type { Cidr } from "../net/cidr.ts";
+
 import type { PortRange, RuleAction } from "../model/record.ts";
+import type { Cidr } from "../net/cidr.ts";
 import type { Selector } from "../selector/selector.ts";
 
 export interface PolicyIntent {

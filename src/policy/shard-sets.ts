@@ -1,7 +1,8 @@
 /** Set membership from set records: the union of a set's shards. For evaluation, not for the kernel. */
-import { cidrContains, tryParseCidr, type Cidr } from "../net/cidr.ts";
-import type { IpAddress } from "../net/ip.ts";
+
 import type { SetShard } from "../model/record.ts";
+import { type Cidr, cidrContains, tryParseCidr } from "../net/cidr.ts";
+import type { IpAddress } from "../net/ip.ts";
 import type { SetLookup } from "./evaluate.ts";
 
 /** Protocols that a member of an address-port set may name, by IP protocol number. */

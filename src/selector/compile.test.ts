@@ -1,8 +1,9 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { fromLabelSelector, NAMESPACE_PREFIX } from "./from-label-selector.ts";
-import { ALL, and, canonicalText, compare, equals, type Expression, GLOBAL, has, not, or, within } from "./expression.ts";
+import { assertNever } from "../model/event.ts";
 import { selectorOf } from "./compile.ts";
+import { ALL, and, canonicalText, compare, type Expression, equals, GLOBAL, has, not, or, within } from "./expression.ts";
+import { fromLabelSelector, NAMESPACE_PREFIX } from "./from-label-selector.ts";
 import { parseExpression, parseSelector } from "./parse-selector.ts";
 
 const label = fc.constantFrom("a", "b", "in", "pcns.x/y");
@@ -28,18 +29,35 @@ const labels = fc.dictionary(label, value, { maxKeys: 4 });
 /** The language's table of operators, written down a second time. */
 function holds(e: Expression, has: Readonly<Record<string, string>>): boolean {
   const found = "label" in e && Object.hasOwn(has, e.label) ? has[e.label] : undefined;
-  if (e.kind === "all" || e.kind === "global") return true;
-  if (e.kind === "has") return found !== undefined;
-  if (e.kind === "not") return !holds(e.operand, has);
-  if (e.kind === "and") return !e.operands.some((operand) => !holds(operand, has));
-  if (e.kind === "or") return e.operands.some((operand) => holds(operand, has));
-  if (found === undefined) return e.kind === "not-equals" || e.kind === "not-in";
-  if (e.kind === "equals") return found === e.value;
-  if (e.kind === "not-equals") return found !== e.value;
-  if (e.kind === "contains") return found.indexOf(e.value) >= 0;
-  if (e.kind === "starts-with") return found.slice(0, e.value.length) === e.value;
-  if (e.kind === "ends-with") return e.value === "" || found.slice(-e.value.length) === e.value;
-  return e.values.indexOf(found) >= 0 === (e.kind === "in");
+  switch (e.kind) {
+    case "all":
+    case "global":
+      return true;
+    case "has":
+      return found !== undefined;
+    case "not":
+      return !holds(e.operand, has);
+    case "and":
+      return !e.operands.some((operand) => !holds(operand, has));
+    case "or":
+      return e.operands.some((operand) => holds(operand, has));
+    case "equals":
+      return found === e.value;
+    case "not-equals":
+      return found !== e.value;
+    case "contains":
+      return found !== undefined && found.indexOf(e.value) >= 0;
+    case "starts-with":
+      return found !== undefined && found.slice(0, e.value.length) === e.value;
+    case "ends-with":
+      return found !== undefined && (e.value === "" || found.slice(-e.value.length) === e.value);
+    case "in":
+      return found !== undefined && e.values.indexOf(found) >= 0;
+    case "not-in":
+      return found === undefined || e.values.indexOf(found) < 0;
+    default:
+      return assertNever(e);
+  }
 }
 
 const lookupIn = (has: Readonly<Record<string, string>>) => (key: string) => (Object.hasOwn(has, key) ? has[key] : undefined);

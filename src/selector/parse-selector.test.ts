@@ -12,7 +12,7 @@ const CANONICAL: readonly (readonly [text: string, canonical: string])[] = [
   ["a=='b'", 'a == "b"'],
   ["a == 'say \"x\"'", "a == 'say \"x\"'"],
   ["a == ''", 'a == ""'],
-  ["a!=\"b\"", 'a != "b"'],
+  ['a!="b"', 'a != "b"'],
   ["a contains 'b'", 'a contains "b"'],
   ["a starts with 'b'", 'a starts with "b"'],
   ["a startswith'b'", 'a starts with "b"'],

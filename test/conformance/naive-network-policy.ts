@@ -31,7 +31,12 @@ export interface NaiveRule {
 
 export interface NaivePolicy {
   readonly metadata: { readonly namespace: string; readonly name: string };
-  readonly spec: { readonly podSelector?: NaiveSelector; readonly policyTypes?: readonly string[]; readonly ingress?: readonly NaiveRule[]; readonly egress?: readonly NaiveRule[] };
+  readonly spec: {
+    readonly podSelector?: NaiveSelector;
+    readonly policyTypes?: readonly string[];
+    readonly ingress?: readonly NaiveRule[];
+    readonly egress?: readonly NaiveRule[];
+  };
 }
 
 export interface NaivePod {
@@ -66,7 +71,9 @@ export function isAllowed(world: NaiveWorld, probe: NaiveProbe, direction: "ingr
   const peer = direction === "ingress" ? probe.from : probe.to;
   const { pod } = own;
   if (pod === undefined) return true;
-  const isolating = world.policies.filter((policy) => policy.metadata.namespace === pod.namespace && selects(policy.spec.podSelector ?? {}, pod.labels) && isFor(policy, direction));
+  const isolating = world.policies.filter(
+    (policy) => policy.metadata.namespace === pod.namespace && selects(policy.spec.podSelector ?? {}, pod.labels) && isFor(policy, direction),
+  );
   if (isolating.length === 0) return true;
   for (const policy of isolating) {
     for (const rule of policy.spec[direction] ?? []) {
@@ -114,6 +121,7 @@ function isSuchPort(port: NaivePort, probe: NaiveProbe): boolean {
   if ((port.protocol ?? "TCP") !== probe.protocol) return false;
   if (port.port === undefined) return true;
   if (probe.port === undefined) return false;
-  if (typeof port.port === "string") return probe.to.pod?.ports.some((own) => own.name === port.port && own.protocol === probe.protocol && own.port === probe.port) ?? false;
+  if (typeof port.port === "string")
+    return probe.to.pod?.ports.some((own) => own.name === port.port && own.protocol === probe.protocol && own.port === probe.port) ?? false;
   return probe.port >= port.port && probe.port <= (port.endPort ?? port.port);
 }
