@@ -29,7 +29,7 @@ const buf = join(root, "node_modules", ".bin", "buf");
 run(buf, ["lint"]);
 run(buf, ["generate", "--template", "buf.gen.yaml", "--output", made]);
 run(buf, ["generate", "--template", "buf.gen.kubernetes.yaml", "--output", made]);
-run(buf, ["build", "proto", "--path", "proto/sedge", "--output", join(made, "src/wire/gen/descriptors.binpb")]);
+run(buf, ["build", "proto", "--path", "proto/sedge", "--path", "proto/grpc", "--output", join(made, "src/wire/gen/descriptors.binpb")]);
 run(pinnedNode, [join(root, "scripts", "generate-docs.ts"), made]);
 
 const wrong = [];

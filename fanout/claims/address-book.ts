@@ -1,0 +1,130 @@
+/**
+ * Pools, blocks, affinities and nodes as the source and our own writes tell them: what block claims choose from, without a list call.
+ *
+ * It may lag behind the API. That is safe: every write is a compare-and-swap, and a conflict is answered by reading the object itself.
+ */
+import type { ClusterEvent } from "../../src/model/event.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { BlockAffinity, IpamBlock, IpPool, Labels } from "../../src/model/resource.ts";
+import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
+import { type Cidr, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import type { IpVersion } from "../../src/net/ip.ts";
+import { parseSelector } from "../../src/selector/parse-selector.ts";
+
+export class AddressBook {
+  readonly #nodes = new Map<NodeName, Labels>();
+  readonly #pools = new Map<string, IpPool>();
+  readonly #free = new Map<string, FreeBlocks>();
+  readonly #blocks = new Map<string, IpamBlock>();
+  readonly #affinities = new Map<string, BlockAffinity>();
+  readonly #namesByNode = new Map<NodeName, Set<string>>();
+
+  apply(event: ClusterEvent): void {
+    if (event.kind === "upsert") {
+      const { resource } = event;
+      if (resource.kind === "Node") this.#nodes.set(resource.name, resource.labels);
+      else if (resource.kind === "IPPool") this.#setPool(resource.name, resource);
+      else if (resource.kind === "IPAMBlock") this.setBlock(resource.name, resource);
+      else if (resource.kind === "BlockAffinity") this.setAffinity(resource.name, resource);
+    } else if (event.kind === "delete") {
+      const { kind, name } = event.key;
+      if (kind === "Node") this.#nodes.delete(name as NodeName);
+      else if (kind === "IPPool") this.#setPool(name, undefined);
+      else if (kind === "IPAMBlock") this.setBlock(name, undefined);
+      else if (kind === "BlockAffinity") this.setAffinity(name, undefined);
+    }
+  }
+
+  hasNode(node: NodeName): boolean {
+    return this.#nodes.has(node);
+  }
+
+  setBlock(name: string, block: IpamBlock | undefined): void {
+    const before = this.#blocks.get(name);
+    if (block === undefined) this.#blocks.delete(name);
+    else this.#blocks.set(name, block);
+    this.#index(name, before?.node, block?.node);
+    this.#retake(before?.cidr, block?.cidr);
+  }
+
+  setAffinity(name: string, affinity: BlockAffinity | undefined): void {
+    const before = this.#affinities.get(name);
+    if (affinity === undefined) this.#affinities.delete(name);
+    else this.#affinities.set(name, affinity);
+    this.#retake(before?.cidr, affinity?.cidr);
+  }
+
+  /** Blocks that belong to the node, sorted by name. */
+  blocksOf(node: NodeName): IpamBlock[] {
+    const names = [...(this.#namesByNode.get(node) ?? [])].sort();
+    return names.flatMap((name) => this.#blocks.get(name) ?? []).filter((block) => block.node === node && !block.isDeleted);
+  }
+
+  /** Affinities of the node that are not confirmed: a claim that broke off. */
+  pendingOf(node: NodeName): BlockAffinity[] {
+    return [...this.#affinities.values()].filter((affinity) => affinity.node === node && affinity.state === "pending" && !affinity.isDeleted);
+  }
+
+  findAffinity(name: string): BlockAffinity | undefined {
+    return this.#affinities.get(name);
+  }
+
+  poolOf(block: Cidr): IpPool | undefined {
+    return [...this.#pools.values()].find((pool) => cidrContainsCidr(pool.cidr, block));
+  }
+
+  /** Pools that the node may take new addresses from, sorted by name. */
+  poolsFor(node: NodeName, version: IpVersion): IpPool[] {
+    return [...this.#pools.values()].filter((pool) => !pool.disabled && cidrVersion(pool.cidr) === version && this.#selects(pool, node)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Blocks of the pool that nobody has. */
+  freeBlocks(pool: IpPool): FreeBlocks {
+    let free = this.#free.get(pool.name);
+    if (free === undefined) {
+      free = new FreeBlocks(pool, [...this.#takenPrefixes()]);
+      this.#free.set(pool.name, free);
+    }
+    return free;
+  }
+
+  *#takenPrefixes(): Generator<Cidr> {
+    const seen = new Set<Cidr>();
+    for (const { cidr } of [...this.#blocks.values(), ...this.#affinities.values()]) if (!seen.has(cidr)) yield (seen.add(cidr), cidr);
+  }
+
+  #selects(pool: IpPool, node: NodeName): boolean {
+    const labels = this.#nodes.get(node) ?? {};
+    return parseSelector(pool.nodeSelector).matches((key) => labels[key]);
+  }
+
+  #setPool(name: string, pool: IpPool | undefined): void {
+    if (pool === undefined) this.#pools.delete(name);
+    else this.#pools.set(name, pool);
+    this.#free.delete(name);
+  }
+
+  #index(name: string, before: NodeName | undefined, after: NodeName | undefined): void {
+    if (before === after) return;
+    if (before !== undefined) this.#namesByNode.get(before)?.delete(name);
+    if (after === undefined) return;
+    const names = this.#namesByNode.get(after);
+    if (names === undefined) this.#namesByNode.set(after, new Set([name]));
+    else names.add(name);
+  }
+
+  /** A block and its affinity take the same prefix; it is free when neither is left. */
+  #retake(before: Cidr | undefined, after: Cidr | undefined): void {
+    if (before === after) return;
+    for (const free of this.#free.values()) {
+      if (after !== undefined) free.add(after);
+      if (before !== undefined && !this.#isTaken(before)) free.delete(before);
+    }
+  }
+
+  #isTaken(cidr: Cidr): boolean {
+    for (const block of this.#blocks.values()) if (block.cidr === cidr) return true;
+    for (const affinity of this.#affinities.values()) if (affinity.cidr === cidr) return true;
+    return false;
+  }
+}

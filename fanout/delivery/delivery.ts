@@ -1,0 +1,36 @@
+/**
+ * What carries the record stream to the nodes, as the sessions see it. grpc-js implements it; another frame writer can take its place.
+ */
+import type { Identity } from "../identity.ts";
+
+/** One open record stream. */
+export interface PeerStream {
+  readonly identity: Identity;
+  /** "10.0.0.1:40000", for people. */
+  readonly address: string;
+  /** Bytes given to `send` that the transport has not taken yet (its flow-control window is closed, or the peer is slow). */
+  readonly bytesInFlight: number;
+  /** Sends one ServerMessage. The bytes must not change afterwards; they may be shared with other streams. */
+  send(message: Uint8Array): void;
+  /** Ends the stream with an error. `onClosed` follows. */
+  end(error: unknown): void;
+}
+
+/** What a session wants to hear of its stream. Called in order, never after `onClosed`. */
+export interface StreamHandler {
+  onMessage(bytes: Uint8Array): void;
+  /** `bytesInFlight` fell. */
+  onDrain(): void;
+  /** The stream is over, by whichever side. */
+  onClosed(): void;
+}
+
+/** Called for each new stream. */
+export type AcceptStream = (stream: PeerStream) => StreamHandler;
+
+export interface Delivery {
+  /** Where it listens, with real ports. */
+  readonly addresses: readonly { readonly address: string; readonly isSecure: boolean }[];
+  /** Closes the listeners; streams that are still open after `graceMs` are cut. */
+  stop(graceMs: number): Promise<void>;
+}

@@ -1,0 +1,141 @@
+/**
+ * Cluster events → compute → commits → sessions.
+ *
+ * Events are applied in slices of a few ms, between which pings and acknowledgements are served. A commit is made when nothing has come for a short gap,
+ * at the latest after a hard deadline. Before the source is in sync nothing is committed, so nothing partial can be served; afterwards a resync changes
+ * nothing here (the source deletes only what a complete list says is gone).
+ */
+import { setImmediate as yieldToEventLoop } from "node:timers/promises";
+import type { ClusterEvent, SyncStatus } from "../src/model/event.ts";
+import type { RecordChange } from "../src/model/record.ts";
+import type { ResourceKey } from "../src/model/resource.ts";
+import type { Problem } from "../src/model/event.ts";
+import type { Clock } from "../src/runtime/clock.ts";
+import type { Part } from "../src/runtime/supervisor.ts";
+import { ObjectLog } from "./object-log.ts";
+import type { Commit, Table } from "./table/table.ts";
+
+/** What the engine needs of `src/compute`. */
+export interface RecordComputer {
+  apply(event: ClusterEvent): void;
+  flush(): { readonly changes: readonly RecordChange[]; readonly problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] };
+}
+
+export interface EngineOptions {
+  readonly compute: RecordComputer;
+  readonly table: Table;
+  readonly clock: Clock;
+  /** Each commit, in order, right after it was made. */
+  readonly onCommit: (commit: Commit, tookMs: number) => void;
+  /** Once: the table holds the whole cluster. */
+  readonly onInSync: () => void;
+  /** Every event, before compute sees it. */
+  readonly onEvent?: (event: ClusterEvent) => void;
+  /** Longest stretch without a yield (ms). */
+  readonly sliceMs?: number;
+  /** A commit waits this long for further events (ms). */
+  readonly gapMs?: number;
+  /** From the first event to its commit at most this long (ms), however steady the stream is. */
+  readonly deadlineMs?: number;
+}
+
+export class Engine implements Part {
+  readonly name = "engine";
+  readonly objects = new ObjectLog();
+  readonly #options: EngineOptions & { readonly sliceMs: number; readonly gapMs: number; readonly deadlineMs: number };
+  /** Bounded by what the source reads at once: it holds at most one list of each kind. */
+  #queue: (readonly ClusterEvent[])[] = [];
+  #wake: () => void = () => undefined;
+  #status: SyncStatus = "wait-for-datastore";
+  #isInSync = false;
+  #problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] = [];
+
+  constructor(options: EngineOptions) {
+    this.#options = { sliceMs: 5, gapMs: 2, deadlineMs: 100, ...options };
+  }
+
+  /** The source's, as of the last event applied. */
+  get status(): SyncStatus {
+    return this.#status;
+  }
+
+  get isInSync(): boolean {
+    return this.#isInSync;
+  }
+
+  /** Objects that cannot be understood, as of the last commit. */
+  get problems(): readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] {
+    return this.#problems;
+  }
+
+  /** Where the source delivers. */
+  readonly sink = (events: readonly ClusterEvent[]): void => {
+    this.#queue.push(events);
+    this.#wake();
+  };
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, gapMs, deadlineMs } = this.#options;
+    signal.addEventListener("abort", () => this.#wake(), { once: true });
+    while (!signal.aborted) {
+      if (this.#queue.length === 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        continue;
+      }
+      const start = clock.now();
+      while (!signal.aborted && clock.now() - start < deadlineMs) {
+        await this.#applyQueued(start + deadlineMs);
+        if (gapMs > 0) await clock.sleep(gapMs, signal);
+        if (this.#queue.length === 0) break;
+      }
+      this.commit();
+    }
+  }
+
+  /** Applies what is queued and commits at once. For tests and for who drives the engine by hand. */
+  settle(): void {
+    for (let events = this.#queue.shift(); events !== undefined; events = this.#queue.shift()) for (const event of events) this.#apply(event);
+    this.commit();
+  }
+
+  /** Makes what was applied one revision. Does nothing before the source is in sync. */
+  commit(): void {
+    if (!this.#isInSync) return;
+    const { compute, table, clock, onCommit } = this.#options;
+    const start = clock.now();
+    const { changes, problems } = compute.flush();
+    this.#problems = problems;
+    const nowUnixUs = BigInt(Math.round(clock.wallTime() * 1000));
+    const commit = table.commit(changes, nowUnixUs);
+    this.objects.settle({ commit, revision: table.revision, nowUnixUs });
+    if (commit !== undefined) onCommit(commit, clock.now() - start);
+  }
+
+  async #applyQueued(deadline: number): Promise<void> {
+    const { clock, sliceMs } = this.#options;
+    let sliceEnd = clock.now() + sliceMs;
+    for (let events = this.#queue.shift(); events !== undefined; events = this.#queue.shift()) {
+      for (const event of events) {
+        this.#apply(event);
+        if (clock.now() < sliceEnd) continue;
+        await yieldToEventLoop();
+        sliceEnd = clock.now() + sliceMs;
+      }
+      if (clock.now() >= deadline) return;
+    }
+  }
+
+  #apply(event: ClusterEvent): void {
+    this.#options.onEvent?.(event);
+    this.#options.compute.apply(event);
+    this.objects.note(event);
+    if (event.kind !== "status") return;
+    this.#status = event.status;
+    if (event.status !== "in-sync" || this.#isInSync) return;
+    this.#isInSync = true;
+    this.commit();
+    this.#options.onInSync();
+  }
+}

@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import type { NodeName } from "../src/model/names.ts";
+import { type Identity, identityOfCertificate, requireNode, requireOperator } from "./identity.ts";
+import { CALL_PROBLEMS, CallError, statusOf } from "./status.ts";
+
+const certificate = (CN: string, subjectaltname = ""): Parameters<typeof identityOfCertificate>[0] => ({ subject: { CN } as never, subjectaltname });
+const node: Identity = { kind: "node", node: "n1" as NodeName };
+
+describe("identity", () => {
+  it.each([
+    ["URI of a node", certificate("x", "DNS:a, URI:spiffe://sedge/node/n1"), node],
+    ["common name", certificate("n1"), node],
+    ["URI wins over common name", certificate("sedge-operator", "URI:spiffe://sedge/node/n1"), node],
+    ["operator by URI", certificate("x", "URI:spiffe://sedge/operator"), { kind: "operator", name: "sedge-operator" }],
+    ["operator by common name", certificate("sedge-operator"), { kind: "operator", name: "sedge-operator" }],
+    ["foreign URIs do not matter", certificate("n1", "URI:https://example.org/spiffe://sedge/operator"), node],
+  ] as const)("%s", (_, given, expected) => {
+    expect(identityOfCertificate(given)).toEqual(expected);
+  });
+
+  it.each([
+    ["no certificate", undefined],
+    ["no name", certificate("")],
+    ["two identities", certificate("n1", "URI:spiffe://sedge/node/n1, URI:spiffe://sedge/operator")],
+    ["a path of another kind", certificate("n1", "URI:spiffe://sedge/cluster/n1")],
+    ["a name that is no node name", certificate("n1/../n2")],
+    ["a quoted name that holds a separator", certificate("", 'URI:"spiffe://x, URI:spiffe://sedge/operator"')],
+  ])("%s → unidentified", (_, given) => {
+    expect(() => identityOfCertificate(given)).toThrow(expect.objectContaining({ problem: "unidentified" }));
+  });
+
+  it("a node acts for itself only and does not look in; an operator looks in and acts for none", () => {
+    const operator: Identity = { kind: "operator", name: "o" };
+    expect(() => requireNode(node, "n1")).not.toThrow();
+    expect(() => requireNode({ kind: "local" }, "n9")).not.toThrow();
+    for (const identity of [node, operator]) expect(() => requireNode(identity, "n2")).toThrow(CallError);
+    expect(() => requireOperator(node)).toThrow(CallError);
+    expect(() => requireOperator(operator)).not.toThrow();
+  });
+
+  it("every problem has a status, and those that pass say when", () => {
+    for (const problem of CALL_PROBLEMS) expect(statusOf(new CallError(problem, "m", { retryAfterMs: 7 })).details).toBe("m");
+    expect(statusOf(new CallError("not-admitted", "m", { retryAfterMs: 6.5 })).metadata.get("retry-after-ms")).toEqual(["7"]);
+    expect(statusOf(new Error("secret")).details).not.toContain("secret");
+  });
+});

@@ -1,0 +1,93 @@
+/**
+ * The answer to Hello and repair: every bucket that differs, complete, cut into messages that are made when the stream has room for them.
+ *
+ * Records changed after the answer began are in the session's dirty set and go into the commit that ends it, so the parts need no snapshot: each reads
+ * the table as it is then. A bucket too large for one message goes on as upserts in the next (order within the answer makes that the same).
+ */
+import { delimitedSize, encodeUpdate, type RawBucket } from "../../src/wire/update-codec.ts";
+import type { Entry } from "../table/entry.ts";
+import type { NodeId } from "../table/node-ids.ts";
+import type { Table } from "../table/table.ts";
+
+/** Size at which a part is closed. */
+const PART_BYTES = 64 * 1024;
+
+export interface AnswerRequest {
+  readonly table: Table;
+  readonly node: NodeId;
+  readonly bits: number;
+  /** What the agent has: 2^bits digests under the table's seed. */
+  readonly stated: BigUint64Array;
+}
+
+/** Buckets whose digest is not as stated. */
+export function differingBuckets({ table, node, bits, stated }: AnswerRequest): Set<number> {
+  const digests = table.bucketDigests(node, bits);
+  const wanted = new Set<number>();
+  for (let i = 0; i < digests.length; i++) if (digests[i] !== stated[i]) wanted.add(i);
+  return wanted;
+}
+
+/** Messages without commit. The buckets are chosen when this is called; their content is read as the parts are taken. */
+export function answerParts(request: AnswerRequest): Iterator<Uint8Array, void> {
+  const wanted = differingBuckets(request);
+  return parts(request, wanted, request.table.ownBuckets(request.node, request.bits, wanted));
+}
+
+function* parts({ table, node, bits }: AnswerRequest, wanted: ReadonlySet<number>, own: ReadonlyMap<number, readonly Entry[]>): Generator<Uint8Array, void> {
+  const part = new Part();
+  for (const index of wanted) {
+    part.beginBucket(index);
+    for (const entry of table.sharedBucket(index, bits)) {
+      part.add(entry.bytes);
+      if (part.isFull) yield part.take();
+    }
+    for (const entry of own.get(index) ?? []) {
+      if (table.findEntry(entry.key) !== entry || !table.isInView(entry, node)) continue;
+      part.add(entry.bytes);
+      if (part.isFull) yield part.take();
+    }
+    part.endBucket();
+  }
+  if (!part.isEmpty) yield part.take();
+}
+
+class Part {
+  #buckets: RawBucket[] = [];
+  #upserts: Uint8Array[] = [];
+  #bucket: { index: number; records: Uint8Array[] } | undefined;
+  #bytes = 0;
+
+  get isFull(): boolean {
+    return this.#bytes >= PART_BYTES;
+  }
+
+  get isEmpty(): boolean {
+    return this.#bytes === 0;
+  }
+
+  beginBucket(index: number): void {
+    this.#bucket = { index, records: [] };
+    this.#buckets.push(this.#bucket);
+    this.#bytes += 4;
+  }
+
+  endBucket(): void {
+    this.#bucket = undefined;
+  }
+
+  add(record: Uint8Array): void {
+    (this.#bucket?.records ?? this.#upserts).push(record);
+    this.#bytes += delimitedSize(record.length);
+  }
+
+  take(): Uint8Array {
+    const message = encodeUpdate({ buckets: this.#buckets, upserts: this.#upserts, removed: [], commit: false, revision: 0n, digest: undefined, committedAtUnixUs: 0n });
+    this.#buckets = [];
+    this.#upserts = [];
+    // The rest of an open bucket goes on as upserts.
+    this.#bucket = undefined;
+    this.#bytes = 0;
+    return message;
+  }
+}

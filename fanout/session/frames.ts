@@ -1,0 +1,95 @@
+/**
+ * Messages out of records already encoded. Sessions with the same changed keys share one frame, which lives until the next commit.
+ */
+import type { RecordKey } from "../../src/model/record.ts";
+import { delimitedSize, encodeUpdate } from "../../src/wire/update-codec.ts";
+import type { Entry } from "../table/entry.ts";
+import type { NodeId } from "../table/node-ids.ts";
+import type { Table } from "../table/table.ts";
+
+/** Larger updates go out in parts (the receiver's default limit is 4 MiB a message). */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+/** Frames are shared up to this many keys; beyond, finding an equal set costs more than it saves. */
+const MAX_SHARED_KEYS = 64;
+
+export interface Delta {
+  readonly upserts: readonly Entry[];
+  readonly removed: readonly RecordKey[];
+}
+
+/** What the keys are for the node now. */
+export function deltaOf(table: Table, node: NodeId, keys: Iterable<RecordKey>): Delta {
+  const upserts: Entry[] = [];
+  const removed: RecordKey[] = [];
+  for (const key of keys) {
+    const entry = table.findEntry(key);
+    if (entry !== undefined && table.isInView(entry, node)) upserts.push(entry);
+    else removed.push(key);
+  }
+  return { upserts, removed };
+}
+
+export interface CommitFields {
+  readonly revision: bigint;
+  readonly committedAtUnixUs: bigint;
+  /** Only in the commit that ends an answer. */
+  readonly digest?: bigint;
+}
+
+/** The delta as messages, the last of which commits. */
+export function deltaFrames({ upserts, removed }: Delta, { revision, committedAtUnixUs, digest }: CommitFields): Uint8Array[] {
+  const frames: Uint8Array[] = [];
+  const empty = { buckets: [], upserts: [], removed: [], commit: false, revision: 0n, digest: undefined, committedAtUnixUs: 0n } as const;
+  let part: Uint8Array[] = [];
+  let bytes = removed.reduce((sum, key) => sum + delimitedSize(key.length), 0);
+  let removedInPart = removed;
+  for (const entry of upserts) {
+    const size = delimitedSize(entry.bytes.length);
+    if (bytes > 0 && bytes + size > MAX_MESSAGE_BYTES) {
+      frames.push(encodeUpdate({ ...empty, upserts: part, removed: removedInPart }));
+      part = [];
+      removedInPart = [];
+      bytes = 0;
+    }
+    part.push(entry.bytes);
+    bytes += size;
+  }
+  frames.push(encodeUpdate({ buckets: [], upserts: part, removed: removedInPart, commit: true, revision, digest, committedAtUnixUs }));
+  return frames;
+}
+
+export class FrameCache {
+  readonly #frames = new Map<string, readonly Uint8Array[]>();
+  #revision = -1n;
+  /** Frames made and frames found. */
+  readonly counts = { made: 0, shared: 0 };
+
+  /** As `deltaFrames`, shared between equal deltas of one revision. */
+  frames(delta: Delta, fields: CommitFields): readonly Uint8Array[] {
+    if (fields.revision !== this.#revision) {
+      this.#frames.clear();
+      this.#revision = fields.revision;
+    }
+    if (delta.upserts.length + delta.removed.length > MAX_SHARED_KEYS) {
+      this.counts.made++;
+      return deltaFrames(delta, fields);
+    }
+    const name = nameOf(delta, fields);
+    const found = this.#frames.get(name);
+    if (found !== undefined) {
+      this.counts.shared++;
+      return found;
+    }
+    const frames = deltaFrames(delta, fields);
+    this.counts.made++;
+    this.#frames.set(name, frames);
+    return frames;
+  }
+}
+
+/** Entry ids name content within one revision. Keys have no "|" before their own text ends, and the list is last, so that names do not collide. */
+function nameOf({ upserts, removed }: Delta, { committedAtUnixUs, digest }: CommitFields): string {
+  let name = `${committedAtUnixUs}|${digest ?? ""}|`;
+  for (const entry of upserts) name += `${entry.id},`;
+  return removed.length === 0 ? name : `${name}|${JSON.stringify(removed)}`;
+}

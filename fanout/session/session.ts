@@ -1,0 +1,349 @@
+/**
+ * One node's record stream on the server. The transition table of `src/wire/session-protocol.ts` says what may happen when; this carries it out.
+ *
+ * Memory: a set of dirty keys, never a queue of messages. At most MAX_BYTES_IN_FLIGHT and one message are given to the transport; while it is full, changes
+ * only mark keys, so that a slow client later gets the newest value once and delays nobody.
+ */
+import type { NodeName } from "../../src/model/names.ts";
+import type { RecordKey } from "../../src/model/record.ts";
+import { WireError } from "../../src/wire/error.ts";
+import type { Ack, EndpointReport, Hello, ObjectFailure, ReportResult, ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { type AgentMessageValue, decodeAgentMessage, eventOfAgentMessage, SESSION_TRANSITIONS, type SessionEvent, type SessionState, statedDigests } from "../../src/wire/session-protocol.ts";
+import { encodeServerMessage } from "../../src/wire/update-codec.ts";
+import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
+import { requireNode } from "../identity.ts";
+import { CallError, type CallProblem } from "../status.ts";
+import type { NodeId } from "../table/node-ids.ts";
+import type { Table } from "../table/table.ts";
+import type { Admission, Ticket } from "./admission.ts";
+import { answerParts } from "./answer.ts";
+import { deltaFrames, deltaOf, type FrameCache } from "./frames.ts";
+import { SentCommits } from "./sent-commits.ts";
+
+/** Above this the stream counts as full. */
+export const MAX_BYTES_IN_FLIGHT = 256 * 1024;
+/** Failures of one Ack that are kept; the rest is only counted by the agent. */
+const MAX_FAILURES = 100;
+
+/** What a session needs of the server around it. */
+export interface SessionHost {
+  readonly table: Table;
+  readonly frames: FrameCache;
+  readonly admission: Admission;
+  readonly serverName: string;
+  readonly epoch: string;
+  readonly heartbeatIntervalMs: number;
+  /** Monotonic ms. */
+  now(): number;
+  wallTimeUs(): bigint;
+  /** Why new sessions are refused now, undefined when they are not. */
+  refusal(): CallError | undefined;
+  upstream(): { readonly ageMs: number; readonly isStale: boolean };
+  /** The session knows its node: from now on commits reach it. Ends an older session of the node. */
+  register(session: Session): void;
+  unregister(session: Session): void;
+  report(session: Session, report: EndpointReport): void;
+  readonly observer: SessionObserver;
+}
+
+/** What is counted. */
+export interface SessionObserver {
+  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void;
+  /** From commit to the transport, seconds. */
+  delivered(seconds: number): void;
+  /** From commit to the node's kernel, seconds. */
+  programmed(seconds: number): void;
+  ended(session: Session, reason: CallProblem | "closed", error: CallError | undefined): void;
+}
+
+export class Session implements StreamHandler {
+  readonly stream: PeerStream;
+  readonly connectedAt: number;
+  readonly #host: SessionHost;
+  #state: SessionState = "greeting";
+  #node: { readonly name: NodeName; readonly id: NodeId } | undefined;
+  #version = "";
+  #dirty = new Set<RecordKey>();
+  #oldestDirtyUs = 0n;
+  #request: { readonly bits: number; readonly stated: BigUint64Array; readonly isResume: boolean } | undefined;
+  #answer: Iterator<Uint8Array, void> | undefined;
+  #line: { leave(): void } | undefined;
+  #ticket: Ticket | undefined;
+  #sentRevision = 0n;
+  #receivedRevision = 0n;
+  #programmedRevision = 0n;
+  #failed: readonly ObjectFailure[] = [];
+  #ackAt = 0;
+  #bytesSent = 0;
+  readonly sentCommits = new SentCommits();
+
+  constructor(options: { readonly stream: PeerStream; readonly host: SessionHost }) {
+    this.stream = options.stream;
+    this.#host = options.host;
+    this.connectedAt = options.host.now();
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  /** Known once Hello has come. */
+  get node(): { readonly name: NodeName; readonly id: NodeId } | undefined {
+    return this.#node;
+  }
+
+  get version(): string {
+    return this.#version;
+  }
+
+  get dirtyKeys(): number {
+    return this.#dirty.size;
+  }
+
+  get acknowledged(): { readonly sent: bigint; readonly received: bigint; readonly programmed: bigint; readonly failed: readonly ObjectFailure[]; readonly at: number } {
+    return { sent: this.#sentRevision, received: this.#receivedRevision, programmed: this.#programmedRevision, failed: this.#failed, at: this.#ackAt };
+  }
+
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  /** Everything that the table has for the node has been sent and is in its kernel. */
+  get isLevel(): boolean {
+    return this.isCaughtUp && this.#failed.length === 0;
+  }
+
+  /** As `isLevel`, whether or not single objects failed. */
+  get isCaughtUp(): boolean {
+    return this.#state === "live" && this.#dirty.size === 0 && this.#programmedRevision >= this.#sentRevision;
+  }
+
+  onMessage(bytes: Uint8Array): void {
+    let message: AgentMessageValue;
+    try {
+      message = decodeAgentMessage(bytes);
+    } catch (error) {
+      this.handle("broken", undefined, error);
+      return;
+    }
+    this.handle(eventOfAgentMessage(message), message);
+  }
+
+  onDrain(): void {
+    if (this.#answer !== undefined) this.#pump();
+    else this.flush();
+  }
+
+  onClosed(): void {
+    this.handle("closed");
+  }
+
+  /** One step of the transition table. */
+  handle(event: SessionEvent, message?: AgentMessageValue, cause?: unknown): void {
+    const { next, effect } = SESSION_TRANSITIONS[this.#state][event];
+    const from = this.#state;
+    this.#state = next;
+    switch (effect) {
+      case "greet":
+        if (message?.$case === "hello") this.#guard(() => this.#greet(message.value));
+        return;
+      case "record-ack":
+        if (message?.$case === "ack") this.#guard(() => this.#recordAck(message.value));
+        return;
+      case "take-report":
+        if (message?.$case === "endpointReport") this.#host.report(this, message.value);
+        return;
+      case "queue-repair":
+        if (message?.$case === "repair") this.#guard(() => this.#queue(message.value));
+        return;
+      case "answer":
+        this.#beginAnswer();
+        return;
+      case "go-live":
+      case "send-move":
+      case "ignore":
+        return;
+      case "forget":
+        this.#forget("closed", undefined);
+        return;
+      case "end-invalid":
+        this.#end(new CallError("broken-message", cause instanceof Error ? cause.message : `${event} is not allowed while ${from}`, { cause }));
+        return;
+      case "end-overdue":
+        this.#end(new CallError("hello-overdue", "no Hello in time"));
+        return;
+      case "end-replaced":
+        this.#end(new CallError("replaced", "the node has opened another session"));
+        return;
+      case "end-refused":
+        this.#end(new CallError("not-admitted", "too many nodes wait for their view", { retryAfterMs: 2000 }));
+        return;
+      case "end-draining":
+        this.#end(new CallError("draining", "the server is stopping"));
+        return;
+    }
+  }
+
+  /** A commit changed records in this node's view. */
+  markDirty(key: RecordKey, committedAtUnixUs: bigint): void {
+    if (this.#dirty.size === 0) this.#oldestDirtyUs = committedAtUnixUs;
+    this.#dirty.add(key);
+  }
+
+  /** Sends what is dirty, if the stream has room; otherwise `onDrain` does it. */
+  flush(): void {
+    if (this.#state !== "live" || this.#dirty.size === 0 || this.#node === undefined || this.#isFull()) return;
+    const committedAtUnixUs = this.#oldestDirtyUs;
+    const revision = this.#host.table.revision;
+    const frames = this.#host.frames.frames(deltaOf(this.#host.table, this.#node.id, this.#dirty), { revision, committedAtUnixUs });
+    this.#dirty.clear();
+    for (const frame of frames) this.#send("update", frame);
+    this.#sentRevision = revision;
+    this.sentCommits.add(revision, committedAtUnixUs);
+    this.#host.observer.delivered(Number(this.#host.wallTimeUs() - committedAtUnixUs) / 1e6);
+  }
+
+  heartbeat(): void {
+    if (this.#node === undefined || this.#isFull()) return;
+    const { ageMs, isStale } = this.#host.upstream();
+    const isClean = this.#state === "live" && this.#dirty.size === 0;
+    const digest = isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
+    this.#send("heartbeat", encodeServerMessage({ $case: "heartbeat", value: { revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale } }));
+  }
+
+  /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. */
+  drain(deadlineMs: number): void {
+    const before = this.#state;
+    this.handle("drain");
+    if (before !== "over" && this.#state !== "over") this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [] } }));
+  }
+
+  reply(result: ReportResult): void {
+    if (this.#state !== "over") this.#send("other", encodeServerMessage({ $case: "reportResult", value: result }));
+  }
+
+  /** A stalled reader gives its place in the admission up and goes on at its own pace. */
+  yieldAdmission(): void {
+    this.#ticket?.release();
+    this.#ticket = undefined;
+  }
+
+  get isAnswering(): boolean {
+    return this.#answer !== undefined;
+  }
+
+  #greet(hello: Hello): void {
+    if (hello.node === "") throw new CallError("broken-message", "Hello names no node");
+    requireNode(this.stream.identity, hello.node);
+    const request = this.#requestOf(hello.view);
+    const refusal = this.#host.refusal();
+    if (refusal !== undefined) throw refusal;
+    const name = hello.node as NodeName;
+    this.#node = { name, id: this.#host.table.nodes.idOf(name) };
+    this.#version = hello.version;
+    this.#host.register(this);
+    const { table, serverName, epoch, heartbeatIntervalMs } = this.#host;
+    this.#send(
+      "other",
+      encodeServerMessage({ $case: "welcome", value: { server: serverName, epoch, hashSeed: table.seed, revision: table.revision, features: [], heartbeatIntervalMs, bucketBits: request.bits } }),
+    );
+    this.#enterLine(request);
+  }
+
+  #queue(view: ViewState): void {
+    this.#enterLine(this.#requestOf(view));
+  }
+
+  #requestOf(view: ViewState | undefined): { bits: number; stated: BigUint64Array; isResume: boolean } {
+    const { bits, digests } = statedDigests(view);
+    const isSameSeed = view?.hashSeed === this.#host.table.seed;
+    const stated = isSameSeed ? digests : new BigUint64Array(2 ** bits);
+    return { bits, stated, isResume: isSameSeed && (view?.digests.length ?? 0) > 0 };
+  }
+
+  #enterLine(request: { bits: number; stated: BigUint64Array; isResume: boolean }): void {
+    this.#request = request;
+    const line = this.#host.admission.request(request.isResume, (ticket) => {
+      this.#ticket = ticket;
+      this.handle("admitted");
+    });
+    if (line === undefined) this.handle("refused");
+    else this.#line = line;
+  }
+
+  /** From here on the dirty set holds what changes after the buckets were compared. */
+  #beginAnswer(): void {
+    if (this.#request === undefined || this.#node === undefined) return;
+    this.#dirty.clear();
+    this.#answer = answerParts({ table: this.#host.table, node: this.#node.id, bits: this.#request.bits, stated: this.#request.stated });
+    this.#request = undefined;
+    this.#pump();
+  }
+
+  #pump(): void {
+    while (this.#answer !== undefined && !this.#isFull()) {
+      const part = this.#answer.next();
+      if (part.done === true) this.#finishAnswer();
+      else this.#send("answer", part.value);
+    }
+  }
+
+  #finishAnswer(): void {
+    if (this.#node === undefined) return;
+    const { table } = this.#host;
+    this.#answer = undefined;
+    const delta = deltaOf(table, this.#node.id, this.#dirty);
+    this.#dirty.clear();
+    for (const frame of deltaFrames(delta, { revision: table.revision, committedAtUnixUs: 0n, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
+    this.#sentRevision = table.revision;
+    this.yieldAdmission();
+    this.handle("answered");
+  }
+
+  #recordAck(ack: Ack): void {
+    if (ack.receivedRevision > this.#host.table.revision || ack.programmedRevision > this.#host.table.revision) {
+      throw new CallError("broken-message", `Ack names revision ${ack.receivedRevision} received and ${ack.programmedRevision} programmed, the table is at ${this.#host.table.revision}`);
+    }
+    this.#receivedRevision = ack.receivedRevision;
+    this.#programmedRevision = ack.programmedRevision;
+    this.#failed = ack.failed.slice(0, MAX_FAILURES);
+    this.#ackAt = this.#host.now();
+    const nowUs = this.#host.wallTimeUs();
+    for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs)) this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);
+  }
+
+  #isFull(): boolean {
+    return this.stream.bytesInFlight >= MAX_BYTES_IN_FLIGHT;
+  }
+
+  #send(kind: "update" | "answer" | "heartbeat" | "other", message: Uint8Array): void {
+    this.#bytesSent += message.length;
+    this.#host.observer.sent(kind, message.length);
+    this.stream.send(message);
+  }
+
+  #guard(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#state = "over";
+      if (error instanceof CallError) this.#end(error);
+      else if (error instanceof WireError) this.#end(new CallError("broken-message", error.message, { cause: error }));
+      else this.#end(new CallError("internal", "internal error; the server's log has more", { cause: error }));
+    }
+  }
+
+  #end(error: CallError): void {
+    this.#forget(error.problem, error);
+    this.stream.end(error);
+  }
+
+  #forget(reason: CallProblem | "closed", error: CallError | undefined): void {
+    this.#line?.leave();
+    this.yieldAdmission();
+    this.#answer = undefined;
+    this.#dirty.clear();
+    this.#host.unregister(this);
+    this.#host.observer.ended(this, reason, error);
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * All sessions: brings each commit to the sessions whose view it changed, by index, and flushes them together after a short window.
+ *
+ * Invariant: a node has at most one session; a commit costs what it touches, not how many clients there are.
+ */
+import type { RecordKey } from "../../src/model/record.ts";
+import { silentLogger, type Logger } from "../../src/runtime/log.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
+import { CallError } from "../status.ts";
+import type { NodeId } from "../table/node-ids.ts";
+import type { Commit, Table } from "../table/table.ts";
+import { Admission, type AdmissionOptions } from "./admission.ts";
+import { FlushWindow } from "./flush-window.ts";
+import { FrameCache } from "./frames.ts";
+import { Session, type SessionHost, type SessionObserver } from "./session.ts";
+
+export interface SessionsOptions {
+  readonly table: Table;
+  readonly serverName: string;
+  readonly epoch: string;
+  readonly clock: Clock;
+  readonly observer: SessionObserver;
+  readonly log?: Logger;
+  readonly heartbeatIntervalMs: number;
+  /** A stream without Hello for this long is ended. */
+  readonly helloTimeoutMs: number;
+  /** An answer that the reader takes nothing of for this long gives up its place in the admission. */
+  readonly answerStallMs: number;
+  readonly admission: AdmissionOptions;
+  readonly flushWindowsMs?: readonly number[];
+  upstream(): { readonly ageMs: number; readonly isStale: boolean };
+  report(session: Session, report: EndpointReport): void;
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions;
+  readonly #host: SessionHost;
+  readonly #window: FlushWindow;
+  readonly #log: Logger;
+  readonly #open = new Set<Session>();
+  readonly #byNode: (Session | undefined)[] = [];
+  readonly #pending = new Set<Session>();
+  readonly #stopped = new AbortController();
+  /** Sessions whose Hello has come. */
+  readonly #registered = new Set<Session>();
+  #isServing = false;
+  #isDraining = false;
+  #isFlushScheduled = false;
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+    this.#window = new FlushWindow(options.flushWindowsMs);
+    this.#log = options.log ?? silentLogger();
+    const { table, serverName, epoch, heartbeatIntervalMs, observer, clock } = options;
+    this.#host = {
+      table,
+      serverName,
+      epoch,
+      heartbeatIntervalMs,
+      observer,
+      frames: new FrameCache(),
+      admission: new Admission(options.admission),
+      now: () => clock.now(),
+      wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
+      refusal: () => this.#refusal(),
+      upstream: () => options.upstream(),
+      register: (session) => this.#register(session),
+      unregister: (session) => this.#unregister(session),
+      report: (session, report) => options.report(session, report),
+    };
+  }
+
+  get frames(): FrameCache {
+    return this.#host.frames;
+  }
+
+  get admission(): Admission {
+    return this.#host.admission;
+  }
+
+  /** Sessions that have said Hello. */
+  get clients(): ReadonlySet<Session> {
+    return this.#registered;
+  }
+
+  /** Streams, with or without Hello. */
+  get openStreams(): number {
+    return this.#open.size;
+  }
+
+  clientOf(node: NodeId): Session | undefined {
+    return this.#byNode[node];
+  }
+
+  /** The table has a complete view: sessions are answered from now on. */
+  serve(): void {
+    this.#isServing = true;
+  }
+
+  /** A new stream. */
+  accept(stream: PeerStream): StreamHandler {
+    const session = new Session({ stream, host: this.#host });
+    this.#open.add(session);
+    this.#later(this.#options.helloTimeoutMs, () => session.handle("hello-overdue"));
+    return session;
+  }
+
+  /** Marks what a commit changed; it is flushed within the window. */
+  publish(commit: Commit): void {
+    for (const { key, nodes } of commit.touched) {
+      if (nodes === undefined) for (const session of this.#registered) this.#mark(session, key, commit.committedAtUnixUs);
+      else
+        for (const node of nodes) {
+          const session = this.#byNode[node];
+          if (session !== undefined) this.#mark(session, key, commit.committedAtUnixUs);
+        }
+    }
+    if (this.#pending.size === 0 || this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    this.#later(this.#window.currentMs, () => this.flush());
+  }
+
+  /** Sends what is dirty, to all sessions whose stream has room. */
+  flush(): void {
+    this.#isFlushScheduled = false;
+    const start = this.#options.clock.now();
+    const sessions = [...this.#pending];
+    this.#pending.clear();
+    for (const session of sessions) session.flush();
+    this.#window.note(this.#options.clock.now() - start);
+  }
+
+  /** Sends heartbeats, spread over the interval, until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, heartbeatIntervalMs, answerStallMs } = this.#options;
+    const tickMs = Math.max(1, heartbeatIntervalMs / 20);
+    const dueAt = new WeakMap<Session, number>();
+    while (!signal.aborted) {
+      await clock.sleep(tickMs, signal);
+      const now = clock.now();
+      for (const session of this.#registered) {
+        const due = dueAt.get(session) ?? session.connectedAt + heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
+        if (now >= due) {
+          session.heartbeat();
+          dueAt.set(session, now + heartbeatIntervalMs - tickMs);
+        } else dueAt.set(session, due);
+        if (session.isAnswering && now - session.connectedAt > answerStallMs) session.yieldAdmission();
+      }
+    }
+    this.#stopped.abort();
+  }
+
+  /** Asks all to move, and ends those that are still there after the deadline. Resolves when none is left. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#isDraining = true;
+    const { clock } = this.#options;
+    const end = clock.now() + deadlineMs;
+    this.#log.info({ clients: this.#registered.size, deadlineMs }, "draining");
+    for (const session of [...this.#open]) session.drain(deadlineMs);
+    while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.min(50, end - clock.now()));
+    for (const session of [...this.#open]) session.handle("drain-overdue");
+  }
+
+  #refusal(): CallError | undefined {
+    if (this.#isDraining) return new CallError("draining", "the server is stopping");
+    if (!this.#isServing) return new CallError("not-in-sync", "the server does not have the whole cluster yet", { retryAfterMs: 1000 });
+    return undefined;
+  }
+
+  #mark(session: Session, key: RecordKey, committedAtUnixUs: bigint): void {
+    session.markDirty(key, committedAtUnixUs);
+    this.#pending.add(session);
+  }
+
+  #register(session: Session): void {
+    if (session.node === undefined) return;
+    const older = this.#byNode[session.node.id];
+    this.#byNode[session.node.id] = session;
+    this.#registered.add(session);
+    older?.handle("replaced");
+  }
+
+  #unregister(session: Session): void {
+    this.#open.delete(session);
+    this.#registered.delete(session);
+    this.#pending.delete(session);
+    if (session.node !== undefined && this.#byNode[session.node.id] === session) this.#byNode[session.node.id] = undefined;
+  }
+
+  #later(ms: number, act: () => void): void {
+    this.#options.clock.sleep(ms, this.#stopped.signal).then(act, (error: unknown) => this.#log.error({ err: error }, "timer failed"));
+  }
+}
+
+/** A place in the interval that stays the same for a node, so that heartbeats do not come in step. */
+function fractionOf(session: Session): number {
+  return (((session.node?.id ?? 0) * 0.618_033_988_75) % 1) as number;
+}
