@@ -135,24 +135,22 @@ export class ApiClient {
   async *watch(resource: ApiResource, { query, signal, silenceMs, onOpen }: WatchOptions): AsyncGenerator<readonly WatchFrame[], void, void> {
     const path = collectionPath(resource);
     const label = `WATCH ${path}`;
-    const { request, response } = await this.#open({ method: "GET", path, query: { watch: true, ...query }, accept: acceptHeader(resource, true), signal }, this.#watchAgent, silenceMs);
-    if (response.statusCode !== 200) throw await this.#errorOf(response, label);
-    onOpen?.();
-    const decoder = new WatchDecoder(response.headers["content-type"]);
+    const raw: RawRequest = { method: "GET", path, query: { watch: true, ...query }, accept: acceptHeader(resource, true), signal };
+    let request: ClientRequest | undefined;
     try {
-      for await (const chunk of response as AsyncIterable<Buffer>) {
-        let frames: readonly WatchFrame[];
-        try {
-          frames = decoder.push(chunk);
-        } catch (error) {
-          throw new ApiUnreachableError("GARBAGE", label, "the stream cannot be understood", { cause: error });
-        }
+      const opened = await this.#open(raw, this.#watchAgent, silenceMs);
+      ({ request } = opened);
+      if (opened.response.statusCode !== 200) throw await this.#errorOf(opened.response, label);
+      onOpen?.();
+      const decoder = new WatchDecoder(opened.response.headers["content-type"]);
+      for await (const chunk of opened.response as AsyncIterable<Buffer>) {
+        const frames = framesOf(decoder, chunk, label);
         if (frames.length > 0) yield frames;
       }
     } catch (error) {
       throw unreachable(error, label);
     } finally {
-      request.destroy();
+      request?.destroy();
     }
   }
 
@@ -208,9 +206,13 @@ export class ApiClient {
         socket.setNoDelay(true);
       });
       // Armed on the request, so that it covers connecting, the TLS handshake and the body; it never fires for unary calls (their deadline does).
-      request.setTimeout(silenceMs ?? 0, () => request.destroy(new ApiUnreachableError("SILENT", label, `no byte for ${silenceMs} ms`)));
+      let answered: IncomingMessage | undefined;
+      request.setTimeout(silenceMs ?? 0, () => (answered ?? request).destroy(new ApiUnreachableError("SILENT", label, `no byte for ${silenceMs} ms`)));
       request.on("error", (error: NodeJS.ErrnoException) => reject(request.reusedSocket && error.code === "ECONNRESET" ? new ReusedConnectionError(label, error) : error));
-      request.on("response", (response) => resolve({ request, response }));
+      request.on("response", (response) => {
+        answered = response;
+        resolve({ request, response });
+      });
       request.end(payload);
     });
   }
@@ -256,6 +258,14 @@ export function nameOf(object: JsonObject): ObjectName {
   const namespace = metadata?.["namespace"];
   if (typeof name !== "string" || name === "") throw new TypeError(`${String(object["kind"])}: metadata.name is missing`);
   return { name, namespace: typeof namespace === "string" ? namespace : undefined };
+}
+
+function framesOf(decoder: WatchDecoder, chunk: Buffer, label: string): readonly WatchFrame[] {
+  try {
+    return decoder.push(chunk);
+  } catch (error) {
+    throw new ApiUnreachableError("GARBAGE", label, "the stream cannot be understood", { cause: error });
+  }
 }
 
 function queryText(query: Query | undefined): string {

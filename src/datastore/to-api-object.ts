@@ -115,7 +115,7 @@ function blockSpec(block: IpamBlock, { previous, firstSequenceNumber = 0 }: ToAp
   }
   return {
     cidr: block.cidr,
-    affinity: block.node === undefined ? null : `host:${block.node}`,
+    affinity: block.node === undefined ? undefined : `host:${block.node}`,
     allocations,
     unallocated: freeOrdinals(allocations, before?.["unallocated"]),
     attributes,
