@@ -7,95 +7,20 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { ClusterEvent } from "../model/event.ts";
-import type { NamespaceName, NodeName } from "../model/names.ts";
+import type { NodeName } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { RecordChange, RecordValue } from "../model/record.ts";
 import { recordKey, SHARED_RECORD_KINDS } from "../model/record.ts";
-import {
-  type BlockAffinity,
-  describeKey,
-  type IpamBlock,
-  type IpPool,
-  keyOf,
-  type LabelSelector,
-  type Labels,
-  type Namespace,
-  type NetworkPolicy,
-  type NetworkPolicyPeer,
-  type NetworkPolicyPort,
-  type Node,
-  type Pod,
-  type Resource,
-} from "../model/resource.ts";
+import { describeKey, keyOf, type LabelSelector, type NetworkPolicyPeer, type Pod, type Resource } from "../model/resource.ts";
 import { type Cidr, compareCidrs, parseCidr } from "../net/cidr.ts";
 import { compareIps, type IpAddress, parseIp } from "../net/ip.ts";
 import { convertNetworkPolicy } from "../policy/convert-network-policy.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { SetUse } from "./address-sets.ts";
+import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import { Compute } from "./compute.ts";
 import { policyRecord } from "./policies.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
-
-// ---------------------------------------------------------------------------------------------------------------- builders
-
-const selector = (matchLabels: Labels, ...matchExpressions: LabelSelector["matchExpressions"]): LabelSelector => ({ matchLabels, matchExpressions });
-const node = (name: string, ...addresses: string[]): Node => ({ kind: "Node", name: name as NodeName, resourceVersion: "1", labels: {}, addresses: addresses.map(parseIp) });
-const namespace = (name: string, labels: Labels): Namespace => ({ kind: "Namespace", name: name as NamespaceName, resourceVersion: "1", labels });
-
-function pod(name: string, options: Partial<Omit<Pod, "addresses" | "node" | "namespace">> & { readonly in?: string; readonly on?: string; readonly ips?: readonly string[] }): Pod {
-  const { in: where = "shop", on, ips = [], ...rest } = options;
-  return {
-    kind: "Pod",
-    namespace: where as NamespaceName,
-    name,
-    uid: `uid-${name}`,
-    resourceVersion: "1",
-    labels: {},
-    node: on as NodeName | undefined,
-    serviceAccount: "default",
-    hostNetwork: false,
-    isTerminated: false,
-    addresses: ips.map(parseIp),
-    namedPorts: [],
-    ...rest,
-  };
-}
-
-function policy(name: string, options: Partial<Omit<NetworkPolicy, "namespace">> & { readonly in?: string }): NetworkPolicy {
-  const { in: where = "shop", ...rest } = options;
-  return { kind: "NetworkPolicy", namespace: where as NamespaceName, name, resourceVersion: "1", podSelector: selector({}), policyTypes: ["Ingress"], ingress: [], egress: [], ...rest };
-}
-
-const peer = (podSelector: LabelSelector | undefined, namespaceSelector?: LabelSelector): NetworkPolicyPeer => ({ kind: "pods", podSelector, namespaceSelector });
-const tcp = (port: number | string | undefined): NetworkPolicyPort => ({ protocol: "TCP", port, endPort: undefined });
-const block = (cidr: string, owner: string | undefined, allocations: readonly { readonly ip: string; readonly pod: string; readonly on?: string }[] = []): IpamBlock => ({
-  kind: "IPAMBlock",
-  name: cidr.replace(/[./]/g, "-"),
-  resourceVersion: "1",
-  cidr: parseCidr(cidr),
-  node: owner as NodeName | undefined,
-  allocations: allocations.map(({ ip, pod: owner, on }) => ({ address: parseIp(ip), handle: owner, pod: podKey("shop", owner), node: on as NodeName | undefined })),
-  isDeleted: false,
-});
-const affinity = (owner: string, cidr: string, state: BlockAffinity["state"]): BlockAffinity => ({
-  kind: "BlockAffinity",
-  name: `${owner}-${cidr.replace(/[./]/g, "-")}`,
-  resourceVersion: "1",
-  node: owner as NodeName,
-  cidr: parseCidr(cidr),
-  state,
-  isDeleted: false,
-});
-const pool = (name: string, cidr: string, disabled: boolean): IpPool => ({
-  kind: "IPPool",
-  name,
-  resourceVersion: "1",
-  cidr: parseCidr(cidr),
-  blockSize: 26,
-  natOutgoing: true,
-  disabled,
-  nodeSelector: "all()",
-});
 
 // ------------------------------------------------------------------------------------------------- a cluster, and what all nodes hold
 

@@ -1,0 +1,287 @@
+import { describe, expect, it } from "vitest";
+import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
+import type { ClusterEvent, Problem } from "../model/event.ts";
+import type { RecordValue } from "../model/record.ts";
+import { keyOf, type Resource, type ResourceKey } from "../model/resource.ts";
+import { type Commit, Compute } from "./compute.ts";
+
+const upsert = (resource: Resource): ClusterEvent => ({ kind: "upsert", resource });
+const deletion = (resource: Resource): ClusterEvent => ({ kind: "delete", key: keyOf(resource) });
+const PROBLEM: Problem = { field: "spec.ingress[0]", message: "is not a rule" };
+const invalid = (key: ResourceKey): ClusterEvent => ({ kind: "invalid", key, resourceVersion: "2", problems: [PROBLEM] });
+
+/** A compute that has taken these in and flushed them. */
+function started(...resources: readonly Resource[]): Compute {
+  const compute = new Compute();
+  for (const resource of resources) compute.apply(upsert(resource));
+  compute.flush();
+  return compute;
+}
+
+function after(compute: Compute, ...events: readonly ClusterEvent[]): Commit {
+  for (const event of events) compute.apply(event);
+  return compute.flush();
+}
+
+/** "+ key for nodes", "~ key", "- key for nodes": one line a change. */
+function lines({ changes }: Commit): readonly string[] {
+  return changes.map(({ key, value, isRemoved, entered, left }) => {
+    const sign = isRemoved ? "-" : value === undefined ? ">" : "=";
+    const moves = [...entered.map((name) => `+${name}`), ...left.map((name) => `-${name}`)].join(" ");
+    return `${sign} ${key.replace(/[sn]:[\w-]{8,}/, "ID").replace(/stack\/\w+/, "stack/ID")}${moves === "" ? "" : ` ${moves}`}`;
+  });
+}
+
+function valueOf<Kind extends RecordValue["kind"]>(commit: Commit, kind: Kind): Extract<RecordValue, { readonly kind: Kind }> {
+  const values = commit.changes.map(({ value }) => value).filter((value): value is Extract<RecordValue, { readonly kind: Kind }> => value?.kind === kind);
+  const [value] = values;
+  if (value === undefined || values.length > 1) throw new Error(`${values.length} records of kind ${kind}`);
+  return value;
+}
+
+const web = pod("web", { on: "n1", ips: ["10.0.0.1"], labels: { app: "web" } });
+const db = pod("db", { on: "n2", ips: ["10.0.0.2"], labels: { app: "db" } });
+const webFromDb = policy("web-from-db", { podSelector: selector({ app: "web" }), ingress: [{ peers: [peer(selector({ app: "db" }))], ports: [] }] });
+
+describe("Compute: which pods are endpoints", () => {
+  it.each([
+    ["scheduled", web, ["= endpoint/shop/web +n1"]],
+    ["scheduled, without an address", { ...web, addresses: [] }, ["= endpoint/shop/web +n1"]],
+    ["not scheduled", { ...web, node: undefined }, []],
+    ["on the host's network", { ...web, hostNetwork: true }, []],
+    ["over", { ...web, isTerminated: true }, []],
+  ])("%s", (_, item, expected) => expect(lines(after(new Compute(), upsert(item)))).toEqual(expected));
+
+  it("no policy: no stack, and no other records", () => {
+    expect(valueOf(after(new Compute(), upsert(web)), "endpoint").stack).toBe("");
+  });
+
+  it("deletes of what is not known, and repeats, change nothing", () => {
+    const compute = started(web, webFromDb);
+    expect(lines(after(compute, upsert(web), upsert(webFromDb), deletion(db), deletion(policy("none", {})), deletion(node("n9")), deletion(pool("none", "10.0.0.0/8", false))))).toEqual([]);
+  });
+
+  it("add and remove between two flushes is nothing", () => {
+    expect(lines(after(started(web), upsert(db), upsert(webFromDb), deletion(webFromDb), deletion(db)))).toEqual([]);
+  });
+
+  it("a pod made again on another node moves its record", () => {
+    expect(lines(after(started(db), deletion(db), upsert({ ...db, uid: "again", node: web.node })))).toEqual(["= endpoint/shop/db +n1 -n2"]);
+  });
+});
+
+describe("Compute: policies", () => {
+  it("reach the nodes of their subjects, with the sets that they name", () => {
+    expect(lines(after(new Compute(), upsert(web), upsert(db), upsert(webFromDb)))).toEqual([
+      "= endpoint/shop/db +n2",
+      "= endpoint/shop/web +n1",
+      "= policy/KubernetesNetworkPolicy/shop/web-from-db +n1",
+      "= set/ID/ +n1",
+      "= stack/ID +n1",
+    ]);
+  });
+
+  it("that apply to no pod are no records", () => {
+    expect(lines(after(new Compute(), upsert(db), upsert(webFromDb)))).toEqual(["= endpoint/shop/db +n2"]);
+  });
+
+  it("a policy more on a known subject changes the stack and no endpoint", () => {
+    const compute = started(web, db, webFromDb);
+    expect(lines(after(compute, upsert({ ...webFromDb, name: "another" })))).toEqual(["= policy/KubernetesNetworkPolicy/shop/another +n1", "= stack/ID"]);
+  });
+
+  it("other rules change the policy alone", () => {
+    const compute = started(web, db, webFromDb);
+    const rules = [{ peers: [peer(selector({ app: "db" }))], ports: [tcp(80)] }];
+    expect(lines(after(compute, upsert({ ...webFromDb, ingress: rules })))).toEqual(["= policy/KubernetesNetworkPolicy/shop/web-from-db"]);
+  });
+
+  it("a peer that gets an address changes one shard, on the nodes that use it", () => {
+    const compute = started(web, { ...db, addresses: [] }, webFromDb);
+    expect(lines(after(compute, upsert(db)))).toEqual(["= endpoint/shop/db", "= set/ID/ +n1"]);
+  });
+
+  it("a second subject on another node brings everything there, unchanged", () => {
+    const compute = started(web, db, webFromDb);
+    expect(lines(after(compute, upsert(pod("web-2", { on: "n3", labels: { app: "web" } }))))).toEqual([
+      "= endpoint/shop/web-2 +n3",
+      "> policy/KubernetesNetworkPolicy/shop/web-from-db +n3",
+      "> set/ID/ +n3",
+      "> stack/ID +n3",
+    ]);
+  });
+
+  it("stand in the stack by name; each direction has its own", () => {
+    const ingress = policy("b", { policyTypes: ["Ingress"] });
+    const both = policy("a", { policyTypes: ["Ingress", "Egress"] });
+    const stack = valueOf(after(new Compute(), upsert(web), upsert(ingress), upsert(both)), "stack");
+    expect(stack.noMatchAction).toBe("allow");
+    expect(stack.tiers).toEqual([
+      {
+        name: "default",
+        defaultAction: "deny",
+        ingress: ["policy/KubernetesNetworkPolicy/shop/a", "policy/KubernetesNetworkPolicy/shop/b"],
+        egress: ["policy/KubernetesNetworkPolicy/shop/a"],
+      },
+    ]);
+  });
+
+  it("2,000 on one selector and 2,000 pods are one selector and one stack", () => {
+    const compute = new Compute();
+    for (let i = 0; i < 2_000; i++) compute.apply(upsert(pod(`p-${i}`, { on: `n${i % 20}` })));
+    for (let i = 0; i < 2_000; i++) compute.apply(upsert(policy(`p-${i}`, {})));
+    expect(compute.flush().changes).toHaveLength(2_000 + 2_000 + 1);
+    expect(compute.sizes()).toMatchObject({ endpoints: 2_000, selectors: 1, stacks: 1 });
+  });
+});
+
+describe("Compute: named ports", () => {
+  const http = policy("http", { podSelector: selector({ app: "web" }), ingress: [{ peers: [], ports: [tcp("http")] }] });
+  const serving = { ...web, addresses: [...web.addresses, ...pod("x", { ips: ["fd00::1"] }).addresses] };
+
+  it("are members of address and port, for the protocol asked for", () => {
+    const namedPorts = [
+      { name: "http", protocol: "TCP" as const, port: 8080 },
+      { name: "http", protocol: "UDP" as const, port: 9 },
+      { name: "https", protocol: "TCP" as const, port: 443 },
+    ];
+    const commit = after(new Compute(), upsert({ ...serving, namedPorts }), upsert(http));
+    const set = commit.changes.map(({ value }) => value).find((value) => value?.kind === "set" && value.type === "address-port");
+    expect(set).toMatchObject({ members: ["10.0.0.1,tcp:8080", "fd00::1,tcp:8080"], shard: "" });
+    expect(set?.kind === "set" ? set.id : "").toMatch(/^n:[0-9a-f]{40}$/);
+  });
+
+  it("follow the pod", () => {
+    const compute = started({ ...web, namedPorts: [{ name: "http", protocol: "TCP", port: 8080 }] }, http);
+    expect(valueOf(after(compute, upsert({ ...web, namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }] })), "set").members).toEqual(["10.0.0.1,tcp:8081"]);
+  });
+});
+
+describe("Compute: labels", () => {
+  const fromTeam = policy("from-team", { podSelector: selector({ app: "web" }), ingress: [{ peers: [peer(undefined, selector({ team: "a" }))], ports: [] }] });
+  const probe = pod("probe", { in: "ops", on: "n3", ips: ["10.0.0.9"] });
+
+  it("a namespace's labels reach its pods, and their change too", () => {
+    const compute = started(web, probe, fromTeam, namespace("ops", {}));
+    expect(lines(after(compute, upsert(namespace("ops", { team: "a" }))))).toEqual(["= set/ID/ +n1"]);
+    expect(lines(after(compute, upsert(namespace("ops", { team: "a", other: "x" }))))).toEqual([]);
+    expect(lines(after(compute, deletion(namespace("ops", {}))))).toEqual(["- set/ID/ -n1"]);
+  });
+
+  it.each(["kubernetes.io/metadata.name", "projectcalico.org/name"])("%s is known before the Namespace is", (label) => {
+    const byName = { ...fromTeam, ingress: [{ peers: [peer(undefined, selector({ [label]: "ops" }))], ports: [] }] };
+    expect(valueOf(after(new Compute(), upsert(web), upsert(probe), upsert(byName)), "set").members).toEqual(["10.0.0.9"]);
+  });
+
+  it("a pod cannot say that it is of another namespace or service account", () => {
+    const liar = pod("liar", { in: "ops", on: "n3", ips: ["10.0.0.9"], labels: { app: "web", "projectcalico.org/namespace": "shop", "projectcalico.org/serviceaccount": "admin" } });
+    const compute = started(web, webFromDb);
+    expect(lines(after(compute, upsert(liar)))).toEqual(["= endpoint/ops/liar +n3"]);
+  });
+
+  it("names of Object.prototype are labels like others", () => {
+    const odd = policy("odd", { podSelector: selector({}, { key: "constructor", operator: "Exists", values: [] }) });
+    expect(valueOf(after(new Compute(), upsert(web), upsert(odd)), "endpoint").stack).toBe("");
+  });
+});
+
+describe("Compute: addresses", () => {
+  const from = (item: Resource, ...blocks: readonly Resource[]): readonly string[] =>
+    valueOf(after(new Compute(), ...[...blocks, item].map((resource) => upsert(resource))), "endpoint").addresses;
+
+  it.each([
+    ["nothing known of it: status", [], ["10.0.0.1"]],
+    ["a block names it", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web", on: "n1" }])], ["10.0.1.7"]],
+    ["a block names it, no node", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }])], ["10.0.1.7"]],
+    ["a block names it on another node: an earlier pod's", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web", on: "n2" }])], ["10.0.0.1"]],
+    ["both families, IPv4 first", [block("fd00::/122", "n1", [{ ip: "fd00::7", pod: "web" }]), block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }])], ["10.0.1.7", "fd00::7"]],
+    ["in the order of numbers", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.10", pod: "web" }, { ip: "10.0.1.9", pod: "web" }])], ["10.0.1.9", "10.0.1.10"]],
+  ])("%s", (_, blocks, expected) => expect(from(web, ...blocks)).toEqual(expected));
+
+  it("an address given back falls back to the status", () => {
+    const compute = started(web, block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }]));
+    expect(valueOf(after(compute, upsert(block("10.0.1.0/26", "n1"))), "endpoint").addresses).toEqual(["10.0.0.1"]);
+  });
+
+  it("two pods that state one address are one member until both are gone", () => {
+    const other = pod("db-2", { on: "n2", ips: ["10.0.0.2"], labels: { app: "db" } });
+    const compute = started(web, db, other, webFromDb);
+    expect(lines(after(compute, deletion(db)))).toEqual(["- endpoint/shop/db -n2"]);
+    expect(lines(after(compute, deletion(other)))).toEqual(["- endpoint/shop/db-2 -n2", "- set/ID/ -n1"]);
+  });
+});
+
+describe("Compute: nodes and pools", () => {
+  const n1 = node("n1", "192.0.2.1");
+  const blocks = (...resources: readonly Resource[]): readonly string[] => valueOf(after(new Compute(), ...[n1, ...resources].map((resource) => upsert(resource))), "node").blocks;
+  const own = block("10.0.0.0/26", "n1");
+  const confirmed = affinity("n1", "10.0.0.0/26", "confirmed");
+
+  it.each([
+    ["confirmed, and the block agrees", [own, confirmed], ["10.0.0.0/26"]],
+    ["the block alone", [own], []],
+    ["the affinity alone", [confirmed], []],
+    ["pending", [own, affinity("n1", "10.0.0.0/26", "pending")], []],
+    ["being released", [own, affinity("n1", "10.0.0.0/26", "pendingDeletion")], []],
+    ["affinity deleted", [own, { ...confirmed, isDeleted: true }], []],
+    ["block deleted", [{ ...own, isDeleted: true }, confirmed], []],
+    ["the block is another node's", [block("10.0.0.0/26", "n2"), confirmed], []],
+    ["the block is nobody's", [block("10.0.0.0/26", undefined), confirmed], []],
+    ["sorted by number", [own, confirmed, block("9.0.0.0/26", "n1"), affinity("n1", "9.0.0.0/26", "confirmed")], ["9.0.0.0/26", "10.0.0.0/26"]],
+  ])("%s", (_, resources, expected) => expect(blocks(...resources)).toEqual(expected));
+
+  it("are for all nodes: nobody enters or leaves", () => {
+    const compute = new Compute();
+    expect(lines(after(compute, upsert(n1), upsert(pool("main", "10.0.0.0/16", false))))).toEqual(["= node/n1", "= pool/main"]);
+    expect(lines(after(compute, upsert({ ...n1, labels: { a: "b" } }), upsert(pool("main", "10.0.0.0/16", true))))).toEqual(["= pool/main"]);
+    expect(lines(after(compute, deletion(n1), deletion(pool("main", "10.0.0.0/16", true))))).toEqual(["- node/n1", "- pool/main"]);
+  });
+
+  it("pods come and go: no node changes", () => {
+    const compute = started(n1, own, confirmed);
+    expect(lines(after(compute, upsert(web), upsert(block("10.0.0.0/26", "n1", [{ ip: "10.0.0.1", pod: "web" }]))))).toEqual(["= endpoint/shop/web +n1"]);
+  });
+});
+
+describe("Compute: objects that cannot be understood", () => {
+  it("keep their last good value, and are listed until a good version comes", () => {
+    const compute = started(web, db, webFromDb);
+    const commit = after(compute, invalid(keyOf(webFromDb)), invalid(keyOf(db)));
+    expect(lines(commit)).toEqual([]);
+    expect(commit.problems).toEqual([
+      { key: keyOf(webFromDb), problems: [PROBLEM] },
+      { key: keyOf(db), problems: [PROBLEM] },
+    ]);
+    expect(after(compute, upsert(webFromDb), deletion(db)).problems).toEqual([]);
+    expect(compute.problems()).toEqual([]);
+  });
+
+  it("a policy never understood allows nothing to or from any pod of its namespace", () => {
+    const compute = started(web, pod("probe", { in: "ops", on: "n3" }));
+    const commit = after(compute, invalid(keyOf(webFromDb)));
+    expect(lines(commit)).toEqual(["= endpoint/shop/web", "= policy/KubernetesNetworkPolicy/shop/web-from-db +n1", "= stack/ID +n1"]);
+    expect(valueOf(commit, "policy")).toMatchObject({ ingress: [], egress: [] });
+    const key = "policy/KubernetesNetworkPolicy/shop/web-from-db";
+    expect(valueOf(commit, "stack").tiers).toEqual([{ name: "default", defaultAction: "deny", ingress: [key], egress: [key] }]);
+  });
+
+  it("its deletion opens again, and a good version replaces it", () => {
+    const compute = started(web);
+    after(compute, invalid(keyOf(webFromDb)));
+    expect(lines(after(compute, deletion(webFromDb)))).toEqual(["= endpoint/shop/web", "- policy/KubernetesNetworkPolicy/shop/web-from-db -n1", "- stack/ID -n1"]);
+    after(compute, invalid(keyOf(webFromDb)));
+    expect(valueOf(after(compute, upsert(webFromDb)), "policy").ingress).toHaveLength(1);
+  });
+
+  it("of other kinds: nothing is known of them", () => {
+    const commit = after(new Compute(), invalid(keyOf(web)), invalid(keyOf(node("n1"))));
+    expect(lines(commit)).toEqual([]);
+    expect(commit.problems.map(({ key }) => key.kind)).toEqual(["Node", "Pod"]);
+  });
+});
+
+describe("Compute: status", () => {
+  it.each(["wait-for-datastore", "resync", "in-sync"] as const)("%s changes no record", (status) => {
+    expect(lines(after(started(web), { kind: "status", status }))).toEqual([]);
+  });
+});
