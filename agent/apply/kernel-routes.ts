@@ -10,6 +10,9 @@ import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
 import { RT_TABLE_MAIN, SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.ts";
 
+/** What this needs of the kernel's links and routes. */
+export type RouteDriver = Pick<Rtnetlink, "links" | "routes" | "changeRoutes" | "watch">;
+
 export interface FailedRoute {
   readonly route: PlannedRoute;
   readonly reason: string;
@@ -21,11 +24,11 @@ export interface RoutesResult {
 }
 
 export class KernelRoutes {
-  readonly #rtnetlink: Rtnetlink;
+  readonly #rtnetlink: RouteDriver;
   #installed: Map<Cidr, PlannedRoute> | undefined;
   #failed: readonly FailedRoute[] = [];
 
-  constructor(rtnetlink: Rtnetlink) {
+  constructor(rtnetlink: RouteDriver) {
     this.#rtnetlink = rtnetlink;
   }
 

@@ -18,10 +18,9 @@ import { TABLE } from "../plan/names.ts";
 import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
 import type { Nftables } from "../drivers/nftables/driver.ts";
-import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
 import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import { EndpointRegistry } from "./endpoint-registry.ts";
-import { KernelRoutes } from "./kernel-routes.ts";
+import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
 import type { LocalEndpoints } from "./local-endpoints.ts";
 import { Refusals } from "./refusals.ts";
@@ -56,7 +55,8 @@ export interface ReconcileObserver {
 
 export interface ReconcilerOptions {
   readonly nft: Nftables;
-  readonly rtnetlink: Rtnetlink;
+  /** undefined: routes are left alone. */
+  readonly rtnetlink: RouteDriver | undefined;
   /** Forgets connections of addresses that left the node. */
   readonly forgetConnections: (addresses: ReadonlySet<IpAddress>) => void;
   readonly source: ViewSource;
@@ -85,7 +85,7 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #registry: EndpointRegistry;
   readonly #table: KernelTable;
-  readonly #routes: KernelRoutes;
+  readonly #routes: KernelRoutes | undefined;
   readonly #cache = new PlanCache();
   readonly #refusals = new Refusals();
   readonly #backoff = new Backoff({ initialMs: 50, maxMs: 5_000 });
@@ -101,7 +101,7 @@ export class Reconciler {
     this.#options = options;
     this.#registry = new EndpointRegistry({ clock: options.clock, onChange: () => this.#markDirty(), deadlineMs: ENDPOINT_DEADLINE_MS });
     this.#table = new KernelTable(options.nft);
-    this.#routes = new KernelRoutes(options.rtnetlink);
+    this.#routes = options.rtnetlink === undefined ? undefined : new KernelRoutes(options.rtnetlink);
   }
 
   get endpoints(): LocalEndpoints {
@@ -225,7 +225,7 @@ export class Reconciler {
   #applyRoutes(): { readonly routes: number; readonly failed: ReadonlyMap<PodKey, string>; readonly routeFailures: readonly PlanFailure[] } {
     const { source, settings } = this.#options;
     const endpoints = this.#registry.list();
-    if (!source.isComplete) return { routes: 0, failed: new Map(), routeFailures: [] };
+    if (!source.isComplete || this.#routes === undefined) return { routes: 0, failed: new Map(), routeFailures: [] };
     const { routes, failures } = desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
     const { changed, failed } = this.#routes.apply(routes);
     const reasons = new Map<Cidr, string>(failed.map(({ route, reason }) => [route.destination, reason]));
@@ -308,16 +308,17 @@ export class Reconciler {
 
   async #watchRoutes(signal: AbortSignal): Promise<void> {
     const { rtnetlink, settings, observer } = this.#options;
+    if (rtnetlink === undefined) return;
     await this.#keepWatching("rtnetlink", signal, () =>
       rtnetlink.watch((change) => {
         const isOurs =
           change.kind === "lost" ||
           (change.kind === "route" && change.route.protocol === SEDGE_ROUTE_PROTOCOL) ||
-          (change.kind === "link" && (change.link.name.startsWith(settings.interfacePrefix) || this.#routes.failed.length > 0)) ||
-          (change.kind === "address" && this.#routes.failed.length > 0);
+          (change.kind === "link" && (change.link.name.startsWith(settings.interfacePrefix) || (this.#routes?.failed.length ?? 0) > 0)) ||
+          (change.kind === "address" && (this.#routes?.failed.length ?? 0) > 0);
         if (!isOurs) return;
         if (change.kind === "route") observer.repaired("routes");
-        this.#routes.doubt();
+        this.#routes?.doubt();
         this.#markDirty();
       }, signal),
     );
@@ -335,7 +336,7 @@ export class Reconciler {
       if (signal.aborted) return;
       await clock.sleep(1_000, signal);
       this.#table.doubt();
-      this.#routes.doubt();
+      this.#routes?.doubt();
       this.#markDirty();
     }
   }
@@ -350,7 +351,7 @@ export class Reconciler {
       } catch (error) {
         log.warn({ err: error }, "nftables cannot be read");
       }
-      this.#routes.doubt();
+      this.#routes?.doubt();
       this.#markDirty();
     }
   }

@@ -1,0 +1,39 @@
+/** Settings of `sedge agent`. The schema is the only home of name, type, range, default and meaning; see src/runtime/config.ts for the sources. */
+import { z } from "zod";
+import { LOG_LEVELS } from "../src/runtime/log.ts";
+
+const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473");
+
+export const agentConfigSchema = z
+  .object({
+    nodeName: z.string().min(1).describe("Name of the Node object that this machine is"),
+    server: z.array(hostAndPort).min(1).describe("Fan-out server as HOST:PORT; repeat it, in order of preference"),
+    tlsCert: z.string().optional().describe("File with the agent's certificate (PEM); its name is the node's"),
+    tlsKey: z.string().optional().describe("File with the key of the certificate (PEM)"),
+    tlsCa: z.string().optional().describe("File with the authority that signs the servers' certificates (PEM)"),
+    insecure: z.boolean().default(false).describe("Plain text to the server, without identity: for one machine only"),
+    stateDir: z.string().default("/var/lib/sedge").describe("Directory for the view, addresses and pods; one agent each"),
+    socket: z.string().default("/run/sedge/agent.sock").describe("Unix socket for the CNI executable"),
+    metricsListen: hostAndPort.default("127.0.0.1:9091").describe("Where /metrics is served"),
+    healthListen: hostAndPort.default("127.0.0.1:9099").describe("Where /liveness and /readiness are served"),
+    dataplane: z.boolean().default(true).describe("Program the kernel; --no-dataplane does everything else, for machines without root"),
+    interfacePrefix: z
+      .string()
+      .regex(/^[a-z][a-z0-9]{1,7}$/, "want 2 to 8 lower-case letters and digits, so that a hash of 7 fits behind it")
+      .default("cali")
+      .describe("Interfaces with this prefix are ours: unknown ones are dropped"),
+    checkIntervalMs: z.number().int().min(1_000).max(600_000).default(30_000).describe("How often everything is compared with the kernel even if nothing was heard"),
+    staleAfterMs: z.number().int().min(1_000).default(60_000).describe("Upstream data older than this is reported as stale; nothing is deleted for it"),
+    logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
+  })
+  .strict();
+
+export type AgentConfig = z.infer<typeof agentConfigSchema>;
+
+/** What the schema alone cannot say. Empty when the settings fit together. */
+export function configProblems(config: AgentConfig): readonly string[] {
+  const given = [config.tlsCert, config.tlsKey, config.tlsCa].filter((file) => file !== undefined).length;
+  if (config.insecure && given > 0) return ["--insecure: leave it out, or leave out --tls-cert, --tls-key and --tls-ca"];
+  if (!config.insecure && given < 3) return ["--tls-cert, --tls-key and --tls-ca: all three are needed (or --insecure, for one machine only)"];
+  return [];
+}

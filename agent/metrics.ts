@@ -1,0 +1,100 @@
+/** Metrics of the agent. Label values come from the code alone, never from the cluster. */
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { ReconcileObserver } from "./apply/reconciler.ts";
+import type { FreshnessReport } from "./sync/freshness.ts";
+
+const LATENCY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+
+/** Values that are read when metrics are. */
+export interface AgentGauges {
+  readonly viewRecords: () => number;
+  readonly endpoints: () => number;
+  readonly failures: () => number;
+  readonly programmedRevision: () => number;
+  readonly unconfirmedReports: () => number;
+  readonly freshness: () => FreshnessReport;
+}
+
+export class AgentMetrics implements ReconcileObserver {
+  readonly #sinceCommit: Histogram;
+  readonly #sinceReceipt: Histogram;
+  readonly #applySeconds: Histogram;
+  readonly #operations: Counter;
+  readonly #routeChanges: Counter;
+  readonly #applyFailures: Counter;
+  readonly #drift: Counter<"what">;
+  readonly #sessionEnds: Counter;
+  readonly #viewRepairs: Counter;
+  readonly #storeFailures: Counter;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.#sinceCommit = new Histogram({ name: "sedge_agent_commit_to_programmed_seconds", help: "From the commit at the server, by its clock, to the kernel", buckets: LATENCY_BUCKETS, registers });
+    this.#sinceReceipt = new Histogram({ name: "sedge_agent_receipt_to_programmed_seconds", help: "From the receipt of a commit to the kernel", buckets: LATENCY_BUCKETS, registers });
+    this.#applySeconds = new Histogram({ name: "sedge_agent_apply_seconds", help: "One apply: plan, transaction, routes", buckets: LATENCY_BUCKETS, registers });
+    this.#operations = new Counter({ name: "sedge_agent_nftables_operations_total", help: "Operations of nftables transactions", registers });
+    this.#routeChanges = new Counter({ name: "sedge_agent_route_changes_total", help: "Routes added, changed and removed", registers });
+    this.#applyFailures = new Counter({ name: "sedge_agent_apply_failures_total", help: "Applies that the kernel refused as a whole", registers });
+    this.#drift = new Counter({ name: "sedge_agent_drift_repairs_total", help: "Changes by others to what is ours, repaired", labelNames: ["what"], registers });
+    this.#sessionEnds = new Counter({ name: "sedge_agent_session_ends_total", help: "Sessions with a server that ended", registers });
+    this.#viewRepairs = new Counter({ name: "sedge_agent_view_repairs_total", help: "Times the view differed from the server's", registers });
+    this.#storeFailures = new Counter({ name: "sedge_agent_store_failures_total", help: "Commits that could not be written to disk", registers });
+    for (const what of ["table", "routes"] as const) this.#drift.inc({ what }, 0);
+  }
+
+  applied({ seconds, operations, routes }: Parameters<ReconcileObserver["applied"]>[0]): void {
+    this.#applySeconds.observe(seconds);
+    this.#operations.inc(operations);
+    this.#routeChanges.inc(routes);
+  }
+
+  failed(): void {
+    this.#applyFailures.inc();
+  }
+
+  repaired(what: "table" | "routes"): void {
+    this.#drift.inc({ what });
+  }
+
+  programmed({ sinceCommitSeconds, sinceReceiptSeconds }: Parameters<ReconcileObserver["programmed"]>[0]): void {
+    if (sinceCommitSeconds !== undefined) this.#sinceCommit.observe(sinceCommitSeconds);
+    this.#sinceReceipt.observe(sinceReceiptSeconds);
+  }
+
+  sessionEnded(): void {
+    this.#sessionEnds.inc();
+  }
+
+  viewRepaired(): void {
+    this.#viewRepairs.inc();
+  }
+
+  storeFailed(): void {
+    this.#storeFailures.inc();
+  }
+}
+
+/** Gauges that ask when they are read. */
+export function registerGauges(registry: Registry, gauges: AgentGauges): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  };
+  gauge("sedge_agent_view_records", "Records in the view", gauges.viewRecords);
+  gauge("sedge_agent_local_endpoints", "Pods connected on this node", gauges.endpoints);
+  gauge("sedge_agent_failed_objects", "Objects that are not in force, or not in their newest state", gauges.failures);
+  gauge("sedge_agent_programmed_revision", "Revision that the kernel has", gauges.programmedRevision);
+  gauge("sedge_agent_unconfirmed_reports", "Blocks whose newest report is not in the API", gauges.unconfirmedReports);
+  gauge("sedge_agent_connected", "1 with a session at a server", () => Number(gauges.freshness().isConnected));
+  gauge("sedge_agent_stale", "1 when the upstream data is older than its limit", () => Number(gauges.freshness().isStale));
+  gauge("sedge_agent_upstream_age_seconds", "Age of the upstream data; -1 when it is not known", () => {
+    const age = gauges.freshness().upstreamAgeMs;
+    return age === undefined ? -1 : age / 1000;
+  });
+}

@@ -1,0 +1,194 @@
+/**
+ * Runs one packet through a ruleset of the nftables model, as the kernel would: base chains of a hook by priority, jumps, returns, verdict maps.
+ *
+ * For tests of the planner: what its rules decide is compared with what the policy says. Only what the planner uses is known; anything else throws.
+ */
+import type { NftField, NftMatch, NftRule, NftRuleset, NftStatement, NftVerdict } from "../../agent/plan/nft/ruleset.ts";
+import { type ByteRange, compareBytes, FIELD_TYPES, keyRanges, valueBytes } from "../../agent/plan/nft/values.ts";
+import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
+import { ipBytes, parseIp } from "../../src/net/ip.ts";
+
+export interface InterpretedPacket {
+  readonly version: 4 | 6;
+  readonly source: string;
+  readonly destination: string;
+  /** IP protocol number. */
+  readonly protocol: number;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  readonly icmpType?: string;
+  readonly iifname?: string;
+  readonly oifname?: string;
+  readonly ctState: "new" | "established" | "related" | "invalid";
+}
+
+type Outcome = "accept" | "drop" | "masquerade";
+
+/** What all base chains of a hook make of the packet together. */
+export function interpretHook(ruleset: NftRuleset, hook: string, packet: InterpretedPacket): Outcome {
+  const bases = [...ruleset.chains.values()].filter(({ chain }) => chain.base?.hook === hook).sort((a, b) => (a.chain.base?.priority ?? 0) - (b.chain.base?.priority ?? 0));
+  let outcome: Outcome = "accept";
+  for (const { chain } of bases) {
+    const verdict = runChain(ruleset, chain.name, packet) ?? chain.base?.policy;
+    if (verdict === "drop") return "drop";
+    if (verdict === "masquerade") outcome = "masquerade";
+  }
+  return outcome;
+}
+
+/** undefined: the chain ended without a verdict. */
+function runChain(ruleset: NftRuleset, name: string, packet: InterpretedPacket): Outcome | undefined {
+  const found = ruleset.chains.get(name);
+  if (found === undefined) throw new Error(`jump to a missing chain ${name}`);
+  for (const rule of found.rules) {
+    const verdict = runRule(ruleset, rule, packet);
+    if (verdict === undefined || verdict.kind === "continue") continue;
+    switch (verdict.kind) {
+      case "accept":
+      case "drop":
+        return verdict.kind;
+      case "masquerade":
+        return "masquerade";
+      case "return":
+        return undefined;
+      case "goto":
+        return runChain(ruleset, verdict.chain, packet);
+      case "jump": {
+        const inner = runChain(ruleset, verdict.chain, packet);
+        if (inner !== undefined) return inner;
+        break;
+      }
+    }
+  }
+  return undefined;
+}
+
+function runRule(ruleset: NftRuleset, { statements }: NftRule, packet: InterpretedPacket): NftVerdict | { readonly kind: "masquerade" } | undefined {
+  for (const statement of statements) {
+    if (isMatch(statement)) {
+      if (statement.kind === "vmap") return mapVerdict(ruleset, statement, packet);
+      if (!matches(ruleset, statement, packet)) return undefined;
+      continue;
+    }
+    switch (statement.kind) {
+      case "counter":
+      case "log":
+      case "limit":
+        continue;
+      case "masquerade":
+        return { kind: "masquerade" };
+      case "accept":
+      case "drop":
+      case "continue":
+      case "return":
+      case "jump":
+      case "goto":
+        return statement;
+      default:
+        throw new Error(`the interpreter does not know ${statement.kind}`);
+    }
+  }
+  return undefined;
+}
+
+function isMatch(statement: NftStatement): statement is NftMatch {
+  return statement.kind === "match" || statement.kind === "match-any" || statement.kind === "lookup" || statement.kind === "vmap";
+}
+
+function matches(ruleset: NftRuleset, match: Exclude<NftMatch, { kind: "vmap" }>, packet: InterpretedPacket): boolean {
+  if (match.kind === "lookup") {
+    const values = match.fields.map((field) => fieldBytes(field, packet));
+    if (values.some((value) => value === undefined)) return false;
+    const set = ruleset.sets.get(match.set);
+    if (set === undefined) throw new Error(`lookup in a missing set ${match.set}`);
+    const isMember = set.elements.some(({ key }) => keyRanges(set.set.key, key).every((range, i) => within(range, values[i])));
+    return isMember !== (match.negate === true);
+  }
+  const values = match.kind === "match" ? [match.value] : match.values;
+  const isNegated = match.kind === "match" ? match.op === "!=" : match.negate === true;
+  const actual = fieldText(match.field, packet);
+  if (actual === undefined) return false;
+  return values.some((value) => valueMatches(match.field, String(value), actual)) !== isNegated;
+}
+
+function valueMatches(field: NftField, wanted: string, actual: string): boolean {
+  if (field === "ct state") return wanted.split(",").includes(actual);
+  if (wanted.endsWith("*")) return actual.startsWith(wanted.slice(0, -1));
+  if (FIELD_TYPES[field] === "ipv4_addr" || FIELD_TYPES[field] === "ipv6_addr") {
+    return wanted.includes("/") ? cidrContains(parseCidr(wanted), parseIp(actual)) : parseIp(wanted) === parseIp(actual);
+  }
+  const range = /^(\d+)-(\d+)$/.exec(wanted);
+  if (range !== null) return Number(range[1]) <= Number(actual) && Number(actual) <= Number(range[2]);
+  return wanted === actual || protocolNumber(wanted) === protocolNumber(actual);
+}
+
+function mapVerdict(ruleset: NftRuleset, { fields, map }: Extract<NftMatch, { kind: "vmap" }>, packet: InterpretedPacket): NftVerdict | undefined {
+  const found = ruleset.sets.get(map)?.elements.find(({ key }) => key === fields.map((field) => fieldText(field, packet)).join(" . "));
+  return typeof found?.data === "object" ? found.data : undefined;
+}
+
+const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, "ipv6-icmp": 58, sctp: 132 };
+
+function protocolNumber(text: string): number {
+  return PROTOCOLS[text] ?? Number(text);
+}
+
+/** The field's value, undefined where the packet has no such field: the rule then does not match, negated or not. */
+function fieldText(field: NftField, packet: InterpretedPacket): string | undefined {
+  switch (field) {
+    case "iifname":
+      return packet.iifname;
+    case "oifname":
+      return packet.oifname;
+    case "meta nfproto":
+      return `ipv${packet.version}`;
+    case "meta l4proto":
+      return String(packet.protocol);
+    case "ip saddr":
+      return packet.version === 4 ? packet.source : undefined;
+    case "ip daddr":
+      return packet.version === 4 ? packet.destination : undefined;
+    case "ip6 saddr":
+      return packet.version === 6 ? packet.source : undefined;
+    case "ip6 daddr":
+      return packet.version === 6 ? packet.destination : undefined;
+    case "ct state":
+      return packet.ctState;
+    case "icmpv6 type":
+      return packet.protocol === 58 ? packet.icmpType : undefined;
+    case "tcp sport":
+    case "udp sport":
+    case "sctp sport":
+      return protocolNumber(field.split(" ")[0] ?? "") === packet.protocol ? portText(packet.sourcePort) : undefined;
+    case "tcp dport":
+    case "udp dport":
+    case "sctp dport":
+      return protocolNumber(field.split(" ")[0] ?? "") === packet.protocol ? portText(packet.destinationPort) : undefined;
+    case "th sport":
+      return portText(packet.sourcePort);
+    case "th dport":
+      return portText(packet.destinationPort);
+    default:
+      throw new Error(`the interpreter does not know the field ${field}`);
+  }
+}
+
+function portText(port: number | undefined): string | undefined {
+  return port === undefined ? undefined : String(port);
+}
+
+function fieldBytes(field: NftField, packet: InterpretedPacket): Uint8Array | undefined {
+  const text = fieldText(field, packet);
+  if (text === undefined) return undefined;
+  const type = FIELD_TYPES[field];
+  if (type === "ipv4_addr" || type === "ipv6_addr") return ipBytes(parseIp(text));
+  if (type === "ifname") return keyRanges(["ifname"], text)[0]?.from;
+  const bytes = new Uint8Array(valueBytes(type));
+  const number = type === "inet_proto" ? protocolNumber(text) : Number(text);
+  for (let i = 0; i < bytes.length; i++) bytes[bytes.length - 1 - i] = Math.floor(number / 256 ** i) & 0xff;
+  return bytes;
+}
+
+function within({ from, to }: ByteRange, value: Uint8Array | undefined): boolean {
+  return value !== undefined && compareBytes(from, value) <= 0 && compareBytes(value, to) <= 0;
+}
