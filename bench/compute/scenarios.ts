@@ -5,7 +5,7 @@
  */
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NamespaceName, NodeName } from "../../src/model/names.ts";
-import type { Labels, LabelSelector, NetworkPolicy, Pod, Resource } from "../../src/model/resource.ts";
+import type { LabelSelector, Labels, NetworkPolicy, Pod, Resource } from "../../src/model/resource.ts";
 import type { IpAddress } from "../../src/net/ip.ts";
 
 export interface Scenario {
@@ -25,7 +25,8 @@ export const SCENARIOS: readonly Scenario[] = [
     *start() {
       for (let ns = 0; ns < 25_000; ns++) {
         yield namespaceEvent(`ns-${ns}`);
-        for (let i = 0; i < 4; i++) yield podEvent({ namespace: `ns-${ns}`, number: ns * 4 + i, labels: { app: i < 2 ? "front" : "back", "pod-template-hash": `h${ns}-${i % 2}` } });
+        for (let i = 0; i < 4; i++)
+          yield podEvent({ namespace: `ns-${ns}`, number: ns * 4 + i, labels: { app: i < 2 ? "front" : "back", "pod-template-hash": `h${ns}-${i % 2}` } });
       }
       for (let ns = 0; ns < 25_000; ns++) {
         yield policyEvent({ namespace: `ns-${ns}`, name: "default-deny", subject: {}, from: undefined });
@@ -52,7 +53,8 @@ export const SCENARIOS: readonly Scenario[] = [
         for (let i = 0; i < 1_000; i++) yield podEvent({ namespace: `ns-${ns}`, number: ns * 1_000 + i, labels: { app: `app-${i % 100}`, part: "of-it" } });
       }
       for (let ns = 0; ns < 100; ns++) {
-        for (let i = 0; i < 100; i++) yield policyEvent({ namespace: `ns-${ns}`, name: `app-${i}`, subject: { app: `app-${i}` }, from: { app: `app-${(i + 1) % 100}` } });
+        for (let i = 0; i < 100; i++)
+          yield policyEvent({ namespace: `ns-${ns}`, name: `app-${i}`, subject: { app: `app-${i}` }, from: { app: `app-${(i + 1) % 100}` } });
       }
     },
   },
@@ -62,7 +64,8 @@ export const SCENARIOS: readonly Scenario[] = [
     *start() {
       yield namespaceEvent("big");
       for (let i = 0; i < 10_000; i++) yield podEvent({ namespace: "big", number: i, labels: { id: `id-${i}` } });
-      for (let i = 0; i < 10_000; i++) yield policyEvent({ namespace: "big", name: `policy-${i}`, subject: { id: `id-${i}` }, from: { id: `id-${(i + 1) % 10_000}` } });
+      for (let i = 0; i < 10_000; i++)
+        yield policyEvent({ namespace: "big", name: `policy-${i}`, subject: { id: `id-${i}` }, from: { id: `id-${(i + 1) % 10_000}` } });
     },
   },
   {
@@ -73,7 +76,12 @@ export const SCENARIOS: readonly Scenario[] = [
       for (let i = 0; i < 100_000; i++) yield churnPod(i, i);
       for (let i = 0; i < 10_000; i++) {
         const namespace = `ns-${i % 100}`;
-        yield policyEvent({ namespace, name: `policy-${i}`, subject: { app: `app-${Math.floor(i / 100)}` }, from: { app: `app-${(Math.floor(i / 100) + 1) % 100}` } });
+        yield policyEvent({
+          namespace,
+          name: `policy-${i}`,
+          subject: { app: `app-${Math.floor(i / 100)}` },
+          from: { app: `app-${(Math.floor(i / 100) + 1) % 100}` },
+        });
       }
     },
     changes: {
@@ -98,7 +106,12 @@ function churnPod(number: number, as: number, at: number = number): ClusterEvent
 const upsert = (resource: Resource): ClusterEvent => ({ kind: "upsert", resource });
 
 function namespaceEvent(name: string): ClusterEvent {
-  return upsert({ kind: "Namespace", name: name as NamespaceName, resourceVersion: "1", labels: { "kubernetes.io/metadata.name": name, team: `team-${name.length}` } });
+  return upsert({
+    kind: "Namespace",
+    name: name as NamespaceName,
+    resourceVersion: "1",
+    labels: { "kubernetes.io/metadata.name": name, team: `team-${name.length}` },
+  });
 }
 
 function podEvent({ namespace, number, labels, at = number }: { namespace: string; number: number; labels: Labels; at?: number }): ClusterEvent {
@@ -132,7 +145,12 @@ function policyEvent({ namespace, name, subject, from }: { namespace: string; na
     ingress:
       from === undefined
         ? []
-        : [{ peers: [{ kind: "pods", podSelector: selector(from), namespaceSelector: undefined }], ports: [{ protocol: "TCP", port: 80, endPort: undefined }] }],
+        : [
+            {
+              peers: [{ kind: "pods", podSelector: selector(from), namespaceSelector: undefined }],
+              ports: [{ protocol: "TCP", port: 80, endPort: undefined }],
+            },
+          ],
     egress: [],
   };
   return upsert(policy);

@@ -10,9 +10,9 @@ import type { RecordKey, SetMember, SetShard, SetType } from "../model/record.ts
 import { parseSelector } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
 import { Audience, NO_NODES } from "./audience.ts";
-import type { Ledger } from "./ledger.ts";
 import type { EndpointState } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
+import type { Ledger } from "./ledger.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import { portProtocolName } from "./set-member.ts";
 import { SetTrie } from "./set-trie.ts";

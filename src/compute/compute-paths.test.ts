@@ -4,8 +4,9 @@
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import type { NodeName } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
@@ -17,7 +18,6 @@ import { compareIps, type IpAddress, parseIp } from "../net/ip.ts";
 import { convertNetworkPolicy } from "../policy/convert-network-policy.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { SetUse } from "./address-sets.ts";
-import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import { Compute } from "./compute.ts";
 import { policyRecord } from "./policies.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
@@ -58,7 +58,8 @@ class Held {
       const value = change.value ?? before?.value;
       if (value === undefined) throw new Error(`${change.key} has no value`);
       expect(recordKey(value)).toBe(change.key);
-      const isNothing = before !== undefined && change.entered.length === 0 && change.left.length === 0 && JSON.stringify(before.value) === JSON.stringify(value);
+      const isNothing =
+        before !== undefined && change.entered.length === 0 && change.left.length === 0 && JSON.stringify(before.value) === JSON.stringify(value);
       expect(isNothing, `${change.key} changes into itself`).toBe(false);
       expect(nodes.size === 0, `${change.key}: for somebody, or for all`).toBe(SHARED_RECORD_KINDS.includes(value.kind));
       this.records.set(change.key, { value, nodes });
@@ -129,7 +130,9 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
   const put = (value: RecordValue, nodes: Iterable<NodeName>): void => {
     held.records.set(recordKey(value), { value, nodes: new Set(nodes) });
   };
-  const pods = objects.filter((item): item is Pod & { readonly node: NodeName } => item.kind === "Pod" && item.node !== undefined && !item.hostNetwork && !item.isTerminated);
+  const pods = objects.filter(
+    (item): item is Pod & { readonly node: NodeName } => item.kind === "Pod" && item.node !== undefined && !item.hostNetwork && !item.isTerminated,
+  );
   const matches = (wanted: Selector, item: Pod): boolean => {
     const labels = effectiveLabels(item, state);
     return wanted.matches((label) => labels.get(label));
@@ -180,10 +183,12 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
         else for (const { name, protocol, port } of item.namedPorts) if (name === use.port.name && protocol === "TCP") members.add(`${address},tcp:${port}`);
       }
     }
-    for (const [shard, list] of shardsOf([...members])) put({ kind: "set", id, shard, type: use.port === undefined ? "address" : "address-port", members: list }, nodes);
+    for (const [shard, list] of shardsOf([...members]))
+      put({ kind: "set", id, shard, type: use.port === undefined ? "address" : "address-port", members: list }, nodes);
   }
   for (const item of objects) {
-    if (item.kind === "IPPool") put({ kind: "pool", name: item.name, cidr: item.cidr, natOutgoing: item.natOutgoing, disabled: item.disabled, blockSize: item.blockSize }, []);
+    if (item.kind === "IPPool")
+      put({ kind: "pool", name: item.name, cidr: item.cidr, natOutgoing: item.natOutgoing, disabled: item.disabled, blockSize: item.blockSize }, []);
     if (item.kind !== "Node") continue;
     const blocks = new Set<Cidr>();
     for (const claim of objects) {
@@ -211,7 +216,12 @@ const withBlocks = cluster(
 const contested = cluster(...withBlocks.values(), affinity("n2", "10.65.0.0/26", "confirmed"));
 const released = cluster(...withBlocks.values(), affinity("n1", "10.65.0.0/26", "pendingDeletion"));
 const web1 = pod("web-1", { on: "n1", ips: ["10.65.0.1"], labels: { app: "web", tier: "front" }, namedPorts: [{ name: "http", protocol: "TCP", port: 8080 }] });
-const web2 = pod("web-2", { on: "n2", ips: ["10.65.0.65", "fd00::65"], labels: { app: "web", tier: "front" }, namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }] });
+const web2 = pod("web-2", {
+  on: "n2",
+  ips: ["10.65.0.65", "fd00::65"],
+  labels: { app: "web", tier: "front" },
+  namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }],
+});
 const db = pod("db", { on: "n2", ips: ["10.65.0.66"], labels: { app: "db" }, serviceAccount: "database" });
 const outside = pod("probe", { in: "ops", on: "n1", ips: ["10.65.0.2"], labels: { app: "probe" } });
 const podsOnly = cluster(...withBlocks.values(), namespace("shop", { team: "a" }), namespace("ops", { team: "b" }), web1, web2, db, outside);
@@ -246,12 +256,37 @@ const sharedAddress = cluster(...all.values(), { ...web2, addresses: web1.addres
 const otherSubject = cluster(...all.values(), { ...denyAll, podSelector: selector({ app: "web" }) });
 const otherRules = cluster(...all.values(), { ...allowWeb, ingress: [{ peers: [peer(selector({ app: "probe" }), selector({}))], ports: [] }] });
 const portsMoved = cluster(...all.values(), { ...web1, namedPorts: [{ name: "http", protocol: "TCP", port: 9090 }] });
-const many = cluster(...all.values(), ...Array.from({ length: 150 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })));
-const fewer = cluster(...all.values(), ...Array.from({ length: 30 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })));
+const many = cluster(
+  ...all.values(),
+  ...Array.from({ length: 150 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })),
+);
+const fewer = cluster(
+  ...all.values(),
+  ...Array.from({ length: 30 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })),
+);
 
 const STATES: Readonly<Record<string, Cluster>> = {
-  empty, nodesOnly, withBlocks, contested, released, podsOnly, isolated, allowed, all, relabelled, noNamespaces, podMoved, podOver, podOnHost, allocated,
-  sharedAddress, otherSubject, otherRules, portsMoved, many, fewer,
+  empty,
+  nodesOnly,
+  withBlocks,
+  contested,
+  released,
+  podsOnly,
+  isolated,
+  allowed,
+  all,
+  relabelled,
+  noNamespaces,
+  podMoved,
+  podOver,
+  podOnHost,
+  allocated,
+  sharedAddress,
+  otherSubject,
+  otherRules,
+  portsMoved,
+  many,
+  fewer,
 };
 
 const SEQUENCES: readonly (readonly Cluster[])[] = [
@@ -330,7 +365,11 @@ describe("Compute: the end does not depend on the path", () => {
   }
   it("every state is in a sequence or a path of its own", () => {
     const used = new Set(SEQUENCES.flat());
-    expect(Object.entries(STATES).filter(([name, state]) => name !== "empty" && !used.has(state)).map(([name]) => name)).toEqual([]);
+    expect(
+      Object.entries(STATES)
+        .filter(([name, state]) => name !== "empty" && !used.has(state))
+        .map(([name]) => name),
+    ).toEqual([]);
   });
   it("leaves nothing behind when all objects are gone", () => {
     for (const path of SEQUENCES) {
@@ -354,8 +393,13 @@ const requirement = fc.record({
   operator: fc.constantFrom("In" as const, "NotIn" as const, "Exists" as const, "DoesNotExist" as const),
   values: fc.constantFrom(["a"], ["b"], ["a", "b"]),
 });
-const expressions = fc.array(requirement, { maxLength: 1 }).map((list) => list.map((item) => (item.operator.endsWith("Exist") || item.operator === "Exists" ? { ...item, values: [] } : item)));
-const labelSelector: fc.Arbitrary<LabelSelector> = fc.record({ matchLabels: fc.dictionary(fc.constantFrom("app", "tier"), fc.constantFrom("a", "b"), { maxKeys: 1 }), matchExpressions: expressions });
+const expressions = fc
+  .array(requirement, { maxLength: 1 })
+  .map((list) => list.map((item) => (item.operator.endsWith("Exist") || item.operator === "Exists" ? { ...item, values: [] } : item)));
+const labelSelector: fc.Arbitrary<LabelSelector> = fc.record({
+  matchLabels: fc.dictionary(fc.constantFrom("app", "tier"), fc.constantFrom("a", "b"), { maxKeys: 1 }),
+  matchExpressions: expressions,
+});
 const nodeName = fc.constantFrom("n1", "n2", "n3");
 const where = fc.constantFrom("ns1", "ns2");
 const ip = fc.constantFrom("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1", "fd00::2");
@@ -392,13 +436,25 @@ const cidrs = fc.constantFrom("10.0.0.0/26", "10.0.0.64/26");
 const resource: fc.Arbitrary<Resource> = fc.oneof(
   { weight: 5, arbitrary: randomPod },
   { weight: 4, arbitrary: randomPolicy },
-  { weight: 2, arbitrary: fc.tuple(where, fc.dictionary(fc.constantFrom("team", "app"), fc.constantFrom("a", "b"), { maxKeys: 2 })).map(([name, own]) => namespace(name, own)) },
-  { weight: 1, arbitrary: nodeName.map((name) => node(name, "192.0.2.1")) },
-  { weight: 1, arbitrary: fc.tuple(nodeName, cidrs, fc.constantFrom("pending" as const, "confirmed" as const)).map(([name, cidr, state]) => affinity(name, cidr, state)) },
   {
     weight: 2,
     arbitrary: fc
-      .tuple(cidrs, fc.option(nodeName, { nil: undefined }), fc.uniqueArray(fc.tuple(ip, fc.constantFrom("p1", "p2"), where, fc.option(nodeName, { nil: undefined })), { maxLength: 3, selector: ([at]) => at }))
+      .tuple(where, fc.dictionary(fc.constantFrom("team", "app"), fc.constantFrom("a", "b"), { maxKeys: 2 }))
+      .map(([name, own]) => namespace(name, own)),
+  },
+  { weight: 1, arbitrary: nodeName.map((name) => node(name, "192.0.2.1")) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(nodeName, cidrs, fc.constantFrom("pending" as const, "confirmed" as const)).map(([name, cidr, state]) => affinity(name, cidr, state)),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(
+        cidrs,
+        fc.option(nodeName, { nil: undefined }),
+        fc.uniqueArray(fc.tuple(ip, fc.constantFrom("p1", "p2"), where, fc.option(nodeName, { nil: undefined })), { maxLength: 3, selector: ([at]) => at }),
+      )
       .map(([cidr, owner, list]) => ({
         ...block(cidr, owner),
         allocations: list.map(([at, name, space, on]) => ({ address: parseIp(at), handle: name, pod: podKey(space, name), node: on as NodeName | undefined })),

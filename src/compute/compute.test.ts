@@ -23,7 +23,7 @@ function after(compute: Compute, ...events: readonly ClusterEvent[]): Commit {
   return compute.flush();
 }
 
-/** "+ key for nodes", "~ key", "- key for nodes": one line a change. */
+/** One line a change: "=" a value, ">" only another audience, "-" gone; then the nodes that enter (+) and leave (-). Hashes are left out. */
 function lines({ changes }: Commit): readonly string[] {
   return changes.map(({ key, value, isRemoved, entered, left }) => {
     const sign = isRemoved ? "-" : value === undefined ? ">" : "=";
@@ -58,7 +58,19 @@ describe("Compute: which pods are endpoints", () => {
 
   it("deletes of what is not known, and repeats, change nothing", () => {
     const compute = started(web, webFromDb);
-    expect(lines(after(compute, upsert(web), upsert(webFromDb), deletion(db), deletion(policy("none", {})), deletion(node("n9")), deletion(pool("none", "10.0.0.0/8", false))))).toEqual([]);
+    expect(
+      lines(
+        after(
+          compute,
+          upsert(web),
+          upsert(webFromDb),
+          deletion(db),
+          deletion(policy("none", {})),
+          deletion(node("n9")),
+          deletion(pool("none", "10.0.0.0/8", false)),
+        ),
+      ),
+    ).toEqual([]);
   });
 
   it("add and remove between two flushes is nothing", () => {
@@ -153,7 +165,9 @@ describe("Compute: named ports", () => {
 
   it("follow the pod", () => {
     const compute = started({ ...web, namedPorts: [{ name: "http", protocol: "TCP", port: 8080 }] }, http);
-    expect(valueOf(after(compute, upsert({ ...web, namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }] })), "set").members).toEqual(["10.0.0.1,tcp:8081"]);
+    expect(valueOf(after(compute, upsert({ ...web, namedPorts: [{ name: "http", protocol: "TCP", port: 8081 }] })), "set").members).toEqual([
+      "10.0.0.1,tcp:8081",
+    ]);
   });
 });
 
@@ -174,7 +188,12 @@ describe("Compute: labels", () => {
   });
 
   it("a pod cannot say that it is of another namespace or service account", () => {
-    const liar = pod("liar", { in: "ops", on: "n3", ips: ["10.0.0.9"], labels: { app: "web", "projectcalico.org/namespace": "shop", "projectcalico.org/serviceaccount": "admin" } });
+    const liar = pod("liar", {
+      in: "ops",
+      on: "n3",
+      ips: ["10.0.0.9"],
+      labels: { app: "web", "projectcalico.org/namespace": "shop", "projectcalico.org/serviceaccount": "admin" },
+    });
     const compute = started(web, webFromDb);
     expect(lines(after(compute, upsert(liar)))).toEqual(["= endpoint/ops/liar +n3"]);
   });
@@ -194,8 +213,21 @@ describe("Compute: addresses", () => {
     ["a block names it", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web", on: "n1" }])], ["10.0.1.7"]],
     ["a block names it, no node", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }])], ["10.0.1.7"]],
     ["a block names it on another node: an earlier pod's", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web", on: "n2" }])], ["10.0.0.1"]],
-    ["both families, IPv4 first", [block("fd00::/122", "n1", [{ ip: "fd00::7", pod: "web" }]), block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }])], ["10.0.1.7", "fd00::7"]],
-    ["in the order of numbers", [block("10.0.1.0/26", "n1", [{ ip: "10.0.1.10", pod: "web" }, { ip: "10.0.1.9", pod: "web" }])], ["10.0.1.9", "10.0.1.10"]],
+    [
+      "both families, IPv4 first",
+      [block("fd00::/122", "n1", [{ ip: "fd00::7", pod: "web" }]), block("10.0.1.0/26", "n1", [{ ip: "10.0.1.7", pod: "web" }])],
+      ["10.0.1.7", "fd00::7"],
+    ],
+    [
+      "in the order of numbers",
+      [
+        block("10.0.1.0/26", "n1", [
+          { ip: "10.0.1.10", pod: "web" },
+          { ip: "10.0.1.9", pod: "web" },
+        ]),
+      ],
+      ["10.0.1.9", "10.0.1.10"],
+    ],
   ])("%s", (_, blocks, expected) => expect(from(web, ...blocks)).toEqual(expected));
 
   it("an address given back falls back to the status", () => {
@@ -213,7 +245,8 @@ describe("Compute: addresses", () => {
 
 describe("Compute: nodes and pools", () => {
   const n1 = node("n1", "192.0.2.1");
-  const blocks = (...resources: readonly Resource[]): readonly string[] => valueOf(after(new Compute(), ...[n1, ...resources].map((resource) => upsert(resource))), "node").blocks;
+  const blocks = (...resources: readonly Resource[]): readonly string[] =>
+    valueOf(after(new Compute(), ...[n1, ...resources].map((resource) => upsert(resource))), "node").blocks;
   const own = block("10.0.0.0/26", "n1");
   const confirmed = affinity("n1", "10.0.0.0/26", "confirmed");
 
@@ -268,7 +301,11 @@ describe("Compute: objects that cannot be understood", () => {
   it("its deletion opens again, and a good version replaces it", () => {
     const compute = started(web);
     after(compute, invalid(keyOf(webFromDb)));
-    expect(lines(after(compute, deletion(webFromDb)))).toEqual(["= endpoint/shop/web", "- policy/KubernetesNetworkPolicy/shop/web-from-db -n1", "- stack/ID -n1"]);
+    expect(lines(after(compute, deletion(webFromDb)))).toEqual([
+      "= endpoint/shop/web",
+      "- policy/KubernetesNetworkPolicy/shop/web-from-db -n1",
+      "- stack/ID -n1",
+    ]);
     after(compute, invalid(keyOf(webFromDb)));
     expect(valueOf(after(compute, upsert(webFromDb)), "policy").ingress).toHaveLength(1);
   });

@@ -3,8 +3,9 @@
  *
  * Each record has one owner (a set, a group, …), which remembers what the last commit said of it and reports only differences.
  */
-import type { RecordChange, RecordKey, RecordValue } from "../model/record.ts";
+
 import type { NodeName } from "../model/names.ts";
+import type { RecordChange, RecordKey, RecordValue } from "../model/record.ts";
 import { type AudienceDelta, NO_NODES } from "./audience.ts";
 
 export class Ledger {

@@ -57,7 +57,8 @@ export class Policies {
       hasIngress: intent.ingress !== undefined,
       hasEgress: intent.egress !== undefined,
     };
-    if (before !== undefined && before.subjectText === intent.subject.canonical && isSameStacking(before, stacked) && isSameValue(before.record, record)) return;
+    if (before !== undefined && before.subjectText === intent.subject.canonical && isSameStacking(before, stacked) && isSameValue(before.record, record))
+      return;
     const sets = [...uses.values()].map((use) => this.#sets.acquire(use));
     const state: PolicyState = { ...stacked, record, subjectText: intent.subject.canonical, sets, subject: undefined };
     if (state.hasIngress || state.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, state, sets);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseSelector } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
@@ -38,17 +38,36 @@ function counted(selector: Selector, counter: { tests: number }): Selector {
 }
 
 const TEXTS = [
-  "all()", "app == 'a'", "app != 'a'", "app in {'a','b'}", "app not in {'a','b'}", "has(app)", "!has(app)", "app == 'a' && tier == 'x'", "app == 'a' || tier == 'x'",
-  "pcns.team == 'a'", "has(pcns.team) && app == 'b'", "!has(pcns.team)", "pcns.team == 'a' && pcns.team == 'b'", "app starts with 'a'", "!(app == 'a' && has(tier))",
+  "all()",
+  "app == 'a'",
+  "app != 'a'",
+  "app in {'a','b'}",
+  "app not in {'a','b'}",
+  "has(app)",
+  "!has(app)",
+  "app == 'a' && tier == 'x'",
+  "app == 'a' || tier == 'x'",
+  "pcns.team == 'a'",
+  "has(pcns.team) && app == 'b'",
+  "!has(pcns.team)",
+  "pcns.team == 'a' && pcns.team == 'b'",
+  "app starts with 'a'",
+  "!(app == 'a' && has(tier))",
 ] as const;
 
 describe("SelectorIndex", () => {
   it("= naive scan, after any history, at both ends, and tells its listeners just what changed", () => {
-    const labels = fc.dictionary(fc.constantFrom("app", "tier", "pcns.team"), fc.constantFrom("a", "b", "x"), { maxKeys: 3 }).map((record): readonly LabelPair[] => Object.entries(record));
+    const labels = fc
+      .dictionary(fc.constantFrom("app", "tier", "pcns.team"), fc.constantFrom("a", "b", "x"), { maxKeys: 3 })
+      .map((record): readonly LabelPair[] => Object.entries(record));
     const step = fc.oneof(
       fc.record({ kind: fc.constant("item" as const), item: fc.nat(5), parent: fc.nat(1), labels }),
       fc.record({ kind: fc.constant("remove" as const), item: fc.nat(5) }),
-      fc.record({ kind: fc.constant("parent" as const), parent: fc.nat(1), labels: labels.map((pairs) => pairs.map(([key, value]): LabelPair => [`pcns.${key}`, value])) }),
+      fc.record({
+        kind: fc.constant("parent" as const),
+        parent: fc.nat(1),
+        labels: labels.map((pairs) => pairs.map(([key, value]): LabelPair => [`pcns.${key}`, value])),
+      }),
       fc.record({ kind: fc.constant("acquire" as const), selector: fc.constantFrom(...TEXTS) }),
       fc.record({ kind: fc.constant("release" as const), selector: fc.constantFrom(...TEXTS) }),
     );
@@ -112,13 +131,19 @@ describe("SelectorIndex", () => {
     const index = new SelectorIndex<Item>();
     const parents = Array.from({ length: 20 }, (_, i) => {
       const parent = new Parent();
-      index.relabelParent(parent, [["ns", `ns-${i}`], ["pcns.team", `team-${i % 2}`]]);
+      index.relabelParent(parent, [
+        ["ns", `ns-${i}`],
+        ["pcns.team", `team-${i % 2}`],
+      ]);
       return parent;
     });
     const items = parents.flatMap((parent, ns) =>
       Array.from({ length: 50 }, (_, i) => {
         const item = new Item(`${ns}/${i}`, parent);
-        index.add(item, [["app", `app-${i % 10}`], ["part", "of-it"]]);
+        index.add(item, [
+          ["app", `app-${i % 10}`],
+          ["part", "of-it"],
+        ]);
         return item;
       }),
     );
@@ -135,22 +160,36 @@ describe("SelectorIndex", () => {
     const [first] = items;
     if (first === undefined) throw new Error("no items");
     counter.tests = 0;
-    index.relabel(first, [["app", "app-1"], ["part", "of-it"]]);
+    index.relabel(first, [
+      ["app", "app-1"],
+      ["part", "of-it"],
+    ]);
     expect(counter.tests).toBeLessThanOrEqual(15);
     expect([...first.matched].map(({ selector }) => selector.canonical)).toHaveLength(1);
 
     counter.tests = 0;
-    index.relabel(first, [["app", "app-1"], ["part", "of-it"], ["unseen", "x"]]);
+    index.relabel(first, [
+      ["app", "app-1"],
+      ["part", "of-it"],
+      ["unseen", "x"],
+    ]);
     expect(counter.tests).toBe(0);
 
     // A label that one selector looks at: that one, for the 50 pods of the namespace.
     const [parent] = parents;
     if (parent === undefined) throw new Error("no parents");
     counter.tests = 0;
-    index.relabelParent(parent, [["ns", "ns-0"], ["pcns.team", "team-9"]]);
+    index.relabelParent(parent, [
+      ["ns", "ns-0"],
+      ["pcns.team", "team-9"],
+    ]);
     expect(counter.tests).toBeLessThanOrEqual(50);
     counter.tests = 0;
-    index.relabelParent(parent, [["ns", "ns-0"], ["pcns.team", "team-9"], ["pcns.unseen", "x"]]);
+    index.relabelParent(parent, [
+      ["ns", "ns-0"],
+      ["pcns.team", "team-9"],
+      ["pcns.unseen", "x"],
+    ]);
     expect(counter.tests).toBe(0);
   });
 });

@@ -43,7 +43,14 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
       return known;
     }
     const waits = this.#placeFor(selector);
-    const entry: IndexedSelector<Item> = { selector, sequence: ++this.#sequence, matches: new SmallSet(), listeners: new SmallSet(), references: 1, waits: waits ?? [] };
+    const entry: IndexedSelector<Item> = {
+      selector,
+      sequence: ++this.#sequence,
+      matches: new SmallSet(),
+      listeners: new SmallSet(),
+      references: 1,
+      waits: waits ?? [],
+    };
     this.#selectors.set(selector.canonical, entry);
     if (waits === undefined) this.#scanned.add(entry);
     else for (const node of waits) node.selectors.add(entry);

@@ -4,9 +4,10 @@
  * The bytes of a member (`proto/sedge/sync/v1/records.proto`, SetShard): address (4 or 16), then for an address with a port the protocol number
  * and the port in network order, for a prefix its length.
  */
-import { cidrAddress, cidrLength, type Cidr } from "../net/cidr.ts";
-import { type IpAddress, ipBytes } from "../net/ip.ts";
+
 import type { SetMember } from "../model/record.ts";
+import { type Cidr, cidrAddress, cidrLength } from "../net/cidr.ts";
+import { type IpAddress, ipBytes } from "../net/ip.ts";
 
 const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = { tcp: 6, udp: 17, sctp: 132 };
 

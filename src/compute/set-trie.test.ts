@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ipFromBytes } from "../net/ip.ts";
 import { compareMembers, memberBytes, memberHash } from "./set-member.ts";
@@ -172,4 +172,3 @@ describe("SetTrie", () => {
     expect(touched / 500).toBeLessThan(1.2);
   });
 });
-

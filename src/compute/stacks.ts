@@ -293,7 +293,8 @@ function stackId(subjects: readonly Subject[]): string {
 
 function stackRecord(group: Group): Stack {
   const [first] = group.subjects;
-  const policies = group.subjects.length === 1 && first !== undefined ? first.ordered() : group.subjects.flatMap((subject) => subject.ordered()).sort(comparePolicies);
+  const policies =
+    group.subjects.length === 1 && first !== undefined ? first.ordered() : group.subjects.flatMap((subject) => subject.ordered()).sort(comparePolicies);
   const tiers: StackTier[] = [];
   for (let start = 0; start < policies.length; ) {
     const name = policies[start]?.tier ?? "";
