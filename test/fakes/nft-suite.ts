@@ -129,6 +129,14 @@ export function describeNftables(name: string, open: () => Promise<NftSuiteFixtu
       expect(tableDrift(ruleset, await nft.readTable(table))).toEqual([]);
     });
 
+    it("add, delete, add replaces the table whether it exists or not", async () => {
+      const { operations, ruleset } = wholeTable();
+      for (let round = 0; round < 2; round += 1) {
+        await nft.apply(transaction(addTable, { kind: "delete-table", table }, ...operations));
+        expect(tableDrift(ruleset, await nft.readTable(table))).toEqual([]);
+      }
+    });
+
     it("each kind of drift is found", async () => {
       const { operations, ruleset } = wholeTable();
       await nft.apply({ operations });
