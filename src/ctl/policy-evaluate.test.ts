@@ -58,7 +58,7 @@ describe("evaluate", () => {
           policy: "shop/open",
           rule: null,
           policies: ["shop/open"],
-          reason: "no ingress rule allows it in shop/open, which apply to 10.0.0.1",
+          reason: "10.0.0.1 is isolated, and no ingress rule of shop/open allows it",
         },
       },
       {

@@ -96,7 +96,8 @@ function directionResult(world: World, { text, pod }: End, direction: Direction,
   if (pod.pod.hostNetwork) return fixed("allow", `${text} is on the host's network: no policy applies to it`);
   const decision = evaluate({ stack: pod.stack, policy: world.policy, sets: world.sets, direction, packet });
   const policies = (pod.stack?.tiers ?? []).flatMap((tier) => tier[direction].map((key) => policyName(world, key)));
-  return { verdict: decision.action, policies, ...explain(world, decision, { text, direction }) };
+  const { policy, rule, reason } = explain(world, decision, { text, direction });
+  return { verdict: decision.action, policy, rule, policies, reason };
 }
 
 function explain(
@@ -115,7 +116,7 @@ function explain(
       return {
         policy: policies.length === 1 ? (only ?? null) : null,
         rule: null,
-        reason: `no ${direction} rule allows it in ${policies.join(", ")}, which apply to ${text}`,
+        reason: `${text} is isolated, and no ${direction} rule of ${policies.join(", ")} allows it`,
       };
     }
     case "missing-policy":
