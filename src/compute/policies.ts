@@ -11,8 +11,10 @@ import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
 import type { StackedPolicy, Stacks, Subject } from "./stacks.ts";
 
-interface PolicyState extends StackedPolicy {
+interface PolicyState {
   readonly record: Policy;
+  /** Its place in stacks. The same object as long as that stays. */
+  readonly stacked: StackedPolicy;
   /** Canonical text of the subject. */
   readonly subjectText: string;
   readonly sets: readonly AddressSet[];
@@ -57,21 +59,26 @@ export class Policies {
       hasIngress: intent.ingress !== undefined,
       hasEgress: intent.egress !== undefined,
     };
-    if (before !== undefined && before.subjectText === intent.subject.canonical && isSameStacking(before, stacked) && isSameValue(before.record, record))
-      return;
+    const isPlaceKept = before !== undefined && before.subjectText === intent.subject.canonical && isSameValue(before.stacked, stacked);
+    if (isPlaceKept && isSameValue(before.record, record)) return;
     const sets = [...uses.values()].map((use) => this.#sets.acquire(use));
-    const state: PolicyState = { ...stacked, record, subjectText: intent.subject.canonical, sets, subject: undefined };
-    if (state.hasIngress || state.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, state, sets);
+    const state: PolicyState = { record, sets, subjectText: intent.subject.canonical, stacked: isPlaceKept ? before.stacked : stacked, subject: undefined };
+    if (isPlaceKept) state.subject = before.subject;
+    else if (stacked.hasIngress || stacked.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, stacked);
+    if (state.subject !== undefined) this.#stacks.addUses(state.subject, sets);
     this.#policies.set(key, state);
-    if (before !== undefined) this.#drop(before);
     this.#dirty.add(key);
+    if (before === undefined) return;
+    this.#dropUses(before);
+    if (!isPlaceKept) this.#dropPlace(before);
   }
 
   remove(key: RecordKey): void {
     const before = this.#policies.get(key);
     if (before === undefined) return;
     this.#policies.delete(key);
-    this.#drop(before);
+    this.#dropUses(before);
+    this.#dropPlace(before);
     this.#dirty.add(key);
   }
 
@@ -101,8 +108,12 @@ export class Policies {
     else ledger.put(key, policy.record, delta);
   }
 
-  #drop(policy: PolicyState): void {
-    if (policy.subject !== undefined) this.#stacks.removePolicy(policy.subject, policy, policy.sets);
+  #dropPlace(policy: PolicyState): void {
+    if (policy.subject !== undefined) this.#stacks.removePolicy(policy.subject, policy.stacked);
+  }
+
+  #dropUses(policy: PolicyState): void {
+    if (policy.subject !== undefined) this.#stacks.removeUses(policy.subject, policy.sets);
     for (const set of policy.sets) this.#sets.release(set);
   }
 }
@@ -136,8 +147,4 @@ function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse
     ports: side.ports,
     portSets: side.namedPorts.length === 0 ? NO_SETS : side.namedPorts.map((port) => named(portSetUse({ selector: side.selector, port, protocol }))),
   };
-}
-
-function isSameStacking(a: StackedPolicy, b: StackedPolicy): boolean {
-  return a.tier === b.tier && a.order === b.order && a.hasIngress === b.hasIngress && a.hasEgress === b.hasEgress;
 }

@@ -95,6 +95,8 @@ export interface Group {
   /** By ascending sequence. */
   readonly subjects: readonly Subject[];
   readonly stackId: string;
+  /** Record key of its stack. */
+  readonly stack: RecordKey;
   readonly audience: Audience;
   /** As last committed. */
   record: Stack | undefined;
@@ -128,24 +130,32 @@ export class Stacks {
     return this.#groups.size;
   }
 
-  /** Puts a policy, with the sets that it uses, under its subject. */
-  addPolicy(selector: Selector, policy: StackedPolicy, uses: readonly AddressSet[]): Subject {
+  /** Puts a policy under its subject. */
+  addPolicy(selector: Selector, policy: StackedPolicy): Subject {
     const subject = this.#subjects.get(selector.canonical) ?? this.#newSubject(selector);
     subject.add(policy);
     for (const group of subject.groups) this.#dirtyGroups.add(group);
-    for (const set of uses) {
+    return subject;
+  }
+
+  removePolicy(subject: Subject, policy: StackedPolicy): void {
+    subject.remove(policy);
+    this.#shrunk.add(subject);
+    for (const group of subject.groups) this.#dirtyGroups.add(group);
+  }
+
+  /** A policy of the subject uses these sets. */
+  addUses(subject: Subject, sets: readonly AddressSet[]): void {
+    for (const set of sets) {
       const count = subject.uses.get(set) ?? 0;
       subject.uses.set(set, count + 1);
       if (count === 0) for (const node of subject.audience.nodes()) this.#setEntered(set, node);
     }
-    return subject;
   }
 
-  removePolicy(subject: Subject, policy: StackedPolicy, uses: readonly AddressSet[]): void {
-    subject.remove(policy);
-    this.#shrunk.add(subject);
-    for (const group of subject.groups) this.#dirtyGroups.add(group);
-    for (const set of uses) {
+  /** A policy of the subject uses these sets no more. */
+  removeUses(subject: Subject, sets: readonly AddressSet[]): void {
+    for (const set of sets) {
       const count = subject.uses.get(set) ?? 0;
       if (count > 1) subject.uses.set(set, count - 1);
       else {
@@ -176,7 +186,7 @@ export class Stacks {
   /** Record key of the endpoint's stack as of the last `regroup`, "" when no policy applies. */
   stackOf(endpoint: EndpointState): RecordKey {
     const group = this.#members.get(endpoint)?.group;
-    return group === undefined ? "" : `stack/${group.stackId}`;
+    return group === undefined ? "" : group.stack;
   }
 
   /** Brings groups and audiences in line with what matches. Returns the endpoints that have another stack now. */
@@ -203,7 +213,7 @@ export class Stacks {
 
   commit(ledger: Ledger): void {
     for (const group of this.#dirtyGroups) {
-      const key = `stack/${group.stackId}`;
+      const key = group.stack;
       if (group.audience.isEmpty) {
         if (group.record !== undefined) ledger.remove(key, group.audience.before());
         this.#groups.delete(group.key);
@@ -250,7 +260,8 @@ export class Stacks {
     const key = subjects.map(({ entry }) => entry.sequence).join(",");
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    const group: Group = { key, subjects, stackId: stackId(subjects), audience: new Audience(), record: undefined };
+    const id = stackId(subjects);
+    const group: Group = { key, subjects, stackId: id, stack: `stack/${id}`, audience: new Audience(), record: undefined };
     this.#groups.set(key, group);
     for (const subject of subjects) subject.groups.add(group);
     return group;
