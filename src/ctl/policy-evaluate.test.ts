@@ -147,6 +147,13 @@ describe("evaluate", () => {
     expect(problems).toHaveLength(8);
   });
 
+  it("an object that is there twice: once, if it is the same; a problem otherwise", () => {
+    expect(problemsOf([web, web, closed, closed])).toEqual([]);
+    expect(problemsOf([closed, policy("shop/closed", { podSelector: {} })])).toEqual([
+      "manifest 1, NetworkPolicy shop/closed: is another one than in manifest 0; keep one of them",
+    ]);
+  });
+
   it("an address of two pods is a problem", () => {
     expect(problemsOf([web, pod("shop/twin", ["10.0.0.1"])])).toEqual([
       "manifest 1, Pod shop/twin: status.podIPs: 10.0.0.1 is the address of Pod shop/web too",

@@ -56,14 +56,15 @@ export function buildWorld(manifests: readonly SourcedObject[]): WorldResult {
       continue;
     }
     const parsed = parseResource(placed, { isStrict: true });
-    if (parsed.ok) resources.set(describeKey(keyOf(parsed.value)), { resource: parsed.value, source });
-    else
-      problems.push(
-        ...parsed.problems.map(({ field, message }) => ({
-          source: `${source}, ${describeObject(placed)}`,
-          message: field === "" ? message : `${field}: ${message}`,
-        })),
-      );
+    const where = `${source}, ${describeObject(placed)}`;
+    if (!parsed.ok) {
+      problems.push(...parsed.problems.map(({ field, message }) => ({ source: where, message: field === "" ? message : `${field}: ${message}` })));
+      continue;
+    }
+    const name = describeKey(keyOf(parsed.value));
+    const before = resources.get(name);
+    if (before === undefined) resources.set(name, { resource: parsed.value, source });
+    else if (!isSame(before.resource, parsed.value)) problems.push({ source: where, message: `is another one than in ${before.source}; keep one of them` });
   }
   const all = [...resources.values()];
   problems.push(...sharedAddresses(all));
@@ -189,6 +190,11 @@ function withNamespace(object: unknown): unknown {
   if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) return object;
   const { namespace } = metadata as { readonly namespace?: unknown };
   return namespace === undefined || namespace === null || namespace === "" ? { ...object, metadata: { ...metadata, namespace: "default" } } : object;
+}
+
+/** Parsed values have one order of fields, so equal ones have equal text. */
+function isSame(a: Resource, b: Resource): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function describeObject(object: unknown): string {
