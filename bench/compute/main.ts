@@ -24,8 +24,17 @@ function main(args: readonly string[]): void {
   }
 }
 
+function commitOf(): string {
+  try {
+    return execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: import.meta.dirname, encoding: "utf8" }).trim();
+  } catch {
+    return "unknown";
+  }
+}
+
 function measure(scenario: Scenario): unknown {
   const compute = new Compute();
+  const cpuAtStart = process.cpuUsage();
   const began = performance.now();
   let events = 0;
   for (const event of scenario.start()) {
@@ -35,6 +44,7 @@ function measure(scenario: Scenario): unknown {
   const applied = performance.now();
   const commit = compute.flush();
   const flushed = performance.now();
+  const cpu = process.cpuUsage(cpuAtStart);
   const records = commit.changes.length;
   const rssMb = megabytes(process.memoryUsage().rss);
   const changes = measureChanges(compute, scenario);
@@ -48,10 +58,12 @@ function measure(scenario: Scenario): unknown {
     seconds: rounded((flushed - began) / 1000),
     applySeconds: rounded((applied - began) / 1000),
     flushSeconds: rounded((flushed - applied) / 1000),
+    cpuSeconds: rounded((cpu.user + cpu.system) / 1e6),
     rssMb,
     heapMb: megabytes(process.memoryUsage().heapUsed),
     ...changes,
     held: compute.sizes(),
+    commit: commitOf(),
     machine: { node: process.version, cpu: cpus()[0]?.model, cores: cpus().length },
   };
 }
@@ -75,6 +87,7 @@ function measureChanges(compute: Compute, scenario: Scenario): object {
   const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
   return {
     changes: times.length,
+    warmUpChanges: WARM_UP_CHANGES,
     recordsPerChange: rounded(changed / times.length),
     changeMs: { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1) },
     coreShare: rounded((mean * scenario.changes.perSecond) / 1000),

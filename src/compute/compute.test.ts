@@ -310,6 +310,13 @@ describe("Compute: objects that cannot be understood", () => {
     expect(valueOf(after(compute, upsert(webFromDb)), "policy").ingress).toHaveLength(1);
   });
 
+  it("a selector that no object can match is such a problem too", () => {
+    const odd = policy("odd", { podSelector: selector({ "not a label": "x" }) });
+    const commit = after(started(web), upsert(odd));
+    expect(commit.problems).toMatchObject([{ key: keyOf(odd), problems: [{ field: "spec" }] }]);
+    expect(valueOf(commit, "policy")).toMatchObject({ name: "odd", ingress: [], egress: [] });
+  });
+
   it("of other kinds: nothing is known of them", () => {
     const commit = after(new Compute(), invalid(keyOf(web)), invalid(keyOf(node("n1"))));
     expect(lines(commit)).toEqual([]);

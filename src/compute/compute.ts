@@ -8,11 +8,12 @@
  * `apply` brings the relations up to date, in the order of events; `flush` compares what they mean for the nodes with what the last commit said, so
  * that what came and went in between is nothing.
  */
-import { assertNever, type ClusterEvent } from "../model/event.ts";
+import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts";
 import { type NamespaceName, podKey } from "../model/names.ts";
 import type { RecordChange } from "../model/record.ts";
 import { keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
-import { convertNetworkPolicy } from "../policy/convert-network-policy.ts";
+import { convertNetworkPolicy, NETWORK_POLICY_KIND } from "../policy/convert-network-policy.ts";
+import type { PolicyIntent } from "../policy/intent.ts";
 import { AddressSets } from "./address-sets.ts";
 import type { EndpointState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
@@ -31,9 +32,6 @@ export interface Commit {
   /** All objects that cannot be understood at present. */
   readonly problems: readonly ObjectProblems[];
 }
-
-/** Kind in the record keys of networking.k8s.io/v1 policies. */
-const KUBERNETES_POLICY = "KubernetesNetworkPolicy";
 
 export class Compute {
   readonly #index = new SelectorIndex<EndpointState>();
@@ -57,8 +55,7 @@ export class Compute {
         this.#delete(event.key);
         return;
       case "invalid":
-        this.#problems.set(event.key, event.problems);
-        if (event.key.kind === "NetworkPolicy") this.#closeUnlessKnown(event.key);
+        this.#invalid(event.key, event.problems);
         return;
       case "status":
         return;
@@ -104,7 +101,7 @@ export class Compute {
         this.#endpoints.setPod(resource);
         break;
       case "NetworkPolicy":
-        this.#policies.set(convertNetworkPolicy(resource));
+        if (!this.#setPolicy(resource)) return;
         break;
       case "IPPool":
         this.#pools.setPool(resource.name, resource);
@@ -151,14 +148,29 @@ export class Compute {
     }
   }
 
-  /** A policy that cannot be understood and never was: nothing is allowed to or from any pod that it could be meant for. */
-  #closeUnlessKnown(key: ResourceKey): void {
-    if (!this.#policies.has(policyRecordKey(key))) this.#policies.set(convertNetworkPolicy(closedPolicy(key)));
+  /** False when the policy says what no object can have (a label name that is none): it is then as one that could not be read. */
+  #setPolicy(policy: NetworkPolicy): boolean {
+    let intent: PolicyIntent;
+    try {
+      intent = convertNetworkPolicy(policy);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.#invalid(keyOf(policy), [{ field: "spec", message: error.message }]);
+      return false;
+    }
+    this.#policies.set(intent);
+    return true;
+  }
+
+  /** What was understood last stays. A policy that never was: nothing is allowed to or from any pod that it could be meant for. */
+  #invalid(key: ResourceKey, problems: readonly Problem[]): void {
+    this.#problems.set(key, problems);
+    if (key.kind === "NetworkPolicy" && !this.#policies.has(policyRecordKey(key))) this.#policies.set(convertNetworkPolicy(closedPolicy(key)));
   }
 }
 
 function policyRecordKey(key: ResourceKey): string {
-  return policyKey({ policyKind: KUBERNETES_POLICY, namespace: key.namespace, name: key.name });
+  return policyKey({ policyKind: NETWORK_POLICY_KIND, namespace: key.namespace, name: key.name });
 }
 
 /** Selects every pod of the namespace, both ways, and allows nothing. */

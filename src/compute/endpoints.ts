@@ -7,7 +7,7 @@
 import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { Endpoint } from "../model/record.ts";
-import type { Namespace, Pod } from "../model/resource.ts";
+import type { Labels, Namespace, Pod } from "../model/resource.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
 import { EndpointState, endpointNode, inheritedLabels, NamespaceState, ownLabels } from "./endpoint.ts";
 import type { Ledger } from "./ledger.ts";
@@ -48,9 +48,9 @@ export class Endpoints {
       if (!this.#forgetNamespace(known)) this.#index.relabelParent(known, inheritedLabels(name, undefined));
       return;
     }
-    const state = known ?? this.#newNamespace(name);
+    const state = known ?? this.#newNamespace(name, namespace.labels);
     state.exists = true;
-    this.#index.relabelParent(state, inheritedLabels(name, namespace.labels));
+    if (known !== undefined) this.#index.relabelParent(state, inheritedLabels(name, namespace.labels));
   }
 
   setPod(pod: Pod): void {
@@ -112,7 +112,7 @@ export class Endpoints {
   }
 
   #add(key: PodKey, pod: Pod, node: NodeName): void {
-    const parent = this.#namespaces.get(pod.namespace) ?? this.#newNamespace(pod.namespace);
+    const parent = this.#namespaces.get(pod.namespace) ?? this.#newNamespace(pod.namespace, undefined);
     const endpoint = new EndpointState({ key, pod, node, parent });
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
@@ -144,10 +144,10 @@ export class Endpoints {
     this.#dirty.add(endpoint.key);
   }
 
-  #newNamespace(name: NamespaceName): NamespaceState {
+  #newNamespace(name: NamespaceName, labels: Labels | undefined): NamespaceState {
     const state = new NamespaceState(name);
     this.#namespaces.set(name, state);
-    this.#index.relabelParent(state, inheritedLabels(name, undefined));
+    this.#index.relabelParent(state, inheritedLabels(name, labels));
     return state;
   }
 
