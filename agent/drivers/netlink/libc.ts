@@ -65,6 +65,11 @@ const O_CLOEXEC = 0o2000000;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 const CLONE_NEWNET = 0x40000000;
+const SOL_SOCKET = 1;
+const SO_ATTACH_FILTER = 26;
+const BPF_LOAD_WORD_ABSOLUTE = 0x20;
+const BPF_JUMP_IF_EQUAL = 0x15;
+const BPF_RETURN = 0x06;
 const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
@@ -102,6 +107,38 @@ export function setSocketTimeout(fd: number, level: number, option: number, mill
   bytes.writeBigInt64LE(BigInt(Math.floor(milliseconds / 1000)), 0);
   bytes.writeBigInt64LE(BigInt(Math.floor((milliseconds % 1000) * 1000)), 8);
   check("setsockopt", native.setsockopt(fd, level, option, bytes, bytes.length), `level ${level} option ${option}`);
+}
+
+/**
+ * Attach a classic BPF program (SO_ATTACH_FILTER) of four instructions: datagrams whose 32-bit word at `offset` is `value`
+ * (both little endian) are dropped in the kernel.
+ */
+export function dropDatagramsWith(fd: number, word: { readonly offset: number; readonly value: number }): void {
+  const program = Buffer.alloc(4 * 8);
+  const instructions = [
+    // BPF loads are big endian, so the value is compared swapped.
+    { code: BPF_LOAD_WORD_ABSOLUTE, ifTrue: 0, ifFalse: 0, operand: word.offset },
+    { code: BPF_JUMP_IF_EQUAL, ifTrue: 0, ifFalse: 1, operand: swapBytes(word.value) },
+    { code: BPF_RETURN, ifTrue: 0, ifFalse: 0, operand: 0 },
+    { code: BPF_RETURN, ifTrue: 0, ifFalse: 0, operand: 0xffff_ffff },
+  ];
+  for (const [index, { code, ifTrue, ifFalse, operand }] of instructions.entries()) {
+    program.writeUInt16LE(code, index * 8);
+    program.writeUInt8(ifTrue, index * 8 + 2);
+    program.writeUInt8(ifFalse, index * 8 + 3);
+    program.writeUInt32LE(operand, index * 8 + 4);
+  }
+  // struct sock_fprog: a count, padding, and a pointer to the program.
+  const filter = Buffer.alloc(16);
+  filter.writeUInt16LE(instructions.length, 0);
+  filter.writeBigUInt64LE(koffi.address(program), 8);
+  check("setsockopt", native.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, filter.length), "SO_ATTACH_FILTER");
+}
+
+function swapBytes(value: number): number {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value, 0);
+  return bytes.readUInt32BE(0);
 }
 
 /** Send one datagram whole. */

@@ -10,6 +10,7 @@ import { NetlinkError } from "./error.ts";
 import {
   bindNetlink,
   close,
+  dropDatagramsWith,
   errnoNumber,
   inNetns,
   netlinkSocket,
@@ -56,6 +57,11 @@ const DUMP_ATTEMPTS = 16;
 /** A request's own bytes plus the kernel's bookkeeping per datagram. */
 const SEND_OVERHEAD_BYTES = 64 * 1024;
 
+/** nlmsg_pid in struct nlmsghdr. */
+const PORT_ID_OFFSET = 12;
+/** So many datagrams are read before other work of the event loop has its turn. */
+const DATAGRAMS_PER_TURN = 256;
+
 /** All calls are synchronous, so one buffer serves every socket of the thread. */
 const datagramBuffer = Buffer.alloc(DATAGRAM_BYTES);
 
@@ -66,6 +72,8 @@ export type NetlinkSocketOptions = {
   readonly netns?: string | undefined;
   /** Multicast groups (RTNLGRP_*, NFNLGRP_*) whose notifications `subscribe` delivers. */
   readonly groups?: readonly number[];
+  /** Leave out, in the kernel, notifications of what the socket with this port id caused: our own commits are large. */
+  readonly ignorePortId?: number;
 };
 
 export type RequestSubject = { readonly operation: string; readonly object: string };
@@ -86,7 +94,7 @@ export class NetlinkSocket implements Disposable {
   }
 
   /** Throws SystemCallError (EPERM without CAP_NET_ADMIN or CAP_SYS_ADMIN, ENOENT for a namespace that is gone). */
-  static open({ protocol, netns, groups = [] }: NetlinkSocketOptions): NetlinkSocket {
+  static open({ protocol, netns, groups = [], ignorePortId }: NetlinkSocketOptions): NetlinkSocket {
     const fd = netns === undefined ? netlinkSocket(protocol) : inNetns(netns, () => netlinkSocket(protocol));
     try {
       setSocketTimeout(fd, SOL_SOCKET, SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
@@ -94,6 +102,7 @@ export class NetlinkSocket implements Disposable {
       setSocketOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
       setSocketOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
       if (protocol === NETLINK_ROUTE) setSocketOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+      if (ignorePortId !== undefined) dropDatagramsWith(fd, { offset: PORT_ID_OFFSET, value: ignorePortId });
       const portId = bindNetlink(fd);
       for (const group of groups) setSocketOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
       return new NetlinkSocket(fd, portId);
@@ -185,7 +194,7 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Deliver notifications of the groups until the signal aborts. "lost" tells that the kernel dropped some because the
+   * Deliver notifications of the groups until the signal aborts; all that are there at once in one call. "lost" tells that the kernel dropped some because the
    * socket was full: read everything anew. Settles after the abort; rejects when the socket breaks or a callback throws.
    */
   async subscribe(onMessages: (messages: readonly NetlinkMessage[] | "lost") => void, signal: AbortSignal): Promise<void> {
@@ -202,11 +211,14 @@ export class NetlinkSocket implements Disposable {
       };
       const watch = watchReadable(this.#fd, () => {
         try {
-          for (;;) {
+          const waiting: NetlinkMessage[] = [];
+          for (let count = 0; count < DATAGRAMS_PER_TURN; count += 1) {
             const messages = this.#receiveOrLost(subject);
-            if (messages === undefined) return;
-            onMessages(messages);
+            if (messages === undefined) break;
+            if (messages === "lost") onMessages(messages);
+            else waiting.push(...messages);
           }
+          if (waiting.length > 0) onMessages(waiting);
         } catch (error) {
           stop();
           reject(error);

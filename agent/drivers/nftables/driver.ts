@@ -83,10 +83,10 @@ export class NftDriver implements Nftables {
   }
 
   async watch(table: NftTable, onChange: (change: NftForeignChange) => void, signal: AbortSignal): Promise<void> {
-    using events = NetlinkSocket.open({ protocol: NETLINK_NETFILTER, netns: this.#netns, groups: [NFNLGRP_NFTABLES] });
+    using events = NetlinkSocket.open({ protocol: NETLINK_NETFILTER, netns: this.#netns, groups: [NFNLGRP_NFTABLES], ignorePortId: this.#socket.portId });
     await events.subscribe((messages) => {
       if (messages === "lost") return onChange({ kind: "lost" });
-      const foreign = messages.filter((message) => message.portId !== this.#socket.portId && concerns(message, table));
+      const foreign = messages.filter((message) => concerns(message, table));
       if (foreign.length > 0) onChange({ kind: "changed", messages: [...new Set(foreign.map(({ type }) => MESSAGE_NAMES.get(type & 0xff) ?? String(type)))] });
     }, signal);
   }

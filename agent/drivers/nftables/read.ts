@@ -4,7 +4,6 @@
  * Invariant: what is returned was true at one instant: the ruleset's generation is the same before the first and after the
  * last dump, or everything is read anew. Other tables are never looked at beyond their name.
  */
-import { sortElements } from "../../plan/nft/intervals.ts";
 import type { NftBaseChain, NftChain, NftDataType, NftElement, NftHook, NftSet, NftTable, NftVerdict } from "../../plan/nft/ruleset.ts";
 import { type ByteRange, compareBytes, keyFromRanges, type NftValueType, valueBytes } from "../../plan/nft/values.ts";
 import { Attributes, align4, listAttributes } from "../netlink/attributes.ts";
@@ -253,15 +252,14 @@ function readElements(socket: NetlinkSocket, table: NftTable, shape: Shape): Nft
       raw.push({ from, to, isEnd: ((attributes.u32Be(NFTA_SET_ELEM.flags) ?? 0) & NFT_SET_ELEM_INTERVAL_END) !== 0, attributes });
     }
   }
+  // At equal keys the end of one interval comes before the start of the next. Keys as bytes sort as sortElements would.
+  raw.sort((a, b) => compareBytes(a.from, b.from) || Number(b.isEnd) - Number(a.isEnd));
   const closed = shape.intervals && shape.key.length === 1 ? closeIntervals(raw) : raw;
-  const elements = closed.map(({ from, to, attributes }) => decodeElement(shape, splitKey(shape.key, from, to), attributes));
-  return sortElements(shape, elements);
+  return closed.map(({ from, to, attributes }) => decodeElement(shape, splitKey(shape.key, from, to), attributes));
 }
 
 /** Start elements reach to before the next end; without one, to the last value. */
-function closeIntervals(raw: RawElement[]): RawElement[] {
-  // At equal keys the end of one interval comes before the start of the next.
-  const sorted = raw.toSorted((a, b) => compareBytes(a.from, b.from) || Number(b.isEnd) - Number(a.isEnd));
+function closeIntervals(sorted: readonly RawElement[]): RawElement[] {
   const closed: RawElement[] = [];
   let start: RawElement | undefined;
   for (const element of sorted) {

@@ -116,11 +116,11 @@ export class RtnetlinkDriver implements Rtnetlink {
 
   async watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void> {
     const groups = [RTNLGRP.link, RTNLGRP.ipv4Address, RTNLGRP.ipv6Address, RTNLGRP.ipv4Route, RTNLGRP.ipv6Route];
-    using events = NetlinkSocket.open({ protocol: NETLINK_ROUTE, netns: this.#netns, groups });
+    using events = NetlinkSocket.open({ protocol: NETLINK_ROUTE, netns: this.#netns, groups, ignorePortId: this.#socket.portId });
     await events.subscribe((messages) => {
       if (messages === "lost") return onChange({ kind: "lost" });
       for (const message of messages) {
-        const change = message.portId === this.#socket.portId ? undefined : decodeChange(message);
+        const change = decodeChange(message);
         if (change !== undefined) onChange(change);
       }
     }, signal);
