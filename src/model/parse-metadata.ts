@@ -65,6 +65,8 @@ function checkLabels(field: Field, labels: Labels): void {
   }
 }
 
+/** In order of keys: the order in which a person wrote them means nothing. */
 function readStrings(field: Field): Labels {
-  return Object.fromEntries(field.entries().map(([key, value]) => [key, value.string() ?? ""]));
+  const entries = field.entries().sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, value]) => [key, value.string() ?? ""]));
 }

@@ -1,5 +1,7 @@
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { parseResource, resourceKeyOf, resourceKindOf } from "./parse-resource.ts";
+import { parseResource, RESOURCE_INFO, resourceKeyOf, resourceKindOf } from "./parse-resource.ts";
+import { RESOURCE_KINDS } from "./resource.ts";
 
 const v1 = (kind: string, name: string, rest: object = {}, metadata: object = {}) => ({ apiVersion: "v1", kind, metadata: { name, ...metadata }, ...rest });
 const v3 = (kind: string, name: string, spec: unknown) => ({ apiVersion: "projectcalico.org/v3", kind, metadata: { name }, spec });
@@ -133,6 +135,38 @@ describe("parseResource", () => {
     });
     expect(value(v3("BlockAffinity", "x", { cidr: "10.0.0.0/26", state: "sure" }))).toEqual(["spec.node", "spec.state"]);
     expect(value(v3("BlockAffinity", "x", { cidr: "10.0.0.0/26", node: "n1" }))).toEqual(["spec.state"]);
+  });
+
+  it("never throws, and says what is wrong when it is no value", () => {
+    const name = fc.constantFrom(
+      "podSelector",
+      "ingress",
+      "from",
+      "ipBlock",
+      "cidr",
+      "except",
+      "ports",
+      "port",
+      "matchExpressions",
+      "values",
+      "containers",
+      "podIPs",
+      "ip",
+      "allocations",
+    );
+    const leaf = fc.oneof(fc.constantFrom<unknown>(null, 0, 1.5, "", "x", "10.0.0.0/8", true), fc.string());
+    const { tree } = fc.letrec<{ tree: unknown }>((tie) => ({
+      tree: fc.oneof({ maxDepth: 5 }, leaf, fc.array(tie("tree"), { maxLength: 3 }), fc.dictionary(name, tie("tree"), { maxKeys: 4 })),
+    }));
+    fc.assert(
+      fc.property(fc.constantFrom(...RESOURCE_KINDS), tree, tree, tree, fc.boolean(), (kind, metadata, spec, status, isStrict) => {
+        const parsed = parseResource({ apiVersion: RESOURCE_INFO[kind].groupVersions[0], kind, metadata, spec, status }, { isStrict });
+        if (!parsed.ok) expect(parsed.problems.length).toBeGreaterThan(0);
+        // Without a name nothing is a value.
+        expect(parsed.ok).toBe(false);
+      }),
+      { numRuns: 1000 },
+    );
   });
 
   it("another kind, another version, no object: a problem of kind", () => {

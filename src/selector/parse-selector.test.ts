@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseSelector, SelectorError } from "./parse-selector.ts";
 
@@ -86,5 +87,46 @@ describe("parseSelector", () => {
     expect(parseSelector("has(a)").id).not.toBe(parseSelector("has(b)").id);
     // printf 's:all()' | openssl dgst -sha224 -binary | basenc --base64url
     expect(parseSelector("").id).toBe("s:5y5I3VdRZfDU01O--xXAPx2yxCQQqMf0M6IWug");
+  });
+
+  it("any text is a selector or a SelectorError that points into it", () => {
+    const word = fc.constantFrom(
+      "a",
+      "in",
+      "not",
+      "has(",
+      "all()",
+      "(",
+      ")",
+      "!",
+      "&&",
+      "||",
+      "==",
+      "!=",
+      "{",
+      "}",
+      ",",
+      "'x'",
+      '"',
+      "'",
+      " ",
+      "starts with",
+      "contains",
+      "\n",
+      "é",
+    );
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 12 }), (words) => {
+        const text = words.join("");
+        try {
+          const { canonical } = parseSelector(text);
+          expect(parseSelector(canonical).canonical).toBe(canonical);
+        } catch (error) {
+          expect(error).toBeInstanceOf(SelectorError);
+          if (error instanceof SelectorError) expect(error.position).toBeLessThanOrEqual(text.length);
+        }
+      }),
+      { numRuns: 2000 },
+    );
   });
 });
