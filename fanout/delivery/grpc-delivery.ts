@@ -4,7 +4,7 @@
  * The plaintext door opens on loopback only. HTTP/2 pings find dead peers. Rejected: both listeners on one grpc Server (a call does not say which
  * listener it came from, and a plaintext peer must never pass for a verified one).
  */
-import { readFileSync } from "node:fs";
+import { lstatSync, readFileSync, rmSync } from "node:fs";
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream, type ServerOptions, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import { RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
@@ -18,6 +18,7 @@ export interface TlsFiles {
 }
 
 export interface GrpcListen {
+  /** A name, an address, or "unix:/path" (a socket left there by a dead process is replaced). */
   readonly host: string;
   readonly port: number;
   /** Undefined: plaintext, on a loopback address. */
@@ -86,6 +87,7 @@ function serverOptions({ keepaliveMs, keepaliveTimeoutMs }: GrpcDeliveryOptions)
 }
 
 function bind(server: Server, { host, port, tls }: GrpcListen): Promise<number> {
+  if (host.startsWith("unix:")) removeSocket(host.slice("unix:".length));
   const credentials = tls === undefined ? ServerCredentials.createInsecure() : tlsCredentials(tls);
   return new Promise((resolve, reject) => {
     server.bindAsync(formatAddress(host, port), credentials, (error, bound) => {
@@ -95,11 +97,17 @@ function bind(server: Server, { host, port, tls }: GrpcListen): Promise<number> 
   });
 }
 
+/** Only a socket: whatever else is at the path stays, and listening fails with the system's reason. */
+function removeSocket(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) rmSync(path);
+}
+
 function tlsCredentials({ cert, key, ca }: TlsFiles): ServerCredentials {
   return ServerCredentials.createSsl(readFileSync(ca), [{ cert_chain: readFileSync(cert), private_key: readFileSync(key) }], true);
 }
 
 function formatAddress(host: string, port: number): string {
+  if (host.startsWith("unix:")) return host;
   return host.includes(":") && !host.startsWith("[") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 

@@ -1,0 +1,93 @@
+/** `sedge fanout`: the program. Only wiring. */
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { Registry } from "prom-client";
+import { Compute } from "../src/compute/compute.ts";
+import { ApiClient } from "../src/datastore/api-client.ts";
+import { clusterUid } from "../src/datastore/cluster-uid.ts";
+import { findConnection } from "../src/datastore/kubeconfig.ts";
+import { ClusterSource } from "../src/datastore/source.ts";
+import { AddressWriter } from "../src/datastore/writer.ts";
+import { type Clock, systemClock } from "../src/runtime/clock.ts";
+import { ConfigError, describeFlags, loadConfig } from "../src/runtime/config.ts";
+import { Health } from "../src/runtime/health.ts";
+import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
+import { createLogger, type Logger } from "../src/runtime/log.ts";
+import { Backoff, retryUntil } from "../src/runtime/retry.ts";
+import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
+import { fanoutConfigSchema, listenersOf, parseListen } from "./config.ts";
+import { FanoutServer } from "./server.ts";
+
+/** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const { config, positional } = loadConfig(fanoutConfigSchema, { argv, env: process.env, program: "fanout" });
+  if (config.help) {
+    process.stdout.write(`usage: sedge fanout [flags]\n\n${describeFlags(fanoutConfigSchema)}\n`);
+    return 0;
+  }
+  const { listeners, problems } = listenersOf(config);
+  if (problems.length > 0 || positional.length > 0) throw new ConfigError([...problems, ...positional.map((word) => `unexpected argument ${word}`)]);
+  const log = createLogger({ level: config.logLevel, program: "fanout" });
+  const version = packageVersion();
+  log.info({ config, version }, "starting");
+  const signal = signalsToAbort(log);
+  const clock = systemClock;
+  const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: process.env }), userAgent: `sedge-fanout/${version}` });
+  const health = new Health(clock);
+  const registry = new Registry();
+  const report = health.register("sync");
+  const endpoints = [await serveMetrics(registry, parseListen(config.metricsListen)), await serveHealth(health, parseListen(config.healthListen))];
+  try {
+    const uid = await waitForClusterUid(client, { clock, log, signal });
+    if (uid === undefined) return 0;
+    const server: FanoutServer = new FanoutServer({
+      serverName: config.serverName === "" ? hostname() : config.serverName,
+      version,
+      clusterUid: uid,
+      listen: listeners,
+      compute: new Compute(),
+      store: new AddressWriter({ client, clock }),
+      clock,
+      log,
+      registry,
+      settings: config,
+      upstreamAgeMs: () => source.upstreamAgeMs(),
+      sourceCounters: () => source.counters(),
+      onReport: report,
+    });
+    const source = new ClusterSource({ client, clock, log, sink: server.sink });
+    await server.listen();
+    await runAll([source, server], { signal, log });
+    return 0;
+  } catch (error) {
+    log.fatal({ err: error }, "stopped by a failure");
+    return 1;
+  } finally {
+    for (const endpoint of endpoints) await endpoint.close();
+    client.close();
+  }
+}
+
+/** The seed of all hashes comes from the API, so nothing can begin before it was reached once. Undefined: stopped meanwhile. */
+async function waitForClusterUid(client: ApiClient, { clock, log, signal }: { clock: Clock; log: Logger; signal: AbortSignal }): Promise<string | undefined> {
+  let uid: string | undefined;
+  const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
+  await retryUntil(
+    async () => {
+      try {
+        uid = await clusterUid(client, { signal });
+        return true;
+      } catch (error) {
+        if (!signal.aborted) log.warn({ err: error }, "the API cannot be reached yet");
+        return false;
+      }
+    },
+    { backoff, clock, signal },
+  );
+  return uid;
+}
+
+function packageVersion(): string {
+  const content: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  return typeof content === "object" && content !== null && "version" in content ? String(content.version) : "unknown";
+}

@@ -1,0 +1,134 @@
+/** Metrics of the fan-out server. Label values come from the code alone, never from the cluster. */
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { COUNTER_NAMES, type SourceCounters } from "../src/datastore/source-counters.ts";
+import type { SessionObserver } from "./session/session.ts";
+import { CALL_PROBLEMS, type CallError, type CallProblem } from "./status.ts";
+
+const LATENCY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+
+/** Values that are read when metrics are. */
+export interface FanoutGauges {
+  readonly clients: () => number;
+  readonly clientsLevel: () => number;
+  readonly records: () => ReadonlyMap<string, number>;
+  readonly revision: () => number;
+  readonly isInSync: () => boolean;
+  readonly upstreamAgeMs: () => number;
+  readonly invalidObjects: () => number;
+  readonly answering: () => number;
+  readonly waiting: () => number;
+  readonly reportBacklog: () => number;
+  readonly framesMade: () => number;
+  readonly framesShared: () => number;
+  readonly source: () => Readonly<SourceCounters>;
+}
+
+export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
+  readonly #messages: Counter<"kind">;
+  readonly #bytes: Counter<"kind">;
+  readonly #ends: Counter<"reason">;
+  readonly #commits: Counter;
+  readonly #commitSeconds: Histogram;
+  readonly #delivered: Histogram;
+  readonly #programmed: Histogram;
+  readonly #claims: Counter<"result">;
+  readonly #blockWrites: Counter<"outcome">;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.#messages = new Counter({ name: "sedge_fanout_messages_sent_total", help: "Messages sent to agents, by kind", labelNames: ["kind"], registers });
+    this.#bytes = new Counter({ name: "sedge_fanout_sent_bytes_total", help: "Bytes of messages sent to agents, by kind", labelNames: ["kind"], registers });
+    this.#ends = new Counter({ name: "sedge_fanout_session_ends_total", help: "Sessions that ended, by reason", labelNames: ["reason"], registers });
+    this.#commits = new Counter({ name: "sedge_fanout_commits_total", help: "Revisions made", registers });
+    this.#commitSeconds = new Histogram({ name: "sedge_fanout_commit_seconds", help: "Computing and applying one commit", buckets: LATENCY_BUCKETS, registers });
+    this.#delivered = new Histogram({ name: "sedge_fanout_commit_to_sent_seconds", help: "From a commit to its message to an agent", buckets: LATENCY_BUCKETS, registers });
+    this.#programmed = new Histogram({ name: "sedge_fanout_commit_to_programmed_seconds", help: "From a commit to an agent's acknowledgement that its kernel has it", buckets: LATENCY_BUCKETS, registers });
+    this.#claims = new Counter({ name: "sedge_fanout_block_claims_total", help: "Block claims, by result", labelNames: ["result"], registers });
+    this.#blockWrites = new Counter({ name: "sedge_fanout_block_writes_total", help: "Endpoint reports brought to the API, by outcome", labelNames: ["outcome"], registers });
+    for (const kind of ["update", "answer", "heartbeat", "other"]) {
+      this.#messages.inc({ kind }, 0);
+      this.#bytes.inc({ kind }, 0);
+    }
+    for (const reason of [...CALL_PROBLEMS, "closed"]) this.#ends.inc({ reason }, 0);
+    for (const result of ["given", ...CALL_PROBLEMS]) this.#claims.inc({ result }, 0);
+    for (const outcome of ["written", "unchanged", "failed"]) this.#blockWrites.inc({ outcome }, 0);
+  }
+
+  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void {
+    this.#messages.inc({ kind });
+    this.#bytes.inc({ kind }, bytes);
+  }
+
+  delivered(seconds: number): void {
+    this.#delivered.observe(Math.max(0, seconds));
+  }
+
+  programmed(seconds: number): void {
+    this.#programmed.observe(Math.max(0, seconds));
+  }
+
+  sessionEnded(reason: CallProblem | "closed", _error?: CallError): void {
+    this.#ends.inc({ reason });
+  }
+
+  committed(seconds: number): void {
+    this.#commits.inc();
+    this.#commitSeconds.observe(seconds);
+  }
+
+  claimed(result: "given" | CallProblem): void {
+    this.#claims.inc({ result });
+  }
+
+  blockWritten(outcome: "written" | "unchanged" | "failed"): void {
+    this.#blockWrites.inc({ outcome });
+  }
+}
+
+/** Registers the values that are read when asked for. */
+export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
+  const registers = [registry];
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({ name: `sedge_fanout_${name}`, help, registers, collect() { this.set(read()); } });
+  };
+  gauge("clients", "Agents connected", gauges.clients);
+  gauge("clients_level", "Agents that have everything that the table holds for them in their kernel", gauges.clientsLevel);
+  gauge("revision", "Revision of the table", gauges.revision);
+  gauge("in_sync", "1 when the table holds the whole cluster", () => (gauges.isInSync() ? 1 : 0));
+  gauge("upstream_age_seconds", "Time since the API last answered for the kind that has been silent longest", () => gauges.upstreamAgeMs() / 1000);
+  gauge("invalid_objects", "Objects that could not be understood; their last good value is in force", gauges.invalidObjects);
+  gauge("answers_running", "Views being sent", gauges.answering);
+  gauge("answers_waiting", "Agents that wait for their view to be sent", gauges.waiting);
+  gauge("report_backlog", "Blocks whose allocations wait to be written to the API", gauges.reportBacklog);
+  new Gauge({
+    name: "sedge_fanout_records",
+    help: "Records of the table, by kind",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      for (const [kind, count] of gauges.records()) this.set({ kind }, count);
+    },
+  });
+  new Counter({
+    name: "sedge_fanout_frames_total",
+    help: "Update frames, by whether one was made or a made one was shared",
+    labelNames: ["how"],
+    registers,
+    collect() {
+      this.reset();
+      this.inc({ how: "made" }, gauges.framesMade());
+      this.inc({ how: "shared" }, gauges.framesShared());
+    },
+  });
+  new Counter({
+    name: "sedge_fanout_source_events_total",
+    help: "What the source has seen of the API",
+    labelNames: ["what"],
+    registers,
+    collect() {
+      const counters = gauges.source();
+      this.reset();
+      for (const what of COUNTER_NAMES) this.inc({ what }, counters[what]);
+    },
+  });
+}

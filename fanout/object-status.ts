@@ -1,0 +1,92 @@
+/**
+ * On which nodes the present state of a cluster object is in force.
+ *
+ * A node has the revision when its kernel has acknowledged it, or when everything that the table holds for it is sent and acknowledged (the commit then did
+ * not touch its view). "Concerned" are the audience of the object's own record, or for objects without one the nodes that the commit changed.
+ */
+import type { ResourceKey, ResourceKind } from "../src/model/resource.ts";
+import type { RecordKey } from "../src/model/record.ts";
+import type { GetObjectStatusRequest, GetObjectStatusResponse, LaggingNode } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { RESOURCE_KINDS } from "../src/model/resource.ts";
+import type { ObjectLog, ObjectRecord } from "./object-log.ts";
+import type { Session } from "./session/session.ts";
+import type { Sessions } from "./session/sessions.ts";
+import { CallError } from "./status.ts";
+import type { NodeId } from "./table/node-ids.ts";
+import type { Table } from "./table/table.ts";
+
+/** Most nodes named in an answer. */
+const MAX_LAGGING = 100;
+
+export interface ObjectStatusSources {
+  readonly table: Table;
+  readonly sessions: Sessions;
+  readonly objects: ObjectLog;
+}
+
+/** Throws CallError "unknown-object" or, for a kind that there is not, "broken-message". */
+export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, { table, sessions, objects }: ObjectStatusSources): GetObjectStatusResponse {
+  if (!isKind(kind)) throw new CallError("broken-message", `kind ${JSON.stringify(kind)} is not known; known: ${RESOURCE_KINDS.join(", ")}`);
+  const key: ResourceKey = { kind, namespace, name };
+  const object = objects.find(key);
+  if (object === undefined) throw new CallError("unknown-object", `${kind} ${namespace === "" ? "" : `${namespace}/`}${name} is not known to the server`);
+  const recordKey = recordOf(key);
+  const lagging: LaggingNode[] = [];
+  let nodes = 0;
+  let programmedNodes = 0;
+  let programmedAt = object.committedAtUnixUs;
+  for (const node of concerned(recordKey, object, { table, sessions })) {
+    nodes++;
+    const session = sessions.clientOf(node);
+    const reason = lagReason(session, object.revision, recordKey);
+    if (reason === undefined) {
+      programmedNodes++;
+      const at = session?.sentCommits.programmedAt(object.revision) ?? 0n;
+      if (at > programmedAt) programmedAt = at;
+    } else if (lagging.length < MAX_LAGGING) lagging.push({ node: table.nodes.nameOf(node), reason });
+  }
+  const { resourceVersion, revision, committedAtUnixUs } = object;
+  return { resourceVersion, revision, nodes, nodesProgrammed: programmedNodes, lagging, committedAtUnixUs, programmedAtUnixUs: programmedNodes === nodes ? programmedAt : 0n };
+}
+
+function isKind(kind: string): kind is ResourceKind {
+  return (RESOURCE_KINDS as readonly string[]).includes(kind);
+}
+
+/** The record that is the object, so to say; undefined when it only has effects on others. */
+function recordOf({ kind, namespace, name }: ResourceKey): RecordKey | undefined {
+  switch (kind) {
+    case "NetworkPolicy":
+      return `policy/KubernetesNetworkPolicy/${namespace}/${name}`;
+    case "Pod":
+      return `endpoint/${namespace}/${name}`;
+    case "Node":
+      return `node/${name}`;
+    case "IPPool":
+      return `pool/${name}`;
+    case "Namespace":
+    case "IPAMBlock":
+    case "BlockAffinity":
+      return undefined;
+  }
+}
+
+function* concerned(recordKey: RecordKey | undefined, object: ObjectRecord, { table, sessions }: Pick<ObjectStatusSources, "table" | "sessions">): Generator<NodeId> {
+  const entry = recordKey === undefined ? undefined : table.findEntry(recordKey);
+  if (entry?.isShared === true || (recordKey === undefined && object.touched === undefined)) {
+    for (const session of sessions.clients) if (session.node !== undefined) yield session.node.id;
+    return;
+  }
+  // A pod's own node has its endpoint; other nodes have it in sets, so both count.
+  yield* new Set([...(entry?.audience ?? []), ...(recordKey?.startsWith("policy/") === true ? [] : (object.touched ?? []))]);
+}
+
+/** Why the node does not have it, undefined when it has. */
+function lagReason(session: Session | undefined, revision: bigint, recordKey: RecordKey | undefined): string | undefined {
+  if (session === undefined) return "not connected";
+  const { programmed, sent, failed } = session.acknowledged;
+  const failure = failed.find(({ key }) => key === recordKey);
+  if (failure !== undefined) return failure.reason;
+  if (programmed >= revision || session.isCaughtUp) return undefined;
+  return sent >= revision ? `sent, not yet in the kernel (which has revision ${programmed})` : `not yet sent (${session.dirtyKeys} records wait)`;
+}

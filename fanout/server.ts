@@ -1,0 +1,272 @@
+/**
+ * The fan-out server as one part: source events in, sessions and services out. Wiring only; the program, the bench and the tests start it with what they
+ * have for an API and a clock.
+ */
+import { randomUUID } from "node:crypto";
+import type { Registry } from "prom-client";
+import type { ClusterEvent } from "../src/model/event.ts";
+import type { Clock } from "../src/runtime/clock.ts";
+import type { Report } from "../src/runtime/health.ts";
+import type { Logger } from "../src/runtime/log.ts";
+import { type Part, runAll } from "../src/runtime/supervisor.ts";
+import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
+import { seedOf } from "../src/wire/digest.ts";
+import { IntrospectionServiceService } from "../src/wire/service.ts";
+import { AddressBook } from "./claims/address-book.ts";
+import type { AddressStore } from "./claims/address-store.ts";
+import { BlockClaims } from "./claims/block-claims.ts";
+import { EndpointReports } from "./claims/endpoint-reports.ts";
+import type { Delivery } from "./delivery/delivery.ts";
+import { type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
+import { Engine, type RecordComputer } from "./engine.ts";
+import { FanoutMetrics, registerGauges } from "./metrics.ts";
+import { claimService } from "./services/claim-service.ts";
+import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
+import { Introspection } from "./services/introspection-service.ts";
+import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
+import { Sessions } from "./session/sessions.ts";
+import { CallError } from "./status.ts";
+import { type Commit, Table } from "./table/table.ts";
+
+export interface FanoutSettings {
+  readonly heartbeatIntervalMs: number;
+  readonly keepaliveMs: number;
+  readonly keepaliveTimeoutMs: number;
+  readonly helloTimeoutMs: number;
+  readonly maxAnswers: number;
+  readonly maxWaiting: number;
+  readonly staleAfterMs: number;
+  readonly drainMs: number;
+  /** Windows of the flush; tests make them short. */
+  readonly flushWindowsMs?: readonly number[];
+  /** See EngineOptions.gapMs. */
+  readonly commitGapMs?: number;
+}
+
+export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
+  heartbeatIntervalMs: 5_000,
+  keepaliveMs: 20_000,
+  keepaliveTimeoutMs: 20_000,
+  helloTimeoutMs: 10_000,
+  maxAnswers: 64,
+  maxWaiting: 10_000,
+  staleAfterMs: 120_000,
+  drainMs: 5_000,
+};
+
+export interface FanoutServerOptions {
+  readonly serverName: string;
+  readonly version: string;
+  readonly clusterUid: string;
+  readonly listen: readonly GrpcListen[];
+  readonly compute: RecordComputer;
+  readonly store: AddressStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly registry: Registry;
+  readonly settings?: Partial<FanoutSettings>;
+  /** Time since the API was last heard of (ms). */
+  readonly upstreamAgeMs: () => number;
+  readonly sourceCounters?: () => Readonly<SourceCounters>;
+  readonly onReport?: (report: Report) => void;
+  readonly onCommit?: (commit: Commit) => void;
+}
+
+const SYNC_SERVICE = "sedge.sync.v1.SyncService";
+const INTROSPECTION_SERVICE = "sedge.sync.v1.IntrospectionService";
+const HEALTH = "grpc.health.v1.Health";
+const REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+/** How long closing the listeners may take after all sessions have ended. */
+const STOP_GRACE_MS = 1_000;
+
+export class FanoutServer implements Part {
+  readonly name = "fanout";
+  readonly epoch = randomUUID();
+  readonly table: Table;
+  readonly engine: Engine;
+  readonly sessions: Sessions;
+  readonly #options: FanoutServerOptions;
+  readonly #settings: FanoutSettings;
+  readonly #metrics: FanoutMetrics;
+  readonly #book = new AddressBook();
+  readonly #claims: BlockClaims;
+  readonly #reports: EndpointReports;
+  readonly #introspection: Introspection;
+  readonly #health = new HealthService([SYNC_SERVICE, INTROSPECTION_SERVICE]);
+  #delivery: Delivery | undefined;
+  #isDraining = false;
+
+  constructor(options: FanoutServerOptions) {
+    this.#options = options;
+    this.#settings = { ...DEFAULT_FANOUT_SETTINGS, ...options.settings };
+    const { clock, log, store, registry } = options;
+    const { heartbeatIntervalMs, helloTimeoutMs, maxAnswers, maxWaiting, flushWindowsMs, commitGapMs } = this.#settings;
+    this.#metrics = new FanoutMetrics(registry);
+    this.table = new Table({ seed: seedOf(options.clusterUid) });
+    this.#claims = new BlockClaims({ book: this.#book, store });
+    this.#reports = new EndpointReports({ book: this.#book, store, onWrite: (outcome) => this.#metrics.blockWritten(outcome) });
+    this.sessions = new Sessions({
+      table: this.table,
+      serverName: options.serverName,
+      epoch: this.epoch,
+      clock,
+      log: log.child({ component: "sessions" }),
+      heartbeatIntervalMs,
+      helloTimeoutMs,
+      answerStallMs: 6 * heartbeatIntervalMs,
+      admission: { maxAnswers, maxWaiting },
+      ...(flushWindowsMs === undefined ? {} : { flushWindowsMs }),
+      upstream: () => this.#upstream(),
+      observer: {
+        sent: (kind, bytes) => this.#metrics.sent(kind, bytes),
+        delivered: (seconds) => this.#metrics.delivered(seconds),
+        programmed: (seconds) => this.#metrics.programmed(seconds),
+        ended: (session, reason, error) => {
+          this.#metrics.sessionEnded(reason);
+          const fields = { node: session.node?.name, address: session.stream.address, reason };
+          if (error?.cause !== undefined && reason === "internal") log.error({ ...fields, err: error.cause }, "session failed");
+          else if (reason === "broken-message" || reason === "wrong-identity" || reason === "hello-overdue") log.warn({ ...fields, detail: error?.message }, "session refused");
+          else log.debug(fields, "session ended");
+        },
+      },
+      report: (session, report) => {
+        if (session.node !== undefined) this.#reports.take({ session, node: session.node.name, report, reply: (result) => session.reply(result) });
+      },
+    });
+    this.engine = new Engine({
+      compute: options.compute,
+      table: this.table,
+      clock,
+      onEvent: (event) => this.#book.apply(event),
+      onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
+      onInSync: () => this.#onInSync(),
+      ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),
+    });
+    this.#introspection = new Introspection({
+      serverName: options.serverName,
+      version: options.version,
+      epoch: this.epoch,
+      clusterUid: options.clusterUid,
+      table: this.table,
+      sessions: this.sessions,
+      engine: this.engine,
+      clock,
+      upstream: () => this.#upstream(),
+    });
+    this.#registerGauges(registry);
+  }
+
+  /** Where the source delivers. */
+  readonly sink = (events: readonly ClusterEvent[]): void => this.engine.sink(events);
+
+  /** Where it listens; empty before `listen`. */
+  get addresses(): readonly { readonly address: string; readonly isSecure: boolean }[] {
+    return this.#delivery?.addresses ?? [];
+  }
+
+  /** Opens the listeners; until the source is in sync, sessions are refused with UNAVAILABLE. */
+  async listen(): Promise<void> {
+    const { log, listen } = this.#options;
+    const { keepaliveMs, keepaliveTimeoutMs } = this.#settings;
+    const reflection = new ReflectionService([SYNC_SERVICE, INTROSPECTION_SERVICE, HEALTH, ...REFLECTION]);
+    this.#delivery = await startGrpcDelivery({
+      listen,
+      accept: (stream) => this.sessions.accept(stream),
+      unary: claimService({
+        book: this.#book,
+        claims: this.#claims,
+        refusal: () => this.#refusal(),
+        onClaim: (result) => this.#metrics.claimed(result),
+        onError: (error) => log.error({ err: error }, "call failed"),
+      }),
+      services: [
+        { definition: IntrospectionServiceService, implement: (identityOf) => this.#introspection.implementation(identityOf) },
+        { definition: HEALTH_SERVICE, implement: () => this.#health.implementation() },
+        ...REFLECTION_SERVICES.map((definition) => ({ definition, implement: () => reflection.implementation() })),
+      ],
+      keepaliveMs,
+      keepaliveTimeoutMs,
+      onStreamError: (error) => log.error({ err: error }, "session failed"),
+    });
+    log.info({ addresses: this.addresses.map(({ address }) => address) }, "listening");
+  }
+
+  /** Serves until the signal aborts; then asks the clients to move, waits, and closes. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options;
+    if (this.#delivery === undefined) await this.listen();
+    const inner = new AbortController();
+    const parts = [this.engine, { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) }];
+    const running = runAll(parts, { signal: inner.signal, log });
+    const stopped = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    try {
+      await Promise.race([stopped, running]);
+      this.#isDraining = true;
+      this.#report();
+      await this.sessions.drain(this.#settings.drainMs);
+    } finally {
+      inner.abort();
+      await this.close();
+    }
+    await running;
+  }
+
+  /** Closes at once. `run` does it at its end. */
+  async close(): Promise<void> {
+    this.#introspection.close();
+    this.#health.close();
+    await this.#delivery?.stop(STOP_GRACE_MS);
+  }
+
+  #onCommit(commit: Commit, tookMs: number): void {
+    this.#metrics.committed(tookMs / 1000);
+    this.sessions.publish(commit);
+    this.#introspection.publish(commit);
+    this.#options.onCommit?.(commit);
+    this.#options.log.debug({ revision: commit.revision, records: commit.touched.length, tookMs }, "commit");
+  }
+
+  #onInSync(): void {
+    this.#options.log.info({ revision: this.table.revision, records: this.table.size }, "in sync: serving");
+    this.sessions.serve();
+    this.#report();
+  }
+
+  #report(): void {
+    const isReady = this.engine.isInSync && !this.#isDraining;
+    this.#health.set(isReady);
+    this.#options.onReport?.({ live: true, ready: isReady, detail: this.#isDraining ? "draining" : this.engine.status });
+  }
+
+  #refusal(): CallError | undefined {
+    if (this.#isDraining) return new CallError("draining", "the server is stopping");
+    return this.engine.isInSync ? undefined : new CallError("not-in-sync", "the server does not have the whole cluster yet");
+  }
+
+  #upstream(): { readonly ageMs: number; readonly isStale: boolean } {
+    const ageMs = this.#options.upstreamAgeMs();
+    return { ageMs, isStale: ageMs > this.#settings.staleAfterMs };
+  }
+
+  #registerGauges(registry: Registry): void {
+    const { sessions, table, engine } = this;
+    registerGauges(registry, {
+      clients: () => sessions.clients.size,
+      clientsLevel: () => [...sessions.clients].filter((session) => session.isLevel).length,
+      records: () => table.countByKind,
+      revision: () => Number(table.revision),
+      isInSync: () => engine.isInSync,
+      upstreamAgeMs: () => this.#options.upstreamAgeMs(),
+      invalidObjects: () => engine.problems.length,
+      answering: () => sessions.admission.answering,
+      waiting: () => sessions.admission.waiting,
+      reportBacklog: () => this.#reports.backlog,
+      framesMade: () => sessions.frames.counts.made,
+      framesShared: () => sessions.frames.counts.shared,
+      source: this.#options.sourceCounters ?? zeroCounters,
+    });
+  }
+}

@@ -1,0 +1,195 @@
+/** What an operator asks the server. Read only; large answers are streamed at the reader's pace. */
+import { type sendUnaryData, type ServerUnaryCall, type ServerWritableStream, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import { describeKey } from "../../src/model/resource.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type {
+  Client,
+  GetObjectStatusRequest,
+  GetObjectStatusResponse,
+  GetStatusRequest,
+  GetStatusResponse,
+  ListClientsRequest,
+  ListRecordsRequest,
+  RecordEntry,
+  RecordEvent,
+} from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { IdentityOfCall } from "../delivery/grpc-delivery.ts";
+import type { Engine } from "../engine.ts";
+import { requireOperator } from "../identity.ts";
+import { objectStatus } from "../object-status.ts";
+import type { Session } from "../session/session.ts";
+import type { Sessions } from "../session/sessions.ts";
+import { statusOf } from "../status.ts";
+import type { NodeId } from "../table/node-ids.ts";
+import type { Commit, Table } from "../table/table.ts";
+import { recordEntry, RecordWatch } from "./record-watch.ts";
+
+export interface IntrospectionOptions {
+  readonly serverName: string;
+  readonly version: string;
+  readonly epoch: string;
+  readonly clusterUid: string;
+  readonly table: Table;
+  readonly sessions: Sessions;
+  readonly engine: Engine;
+  readonly clock: Clock;
+  readonly upstream: () => { readonly ageMs: number; readonly isStale: boolean };
+}
+
+export class Introspection {
+  readonly #options: IntrospectionOptions;
+  readonly #startedAt: number;
+  readonly #watches = new Set<RecordWatch>();
+
+  constructor(options: IntrospectionOptions) {
+    this.#options = options;
+    this.#startedAt = options.clock.now();
+  }
+
+  publish(commit: Commit): void {
+    for (const watch of this.#watches) watch.publish(commit);
+  }
+
+  /** Ends all watches, so that the server can stop. */
+  close(): void {
+    for (const watch of this.#watches) watch.end();
+  }
+
+  implementation(identityOf: IdentityOfCall): UntypedServiceImplementation {
+    return {
+      getStatus: (call: ServerUnaryCall<GetStatusRequest, GetStatusResponse>, callback: sendUnaryData<GetStatusResponse>) =>
+        answer(callback, () => {
+          requireOperator(identityOf(call));
+          return this.#status();
+        }),
+      getObjectStatus: (call: ServerUnaryCall<GetObjectStatusRequest, GetObjectStatusResponse>, callback: sendUnaryData<GetObjectStatusResponse>) =>
+        answer(callback, () => {
+          requireOperator(identityOf(call));
+          const { table, sessions, engine } = this.#options;
+          return objectStatus(call.request, { table, sessions, objects: engine.objects });
+        }),
+      listClients: (call: ServerWritableStream<ListClientsRequest, Client>) =>
+        stream(call, () => {
+          requireOperator(identityOf(call));
+          return this.#clients();
+        }),
+      listRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEntry>) =>
+        stream(call, () => {
+          requireOperator(identityOf(call));
+          return this.#records(call.request);
+        }),
+      watchRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEvent>) => this.#watch(call, identityOf),
+    };
+  }
+
+  #status(): GetStatusResponse {
+    const { serverName, version, epoch, clusterUid, table, sessions, engine, clock, upstream } = this.#options;
+    const { ageMs, isStale } = upstream();
+    const clients = [...sessions.clients];
+    return {
+      server: serverName,
+      version,
+      epoch,
+      clusterUid,
+      revision: table.revision,
+      syncStatus: engine.status,
+      upstreamAgeMs: BigInt(Math.round(ageMs)),
+      stale: isStale,
+      clients: clients.length,
+      clientsLevel: clients.filter((session) => session.isLevel).length,
+      recordsByKind: Object.fromEntries([...table.countByKind].sort(([a], [b]) => (a < b ? -1 : 1))),
+      invalid: engine.problems.flatMap(({ key, problems }) => problems.map(({ field, message }) => ({ object: describeKey(key), field, problem: message }))),
+      uptimeMs: BigInt(Math.round(clock.now() - this.#startedAt)),
+    };
+  }
+
+  *#clients(): Generator<Client> {
+    for (const session of [...this.#options.sessions.clients].sort(byNode)) yield this.#client(session);
+  }
+
+  #client(session: Session): Client {
+    const { clock, table } = this.#options;
+    const { sent, received, programmed, failed, at } = session.acknowledged;
+    return {
+      node: session.node?.name ?? "",
+      address: session.stream.address,
+      version: session.version,
+      connectedMs: BigInt(Math.round(clock.now() - session.connectedAt)),
+      sentRevision: sent,
+      receivedRevision: received,
+      programmedRevision: programmed,
+      level: session.isLevel,
+      dirtyKeys: session.dirtyKeys,
+      bytesSent: BigInt(session.bytesSent),
+      lastAckMs: at === 0 ? 0n : BigInt(Math.round(clock.now() - at)),
+      failed: failed.map(({ key, reason }) => ({ key, reason })),
+      viewRecords: session.node === undefined ? 0 : table.viewSize(session.node.id),
+    };
+  }
+
+  *#records({ node, keyPrefix }: ListRecordsRequest): Generator<RecordEntry> {
+    const { table } = this.#options;
+    const view = node === "" ? table.entries() : table.view(table.nodes.idOf(node as NodeName));
+    const keys = [...view].filter(({ key }) => key.startsWith(keyPrefix)).map(({ key }) => key);
+    for (const key of keys.sort()) {
+      const entry = table.findEntry(key);
+      if (entry !== undefined) yield recordEntry(entry);
+    }
+  }
+
+  #watch(call: ServerWritableStream<ListRecordsRequest, RecordEvent>, identityOf: IdentityOfCall): void {
+    try {
+      requireOperator(identityOf(call));
+    } catch (error) {
+      call.emit("error", statusOf(error));
+      return;
+    }
+    const { table } = this.#options;
+    const node: NodeId | undefined = call.request.node === "" ? undefined : table.nodes.idOf(call.request.node as NodeName);
+    const watch = new RecordWatch({ table, node, keyPrefix: call.request.keyPrefix, write: (event) => call.write(event), end: () => call.end() });
+    this.#watches.add(watch);
+    call.on("drain", () => watch.pump());
+    call.on("close", () => this.#watches.delete(watch));
+    call.on("cancelled", () => this.#watches.delete(watch));
+    call.on("error", () => this.#watches.delete(watch));
+    watch.pump();
+  }
+}
+
+function byNode(a: Session, b: Session): number {
+  return (a.node?.name ?? "") < (b.node?.name ?? "") ? -1 : 1;
+}
+
+function answer<T>(callback: sendUnaryData<T>, act: () => T): void {
+  try {
+    callback(null, act());
+  } catch (error) {
+    callback(statusOf(error));
+  }
+}
+
+/** Writes until the stream says full, then waits for drain. */
+function stream<T>(call: ServerWritableStream<unknown, T>, begin: () => Iterator<T>): void {
+  let items: Iterator<T>;
+  try {
+    items = begin();
+  } catch (error) {
+    call.emit("error", statusOf(error));
+    return;
+  }
+  const pump = (): void => {
+    for (;;) {
+      const item = items.next();
+      if (item.done === true) {
+        call.end();
+        return;
+      }
+      if (!call.write(item.value)) {
+        call.once("drain", pump);
+        return;
+      }
+    }
+  };
+  pump();
+}
