@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { describe, expect, it } from "vitest";
-import { type Answer, serveFakeApi, serveHttp } from "../../test/fakes/fake-api-http.ts";
 import { FakeApi, throttled } from "../../test/fakes/fake-api.ts";
+import { type Answer, serveFakeApi, serveHttp } from "../../test/fakes/fake-api-http.ts";
 import { startTcpProxy } from "../../test/fakes/tcp-proxy.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import { systemClock } from "../runtime/clock.ts";
@@ -40,9 +40,27 @@ describe("ApiClient: requests", () => {
     await client.delete(API_RESOURCES.IPAMBlock, { name: "b" }, { resourceVersion: "7" });
     const authorization = "Bearer t";
     expect(seen).toEqual([
-      { request: "GET /cluster-7/api/v1/namespaces/shop/pods?limit=5", accept: "application/vnd.kubernetes.protobuf, application/json", authorization, type: undefined, body: "" },
-      { request: "PATCH /cluster-7/api/v1/nodes/n1/status?fieldManager=me&force=true", accept: "application/json", authorization, type: "application/apply-patch+yaml", body: '{"a":1}' },
-      { request: "DELETE /cluster-7/apis/projectcalico.org/v3/ipamblocks/b", accept: "application/json", authorization, type: "application/json", body: '{"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"resourceVersion":"7"}}' },
+      {
+        request: "GET /cluster-7/api/v1/namespaces/shop/pods?limit=5",
+        accept: "application/vnd.kubernetes.protobuf, application/json",
+        authorization,
+        type: undefined,
+        body: "",
+      },
+      {
+        request: "PATCH /cluster-7/api/v1/nodes/n1/status?fieldManager=me&force=true",
+        accept: "application/json",
+        authorization,
+        type: "application/apply-patch+yaml",
+        body: '{"a":1}',
+      },
+      {
+        request: "DELETE /cluster-7/apis/projectcalico.org/v3/ipamblocks/b",
+        accept: "application/json",
+        authorization,
+        type: "application/json",
+        body: '{"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"resourceVersion":"7"}}',
+      },
     ]);
     client.close();
   });
@@ -76,21 +94,41 @@ describe("ApiClient: requests", () => {
 
 describe("ApiClient: errors", () => {
   it("a Status → status, reason, object, causes, and the longer of both advices", async () => {
-    const body = { kind: "Status", reason: "Conflict", message: "changed", code: 409, details: { name: "b1", kind: "ipamblocks", group: "projectcalico.org", retryAfterSeconds: 3, causes: [{ reason: "R", message: "m", field: "spec" }] } };
-    const error = await failureOf((_request, response) => response.writeHead(409, { "content-type": "application/json", "retry-after": "2" }).end(JSON.stringify(body)));
+    const body = {
+      kind: "Status",
+      reason: "Conflict",
+      message: "changed",
+      code: 409,
+      details: { name: "b1", kind: "ipamblocks", group: "projectcalico.org", retryAfterSeconds: 3, causes: [{ reason: "R", message: "m", field: "spec" }] },
+    };
+    const error = await failureOf((_request, response) =>
+      response.writeHead(409, { "content-type": "application/json", "retry-after": "2" }).end(JSON.stringify(body)),
+    );
     expect(error).toBeInstanceOf(ApiError);
-    expect(error).toMatchObject({ status: 409, reason: "Conflict", object: "ipamblocks.projectcalico.org b1", retryAfterMs: 3_000, causes: [{ reason: "R", message: "m", field: "spec" }] });
+    expect(error).toMatchObject({
+      status: 409,
+      reason: "Conflict",
+      object: "ipamblocks.projectcalico.org b1",
+      retryAfterMs: 3_000,
+      causes: [{ reason: "R", message: "m", field: "spec" }],
+    });
     expect((error as ApiError).message).toBe("GET /api/v1/pods: 409 Conflict: changed");
   });
 
   it("a proxy's page → the status line and its text", async () => {
-    const error = await failureOf((_request, response) => response.writeHead(502, { "content-type": "text/html", "retry-after": "1" }).end("<h1>Bad Gateway</h1>"));
+    const error = await failureOf((_request, response) =>
+      response.writeHead(502, { "content-type": "text/html", "retry-after": "1" }).end("<h1>Bad Gateway</h1>"),
+    );
     expect(error).toMatchObject({ status: 502, reason: "", retryAfterMs: 1_000, message: "GET /api/v1/pods: 502: <h1>Bad Gateway</h1>" });
   });
 
   it.each([
     ["closed without an answer", "CONNECTION", (request, response) => void (request.socket.resetAndDestroy(), response)],
-    ["an answer cut off", "CONNECTION", (_request, response) => void (response.writeHead(200, { "content-length": "100" }).write("{"), setImmediate(() => response.destroy()))],
+    [
+      "an answer cut off",
+      "CONNECTION",
+      (_request, response) => void (response.writeHead(200, { "content-length": "100" }).write("{"), setImmediate(() => response.destroy())),
+    ],
     ["200 with nonsense", "GARBAGE", (_request, response) => void response.end("<html>")],
     ["200 and empty", "GARBAGE", (_request, response) => void response.end()],
   ] satisfies [string, string, Answer][])("%s → %s", async (_name, code, answer) => {
@@ -104,11 +142,14 @@ describe("ApiClient: errors", () => {
 
 describe("ApiClient: watch", () => {
   it("a server that falls silent → SILENT, after the frames that came", async () => {
-    await using server = await serveHttp((_request, response) => void response.writeHead(200, { "content-type": "application/json" }).write('{"type":"ADDED","object":{"metadata":{}}}\n'));
+    await using server = await serveHttp(
+      (_request, response) => void response.writeHead(200, { "content-type": "application/json" }).write('{"type":"ADDED","object":{"metadata":{}}}\n'),
+    );
     const client = clientOf(server.url);
     const got: string[] = [];
     const read = async (): Promise<void> => {
-      for await (const frames of client.watch(API_RESOURCES.Pod, { query: {}, signal: new AbortController().signal, silenceMs: 100 })) got.push(...frames.map(({ type }) => type));
+      for await (const frames of client.watch(API_RESOURCES.Pod, { query: {}, signal: new AbortController().signal, silenceMs: 100 }))
+        got.push(...frames.map(({ type }) => type));
     };
     await expect(read()).rejects.toMatchObject({ code: "SILENT" });
     expect(got).toEqual(["ADDED"]);
@@ -134,7 +175,8 @@ describe("ClusterSource over sockets", () => {
     const sink = (events: readonly ClusterEvent[]): void => {
       for (const event of events) {
         if (event.kind === "status") statuses.push(event.status);
-        if (event.kind === "upsert") view.set(`${event.resource.kind} ${event.resource.name}`, event.resource.kind === "Namespace" ? (event.resource.labels["label"] ?? "") : "");
+        if (event.kind === "upsert")
+          view.set(`${event.resource.kind} ${event.resource.name}`, event.resource.kind === "Namespace" ? (event.resource.labels["label"] ?? "") : "");
         if (event.kind === "delete") view.delete(`${event.key.kind} ${event.key.name}`);
       }
       wake();
@@ -142,7 +184,13 @@ describe("ClusterSource over sockets", () => {
     const until = async (condition: () => boolean): Promise<void> => {
       while (!condition()) await new Promise<void>((resolve) => (wake = resolve));
     };
-    const source = new ClusterSource({ client, clock: systemClock, log: silentLogger(), sink, tuning: { silenceMs: 300, backoffInitialMs: 5, backoffMaxMs: 20 } });
+    const source = new ClusterSource({
+      client,
+      clock: systemClock,
+      log: silentLogger(),
+      sink,
+      tuning: { silenceMs: 300, backoffInitialMs: 5, backoffMaxMs: 20 },
+    });
     const stop = new AbortController();
     const running = source.run(stop.signal);
     await until(() => source.status === "in-sync");

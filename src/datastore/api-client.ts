@@ -4,8 +4,8 @@
  * No retries of its own beyond a GET whose kept-alive connection was closed meanwhile: who asks knows what a second try may do. Every call has a deadline and
  * takes an AbortSignal. Rejected: @kubernetes/client-node's clients (JSON only, no bookmarks, 1 GB for 20,000 pods).
  */
-import { Agent as HttpAgent, type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, type RequestOptions, request as httpsRequest } from "node:https";
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from "node:https";
 import { ApiError, ApiUnreachableError, DatastoreError, retryAfterMs } from "./api-error.ts";
 import { type ApiResource, collectionPath, objectPath } from "./api-resources.ts";
 import type { ApiConnection } from "./connection.ts";
@@ -90,7 +90,11 @@ export class ApiClient {
   }
 
   /** Any path, JSON in and out. */
-  async requestJson(method: RawRequest["method"], path: string, options: CallOptions & { readonly query?: Query; readonly body?: unknown } = {}): Promise<JsonObject> {
+  async requestJson(
+    method: RawRequest["method"],
+    path: string,
+    options: CallOptions & { readonly query?: Query; readonly body?: unknown } = {},
+  ): Promise<JsonObject> {
     const answer = await this.#call({ method, path, ...options });
     return this.#decode(answer, decodeObject);
   }
@@ -125,10 +129,17 @@ export class ApiClient {
   }
 
   /** With preconditions: only that uid or version (409 Conflict otherwise). */
-  async delete(resource: ApiResource, { name, namespace }: ObjectName, options: CallOptions & { readonly uid?: string | undefined; readonly resourceVersion?: string | undefined } = {}): Promise<JsonObject> {
+  async delete(
+    resource: ApiResource,
+    { name, namespace }: ObjectName,
+    options: CallOptions & { readonly uid?: string | undefined; readonly resourceVersion?: string | undefined } = {},
+  ): Promise<JsonObject> {
     const { uid, resourceVersion, ...call } = options;
     const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
-    return await this.requestJson("DELETE", objectPath(resource, name, namespace), { ...call, body: { apiVersion: "v1", kind: "DeleteOptions", preconditions } });
+    return await this.requestJson("DELETE", objectPath(resource, name, namespace), {
+      ...call,
+      body: { apiVersion: "v1", kind: "DeleteOptions", preconditions },
+    });
   }
 
   /** Events in arrays as they come off the wire; ends when the server ends the watch in order, throws for everything else. */
@@ -172,7 +183,8 @@ export class ApiClient {
         return { body, contentType: response.headers["content-type"], label };
       }
     } catch (error) {
-      if (deadline.aborted && raw.signal?.aborted !== true) throw new ApiUnreachableError("TIMEOUT", label, `no answer within ${timeoutMs} ms`, { cause: error });
+      if (deadline.aborted && raw.signal?.aborted !== true)
+        throw new ApiUnreachableError("TIMEOUT", label, `no answer within ${timeoutMs} ms`, { cause: error });
       throw unreachable(error, label);
     }
   }
@@ -208,7 +220,9 @@ export class ApiClient {
       // Armed on the request, so that it covers connecting, the TLS handshake and the body; it never fires for unary calls (their deadline does).
       let answered: IncomingMessage | undefined;
       request.setTimeout(silenceMs ?? 0, () => (answered ?? request).destroy(new ApiUnreachableError("SILENT", label, `no byte for ${silenceMs} ms`)));
-      request.on("error", (error: NodeJS.ErrnoException) => reject(request.reusedSocket && error.code === "ECONNRESET" ? new ReusedConnectionError(label, error) : error));
+      request.on("error", (error: NodeJS.ErrnoException) =>
+        reject(request.reusedSocket && error.code === "ECONNRESET" ? new ReusedConnectionError(label, error) : error),
+      );
       request.on("response", (response) => {
         answered = response;
         resolve({ request, response });
@@ -226,7 +240,13 @@ export class ApiClient {
       body = undefined; // A proxy's page, or nothing: the status line has to do.
     }
     if (response.statusCode === 401) await this.connection.credentials({ fresh: true }).catch(ignore);
-    return new ApiError({ status: response.statusCode ?? 0, request: label, body, text: text.toString("utf8"), retryAfterMs: retryAfterMs(response.headers["retry-after"], Date.now()) });
+    return new ApiError({
+      status: response.statusCode ?? 0,
+      request: label,
+      body,
+      text: text.toString("utf8"),
+      retryAfterMs: retryAfterMs(response.headers["retry-after"], Date.now()),
+    });
   }
 
   #decode<T>({ body, contentType, label }: Answer, decode: (body: Buffer, contentType: string | undefined) => T): T {

@@ -3,7 +3,7 @@
  *
  * Callers decide by `status` and `reason`, never by message text.
  */
-import { tryJsonObject, type JsonObject, numberAt, objectAt, stringAt } from "./json-object.ts";
+import { type JsonObject, numberAt, objectAt, stringAt, tryJsonObject } from "./json-object.ts";
 
 export interface StatusCause {
   readonly reason: string;

@@ -14,5 +14,9 @@ export async function clusterUid(client: ApiClient, options: CallOptions = {}): 
       if (!(error instanceof ApiError && error.status === 404)) throw error;
     }
   }
-  throw new ApiError({ status: 404, request: "GET /api/v1/namespaces/default", body: { reason: "NotFound", message: "neither kube-system nor default exists: this API server has not finished its first start" } });
+  throw new ApiError({
+    status: 404,
+    request: "GET /api/v1/namespaces/default",
+    body: { reason: "NotFound", message: "neither kube-system nor default exists: this API server has not finished its first start" },
+  });
 }

@@ -42,7 +42,10 @@ describe("findConnection: credentials", () => {
 
   it("client certificate beside the file, inline data first, insecure, impersonation", async () => {
     await writeFile(join(dir, "cert.pem"), "CERT");
-    const file = await write("config", { user: { "client-certificate": "cert.pem", "client-key-data": base64("KEY"), as: "alice" }, cluster: { "insecure-skip-tls-verify": true } });
+    const file = await write("config", {
+      user: { "client-certificate": "cert.pem", "client-key-data": base64("KEY"), as: "alice" },
+      cluster: { "insecure-skip-tls-verify": true },
+    });
     const connection = await findConnection({ file, environment: {} });
     expect(await connection.credentials()).toEqual({ headers: { "impersonate-user": "alice" }, cert: "CERT", key: "KEY", rejectUnauthorized: false });
   });

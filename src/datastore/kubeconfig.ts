@@ -73,7 +73,9 @@ export async function findConnection({ file, context, environment }: FindConnect
   if (existsSync(home)) return await connectionFromFiles([home], context);
   const inCluster = inClusterConnection(environment);
   if (inCluster !== undefined) return inCluster;
-  throw new KubeconfigError(`no API server known: name a file with --kubeconfig or KUBECONFIG, or create ${home}; this is not a pod either (KUBERNETES_SERVICE_HOST is not set)`);
+  throw new KubeconfigError(
+    `no API server known: name a file with --kubeconfig or KUBECONFIG, or create ${home}; this is not a pod either (KUBERNETES_SERVICE_HOST is not set)`,
+  );
 }
 
 /** The pod's service account, undefined outside of a pod. */
@@ -104,13 +106,18 @@ async function connectionFromFiles(files: readonly string[], wantedContext: stri
     throw new KubeconfigError(`${where}: there is no ${what} named ${JSON.stringify(name)}`);
   };
   const { found: context } = find("context", contextName, (config) => config.contexts?.find((one) => one.name === contextName)?.context);
-  const { file: clusterFile, found: cluster } = find("cluster", context.cluster, (config) => config.clusters?.find((one) => one.name === context.cluster)?.cluster);
+  const { file: clusterFile, found: cluster } = find(
+    "cluster",
+    context.cluster,
+    (config) => config.clusters?.find((one) => one.name === context.cluster)?.cluster,
+  );
   const { file: userFile, found: user } = find("user", context.user, (config) => {
     const entry = config.users?.find((one) => one.name === context.user);
     return entry === undefined ? undefined : (entry.user ?? {});
   });
   if (cluster["proxy-url"] !== undefined) throw new KubeconfigError(`${clusterFile}: cluster ${context.cluster}: proxy-url is not supported`);
-  if (!URL.canParse(cluster.server)) throw new KubeconfigError(`${clusterFile}: cluster ${context.cluster}: server is no URL: ${JSON.stringify(cluster.server)}`);
+  if (!URL.canParse(cluster.server))
+    throw new KubeconfigError(`${clusterFile}: cluster ${context.cluster}: server is no URL: ${JSON.stringify(cluster.server)}`);
   const tls = clusterTls(cluster, dirname(clusterFile));
   const identity = userIdentity(user, { name: context.user, file: userFile });
   return {
@@ -141,7 +148,10 @@ function clusterTls(cluster: Cluster, directory: string): (fresh: boolean) => Pr
   });
 }
 
-function userIdentity(user: User, { name, file }: { name: string; file: string }): (fresh: boolean) => Promise<Pick<ApiCredentials, "headers" | "cert" | "key">> {
+function userIdentity(
+  user: User,
+  { name, file }: { name: string; file: string },
+): (fresh: boolean) => Promise<Pick<ApiCredentials, "headers" | "cert" | "key">> {
   const cert = textOf(user["client-certificate-data"], user["client-certificate"], dirname(file));
   const key = textOf(user["client-key-data"], user["client-key"], dirname(file));
   const tokenFile = user.tokenFile === undefined ? undefined : new RotatedFile(resolve(dirname(file), user.tokenFile));
@@ -165,10 +175,16 @@ function pluginOf(user: User, { name, file }: { name: string; file: string }): (
   return async () => {
     const options: { headers?: Record<string, string>; cert?: string; key?: string } = {};
     try {
-      authenticator ??= exec === undefined || exec === null ? authProvider(name, provider) : import("@kubernetes/client-node/dist/exec_auth.js").then(({ ExecAuth }) => new ExecAuth() as never);
+      authenticator ??=
+        exec === undefined || exec === null
+          ? authProvider(name, provider)
+          : import("@kubernetes/client-node/dist/exec_auth.js").then(({ ExecAuth }) => new ExecAuth() as never);
       await (await authenticator).applyAuthentication({ name, exec, authProvider: provider }, options);
     } catch (error) {
-      throw new KubeconfigError(`${file}: user ${name}: ${exec === undefined ? "auth-provider" : `exec plug-in ${exec?.command}`} failed: ${error instanceof Error ? error.message.trim() : String(error)}`, { cause: error });
+      throw new KubeconfigError(
+        `${file}: user ${name}: ${exec === undefined ? "auth-provider" : `exec plug-in ${exec?.command}`} failed: ${error instanceof Error ? error.message.trim() : String(error)}`,
+        { cause: error },
+      );
     }
     return { headers: lowerCased(options.headers ?? {}), ...optional("cert", options.cert), ...optional("key", options.key) };
   };
@@ -177,7 +193,12 @@ function pluginOf(user: User, { name, file }: { name: string; file: string }): (
 async function authProvider(name: string, provider: unknown): Promise<{ applyAuthentication(user: unknown, options: object): Promise<void> }> {
   const { KubeConfig } = await import("@kubernetes/client-node");
   const config = new KubeConfig();
-  config.loadFromOptions({ clusters: [{ name: "c", server: "https://unused.invalid", skipTLSVerify: false }], users: [{ name, authProvider: provider }], contexts: [{ name: "x", cluster: "c", user: name }], currentContext: "x" });
+  config.loadFromOptions({
+    clusters: [{ name: "c", server: "https://unused.invalid", skipTLSVerify: false }],
+    users: [{ name, authProvider: provider }],
+    contexts: [{ name: "x", cluster: "c", user: name }],
+    currentContext: "x",
+  });
   return { applyAuthentication: (_user, options) => config.applyToHTTPSOptions(options) };
 }
 

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RESOURCE_INFO } from "../model/parse-resource.ts";
 import { API_RESOURCES } from "./api-resources.ts";
@@ -112,7 +112,11 @@ describe("decodeList", () => {
     expect(() => decodeList(Buffer.from(text), "application/json")).toThrow(SyntaxError);
   });
   it("items null, as Go writes an empty list → empty", () => {
-    expect(decodeList(Buffer.from('{"metadata":{"resourceVersion":"1"},"items":null}'), "application/json")).toEqual({ items: [], resourceVersion: "1", continueToken: "" });
+    expect(decodeList(Buffer.from('{"metadata":{"resourceVersion":"1"},"items":null}'), "application/json")).toEqual({
+      items: [],
+      resourceVersion: "1",
+      continueToken: "",
+    });
   });
   it("protobuf without the magic → throws", () => {
     expect(() => decodeList(Buffer.from("hello"), PROTOBUF)).toThrow(RangeError);
@@ -123,11 +127,25 @@ describe("WatchDecoder", () => {
   const frames: WatchFrame["type"][] = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"];
   const protobuf = Buffer.concat([
     ...frames.map((type) => protobufFrame(type, envelope("v1", "Pod", Pod.encode(pod("pöd")).finish()))),
-    protobufFrame("ERROR", envelope("v1", "Status", Status.encode({ metadata: undefined, status: "Failure", message: "too old", reason: "Expired", code: 410, details: undefined }).finish())),
+    protobufFrame(
+      "ERROR",
+      envelope(
+        "v1",
+        "Status",
+        Status.encode({ metadata: undefined, status: "Failure", message: "too old", reason: "Expired", code: 410, details: undefined }).finish(),
+      ),
+    ),
   ]);
-  const json = Buffer.from([...frames.map((type) => ({ type, object: { metadata: { name: "pöd" } } })), { type: "ERROR", object: { code: 410, reason: "Expired" } }].map((event) => `${JSON.stringify(event)}\n`).join(""));
+  const json = Buffer.from(
+    [...frames.map((type) => ({ type, object: { metadata: { name: "pöd" } } })), { type: "ERROR", object: { code: 410, reason: "Expired" } }]
+      .map((event) => `${JSON.stringify(event)}\n`)
+      .join(""),
+  );
 
-  it.each([["protobuf", `${PROTOBUF};stream=watch`, protobuf], ["JSON", "application/json", json]] as const)("%s: the same frames however the bytes are cut", (_name, contentType, bytes) => {
+  it.each([
+    ["protobuf", `${PROTOBUF};stream=watch`, protobuf],
+    ["JSON", "application/json", json],
+  ] as const)("%s: the same frames however the bytes are cut", (_name, contentType, bytes) => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: bytes.length - 1 }), { maxLength: 30 }), (cuts) => {
         const decoder = new WatchDecoder(contentType);

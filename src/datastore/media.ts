@@ -106,6 +106,7 @@ function nextProtobufFrame(bytes: Buffer): { frame: WatchFrame; length: number }
 
 function frameOf(type: string | undefined, object: JsonObject | undefined): WatchFrame {
   const known = FRAME_TYPES.find((one) => one === type);
-  if (known === undefined || object === undefined) throw new SyntaxError(`not a watch event: type ${JSON.stringify(type)}, object ${object === undefined ? "missing" : "present"}`);
+  if (known === undefined || object === undefined)
+    throw new SyntaxError(`not a watch event: type ${JSON.stringify(type)}, object ${object === undefined ? "missing" : "present"}`);
   return { type: known, object };
 }

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type NodeName, podKey } from "../model/names.ts";
 import { RESOURCE_INFO } from "../model/parse-resource.ts";
@@ -18,7 +18,12 @@ function block(ordinals: readonly number[], cidr = CIDR): IpamBlock {
     resourceVersion: "",
     cidr,
     node: NODE,
-    allocations: ordinals.map((ordinal) => ({ address: cidrAddressAt(cidr, ordinal), handle: `h${ordinal}`, pod: podKey("shop", `web-${ordinal}`), node: NODE })),
+    allocations: ordinals.map((ordinal) => ({
+      address: cidrAddressAt(cidr, ordinal),
+      handle: `h${ordinal}`,
+      pod: podKey("shop", `web-${ordinal}`),
+      node: NODE,
+    })),
     isDeleted: false,
   };
 }
@@ -83,11 +88,16 @@ describe("toApiObject: IPAMBlock", () => {
     fc.assert(
       fc.property(ordinals, ordinals, cidr, (before, after, prefix) => {
         const previous = written(toApiObject(block(before, prefix), { firstSequenceNumber: 1 }));
-        const value = block([...after].sort((a, b) => a - b), prefix);
+        const value = block(
+          [...after].sort((a, b) => a - b),
+          prefix,
+        );
         const object = written(toApiObject(value, { previous }));
         expect(RESOURCE_INFO.IPAMBlock.parse(object)).toEqual({ ok: true, value });
         const { allocations, unallocated } = object["spec"] as { allocations: (number | null)[]; unallocated: number[] };
-        expect([...unallocated, ...allocations.flatMap((index, ordinal) => (index === null ? [] : [ordinal]))].sort((a, b) => a - b)).toEqual(Array.from({ length: 64 }, (_, i) => i));
+        expect([...unallocated, ...allocations.flatMap((index, ordinal) => (index === null ? [] : [ordinal]))].sort((a, b) => a - b)).toEqual(
+          Array.from({ length: 64 }, (_, i) => i),
+        );
       }),
     );
   });
@@ -99,15 +109,36 @@ describe("toApiObject: IPAMBlock", () => {
 });
 
 describe("toApiObject: BlockAffinity and IPPool parse back to themselves", () => {
-  const affinity: BlockAffinity = { kind: "BlockAffinity", name: blockAffinityName(NODE, CIDR), resourceVersion: "", node: NODE, cidr: CIDR, state: "pending", isDeleted: false };
-  const pool: IpPool = { kind: "IPPool", name: "p", resourceVersion: "4", cidr: parseCidr("10.65.0.0/16"), blockSize: 26, natOutgoing: true, disabled: false, nodeSelector: "all()" };
+  const affinity: BlockAffinity = {
+    kind: "BlockAffinity",
+    name: blockAffinityName(NODE, CIDR),
+    resourceVersion: "",
+    node: NODE,
+    cidr: CIDR,
+    state: "pending",
+    isDeleted: false,
+  };
+  const pool: IpPool = {
+    kind: "IPPool",
+    name: "p",
+    resourceVersion: "4",
+    cidr: parseCidr("10.65.0.0/16"),
+    blockSize: 26,
+    natOutgoing: true,
+    disabled: false,
+    nodeSelector: "all()",
+  };
 
   it.each([affinity, pool])("$kind", (value) => {
     expect(RESOURCE_INFO[value.kind].parse(written(toApiObject(value)))).toEqual({ ok: true, value });
   });
   it("an affinity carries Calico's labels", () => {
     const labels = (toApiObject(affinity)["metadata"] as { labels: Record<string, string> }).labels;
-    expect(labels).toEqual({ "projectcalico.org/affinity-type": "host", "projectcalico.org/ip-version": "4", "projectcalico.org/hostname-hash": expect.stringMatching(/^[A-Z2-7]{52}$/) });
+    expect(labels).toEqual({
+      "projectcalico.org/affinity-type": "host",
+      "projectcalico.org/ip-version": "4",
+      "projectcalico.org/hostname-hash": expect.stringMatching(/^[A-Z2-7]{52}$/),
+    });
   });
 });
 

@@ -11,7 +11,8 @@ export function classifyFailure(error: unknown, { isStreamingList }: { readonly 
 function classifyAnswer(error: ApiError, isStreamingList: boolean): WatchFailure {
   const { status, reason, causes, retryAfterMs } = error;
   if (status === 410 || reason === "Expired" || reason === "Gone") return { kind: "expired" };
-  if (causes.some((cause) => cause.reason === "ResourceVersionTooLarge") || (status === 504 && reason === "Timeout" && causes.length > 0)) return { kind: "ahead", retryAfterMs };
+  if (causes.some((cause) => cause.reason === "ResourceVersionTooLarge") || (status === 504 && reason === "Timeout" && causes.length > 0))
+    return { kind: "ahead", retryAfterMs };
   if (status === 404) return { kind: "missing" };
   // 422: the feature is off or not known; 400: options that contradict each other for an older server; 406 and 415 likewise.
   if (isStreamingList && [400, 406, 415, 422].includes(status)) return { kind: "no-streaming" };

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FakeApi, throttled } from "../../test/fakes/fake-api.ts";
 import type { ClusterEvent } from "../model/event.ts";
@@ -280,9 +280,29 @@ type Command =
   | { readonly kind: "compact" | "bookmark" | "duplicate" | "throttle" | "unreachable" | "turn" | "time" };
 
 const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constantFrom("put" as const, "put" as const, "bad" as const, "remove" as const), name: fc.constantFrom("a", "b", "c", "d", "e"), app: fc.constantFrom("x", "y", "z") }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("put" as const, "put" as const, "bad" as const, "remove" as const),
+      name: fc.constantFrom("a", "b", "c", "d", "e"),
+      app: fc.constantFrom("x", "y", "z"),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("break" as const), how: fc.constantFrom("ended" as const, "reset" as const, "silent" as const) }) },
-  { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom("compact" as const, "bookmark" as const, "duplicate" as const, "throttle" as const, "unreachable" as const, "turn" as const, "time" as const) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        "compact" as const,
+        "bookmark" as const,
+        "duplicate" as const,
+        "throttle" as const,
+        "unreachable" as const,
+        "turn" as const,
+        "time" as const,
+      ),
+    }),
+  },
 );
 
 async function carryOut(one: Command, followed: Followed): Promise<void> {
@@ -314,7 +334,9 @@ async function carryOut(one: Command, followed: Followed): Promise<void> {
 }
 
 describe("WatchKind: any history", () => {
-  it("with drops, 410s, duplicates, refusals and objects not understood: ends at the server's state, and deletes only what was deleted there", { timeout: 60_000 }, async () => {
+  it("with drops, 410s, duplicates, refusals and objects not understood: ends at the server's state, and deletes only what was deleted there", {
+    timeout: 60_000,
+  }, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(command, { maxLength: 40 }), fc.boolean(), fc.integer({ min: 1, max: 3 }), async (commands, canStream, pageLimit) => {
         const api = apiWith("a", "b");

@@ -39,7 +39,15 @@ export interface WatchTuning {
   readonly missingMaxMs: number;
 }
 
-export const DEFAULT_TUNING: WatchTuning = { useStreamingList: true, pageLimit: 500, silenceMs: 90_000, watchSeconds: 300, backoffInitialMs: 100, backoffMaxMs: 5_000, missingMaxMs: 30_000 };
+export const DEFAULT_TUNING: WatchTuning = {
+  useStreamingList: true,
+  pageLimit: 500,
+  silenceMs: 90_000,
+  watchSeconds: 300,
+  backoffInitialMs: 100,
+  backoffMaxMs: 5_000,
+  missingMaxMs: 30_000,
+};
 
 export type KindPhase = "starting" | "listing" | "watching" | "retrying" | "missing";
 
@@ -278,7 +286,11 @@ export class WatchKind {
       return undefined;
     }
     const parsed = this.#parse(object);
-    const event = this.#store.put(key, parsed, parsed.ok ? parsed.value.resourceVersion : (stringAt(objectAt(object as JsonObject, "metadata"), "resourceVersion") ?? ""));
+    const event = this.#store.put(
+      key,
+      parsed,
+      parsed.ok ? parsed.value.resourceVersion : (stringAt(objectAt(object as JsonObject, "metadata"), "resourceVersion") ?? ""),
+    );
     this.#count(event === undefined ? "unchanged" : event.kind === "invalid" ? "invalids" : "upserts");
     return event;
   }
@@ -319,7 +331,10 @@ export class WatchKind {
   #logFailure(error: Error, failure: WatchFailure): void {
     const tries = failure.kind === "missing" ? this.#missingBackoff.tries : this.#backoff.tries;
     const isNotable = tries % LOG_EVERY === 0 && failure.kind !== "expired" && failure.kind !== "no-streaming";
-    this.#options.log[isNotable ? "warn" : "debug"]({ kind: this.kind, err: error, failure: failure.kind, tries, state: this.#machine.state.kind }, "list or watch ended: trying again");
+    this.#options.log[isNotable ? "warn" : "debug"](
+      { kind: this.kind, err: error, failure: failure.kind, tries, state: this.#machine.state.kind },
+      "list or watch ended: trying again",
+    );
   }
 
   #count(name: CounterName): void {

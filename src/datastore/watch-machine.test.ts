@@ -1,6 +1,15 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { advance, INITIAL_MACHINE, type ResumePoint, type WatchAction, type WatchFailure, type WatchInput, type WatchMachine, type WatchState } from "./watch-machine.ts";
+import {
+  advance,
+  INITIAL_MACHINE,
+  type ResumePoint,
+  type WatchAction,
+  type WatchFailure,
+  type WatchInput,
+  type WatchMachine,
+  type WatchState,
+} from "./watch-machine.ts";
 
 const MEMORY = { canStream: true, hasExpiredPages: false };
 const PAGED = { canStream: false, hasExpiredPages: false };
@@ -48,7 +57,14 @@ function actionText(action: WatchAction): string {
 describe("advance: every state × input", () => {
   const same = (state: WatchState): string => `${stateText(state)} []`;
   const EXPECTED: Readonly<Record<WatchState["kind"], Readonly<Record<WatchInput["kind"], string>>>> = {
-    idle: { due: "stream-list [list-begin, open-stream-list]", page: "idle []", "initial-end": "idle []", progress: "idle []", ended: "idle []", failed: "idle []" },
+    idle: {
+      due: "stream-list [list-begin, open-stream-list]",
+      page: "idle []",
+      "initial-end": "idle []",
+      progress: "idle []",
+      ended: "idle []",
+      failed: "idle []",
+    },
     "stream-list": {
       due: same(STATES["stream-list"]),
       page: same(STATES["stream-list"]),
@@ -119,18 +135,23 @@ describe("advance: every failure", () => {
   };
   for (const name of active) {
     for (const [failure, want] of Object.entries(EXPECTED[name])) {
-      it(`${name} × ${failure} → ${want}`, () => expect(outcome(STATES[name], { kind: "failed", failure: FAILURES[failure as WatchFailure["kind"]] })).toBe(want));
+      it(`${name} × ${failure} → ${want}`, () =>
+        expect(outcome(STATES[name], { kind: "failed", failure: FAILURES[failure as WatchFailure["kind"]] })).toBe(want));
     }
   }
 
   it("silence in a streaming list → pages from now on: the server does not know the option", () => {
-    expect(outcome(STATES["stream-list"], { kind: "failed", failure: { kind: "disconnected", isSilence: true } })).toBe("waiting for page-list [wait backoff] pages from now on");
+    expect(outcome(STATES["stream-list"], { kind: "failed", failure: { kind: "disconnected", isSilence: true } })).toBe(
+      "waiting for page-list [wait backoff] pages from now on",
+    );
   });
   it("a page in the middle is asked for again with its token after a reset", () => {
     expect(outcome({ kind: "page-list", continueToken: "t2", isWhole: false }, INPUTS.failed, PAGED)).toBe("waiting for page-list+t2 [wait backoff]");
   });
   it("a token that expires → a new list, whole this time", () => {
-    expect(outcome({ kind: "page-list", continueToken: "t2", isWhole: false }, { kind: "failed", failure: FAILURES.expired }, PAGED)).toBe("waiting for page-list whole [wait backoff]");
+    expect(outcome({ kind: "page-list", continueToken: "t2", isWhole: false }, { kind: "failed", failure: FAILURES.expired }, PAGED)).toBe(
+      "waiting for page-list whole [wait backoff]",
+    );
   });
   it("a watch that ends at once is opened again only after a pause", () => {
     expect(outcome(STATES.watch, { kind: "ended", isShort: true })).toBe("waiting for watch@7 [wait backoff]");
@@ -164,7 +185,10 @@ describe("advance: invariants over any history", () => {
             if (action.kind === "open-watch") expect(given).toContain(action.resourceVersion); // M1
             if (action.kind === "list-complete") {
               // M2, M3
-              expect([before.kind, one.kind]).toBeOneOf([["stream-list", "initial-end"], ["page-list", "page"]]);
+              expect([before.kind, one.kind]).toBeOneOf([
+                ["stream-list", "initial-end"],
+                ["page-list", "page"],
+              ]);
               if (one.kind === "page") expect(one.continueToken).toBe("");
             }
           }
@@ -173,7 +197,8 @@ describe("advance: invariants over any history", () => {
           if (one.kind === "ended" && reopens) expect(one.isShort).toBe(false);
           // At most one thing to do at a time, and a waiting machine waits for something.
           expect(actions.filter((action) => !action.kind.startsWith("list-")).length).toBeLessThanOrEqual(1);
-          if (machine.state.kind === "waiting") expect((["stream-list", "page-list", "watch"] satisfies ResumePoint["kind"][]) as string[]).toContain(machine.state.next.kind);
+          if (machine.state.kind === "waiting")
+            expect(["stream-list", "page-list", "watch"] satisfies ResumePoint["kind"][] as string[]).toContain(machine.state.next.kind);
         }
       }),
     );

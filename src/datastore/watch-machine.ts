@@ -112,7 +112,10 @@ const TYPED_TABLE: TypedTable = {
   "stream-list": {
     due: stay,
     page: stay,
-    "initial-end": ({ memory, input }) => ({ machine: { state: { kind: "watch", resourceVersion: input.resourceVersion }, memory: { ...memory, hasExpiredPages: false } }, actions: [{ kind: "list-complete" }] }),
+    "initial-end": ({ memory, input }) => ({
+      machine: { state: { kind: "watch", resourceVersion: input.resourceVersion }, memory: { ...memory, hasExpiredPages: false } },
+      actions: [{ kind: "list-complete" }],
+    }),
     // Versions of initial events are those of the objects, not a place in the history: only the bookmark gives one (M1).
     progress: stay,
     ended: ({ memory }) => wait(listPoint(memory), memory),
@@ -235,7 +238,10 @@ function wait(next: ResumePoint, memory: WatchMemory, atLeastMs = 0): Transition
 }
 
 function missing(memory: WatchMemory): Transition {
-  return { machine: { state: { kind: "waiting", next: listPoint(memory) }, memory }, actions: [{ kind: "list-missing" }, { kind: "wait", pace: "slow", atLeastMs: 0 }] };
+  return {
+    machine: { state: { kind: "waiting", next: listPoint(memory) }, memory },
+    actions: [{ kind: "list-missing" }, { kind: "wait", pace: "slow", atLeastMs: 0 }],
+  };
 }
 
 function moved(resourceVersion: string, memory: WatchMemory): Transition {

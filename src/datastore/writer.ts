@@ -28,7 +28,10 @@ export type ReadResult<Kind extends WritableKind> =
   | { readonly kind: "invalid"; readonly problems: readonly Problem[] };
 
 export type CreateResult<Kind extends WritableKind> = ({ readonly kind: "written" } & Stored<Kind>) | { readonly kind: "already-exists" };
-export type UpdateResult<Kind extends WritableKind> = ({ readonly kind: "written" } & Stored<Kind>) | { readonly kind: "conflict" } | { readonly kind: "not-found" };
+export type UpdateResult<Kind extends WritableKind> =
+  | ({ readonly kind: "written" } & Stored<Kind>)
+  | { readonly kind: "conflict" }
+  | { readonly kind: "not-found" };
 export type DeleteResult = { readonly kind: "deleted" } | { readonly kind: "conflict" } | { readonly kind: "not-found" };
 
 export interface AddressWriterOptions {
@@ -54,7 +57,7 @@ export class AddressWriter {
 
   /** The value's resourceVersion is not looked at. */
   async create<Kind extends WritableKind>(resource: WritableOf<Kind>, options: CallOptions = {}): Promise<CreateResult<Kind>> {
-    const object = toApiObject({ ...resource, resourceVersion: "" } as WritableResource, { firstSequenceNumber: Math.floor(this.#clock.wallTime() * 1000) });
+    const object = toApiObject({ ...resource, resourceVersion: "" }, { firstSequenceNumber: Math.floor(this.#clock.wallTime() * 1000) });
     const written = await this.#expect(() => this.#client.create(API_RESOURCES[resource.kind], object, options), ["already-exists"]);
     return typeof written === "string" ? { kind: "already-exists" } : stored(resource, written);
   }
@@ -66,7 +69,9 @@ export class AddressWriter {
   async update<Kind extends WritableKind>(resource: WritableOf<Kind>, previous?: Stored<Kind>, options: CallOptions = {}): Promise<UpdateResult<Kind>> {
     if (resource.resourceVersion === "") throw new RangeError(`${resource.kind} ${resource.name}: an update needs the resourceVersion that was read`);
     if (previous !== undefined && previous.value.resourceVersion !== resource.resourceVersion) {
-      throw new RangeError(`${resource.kind} ${resource.name}: previous is version ${previous.value.resourceVersion}, the value is of ${resource.resourceVersion}`);
+      throw new RangeError(
+        `${resource.kind} ${resource.name}: previous is version ${previous.value.resourceVersion}, the value is of ${resource.resourceVersion}`,
+      );
     }
     let before = previous?.object;
     if (before === undefined) {
@@ -82,7 +87,11 @@ export class AddressWriter {
   }
 
   /** Deletes the object if it still has this version. */
-  async delete(kind: WritableKind, { name, resourceVersion }: { readonly name: string; readonly resourceVersion: string }, options: CallOptions = {}): Promise<DeleteResult> {
+  async delete(
+    kind: WritableKind,
+    { name, resourceVersion }: { readonly name: string; readonly resourceVersion: string },
+    options: CallOptions = {},
+  ): Promise<DeleteResult> {
     const deleted = await this.#expect(() => this.#client.delete(API_RESOURCES[kind], { name }, { ...options, resourceVersion }), ["not-found", "conflict"]);
     if (typeof deleted !== "string") return { kind: "deleted" };
     return { kind: deleted === "not-found" ? "not-found" : "conflict" };

@@ -36,7 +36,13 @@ else
 async function installCrds(client: ApiClient): Promise<void> {
   for (const crd of readCrdManifests()) await client.requestJson("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", { body: crd });
   for (const kind of ["IPPool", "IPAMBlock", "BlockAffinity"] as const) {
-    while (!(await client.list(API_RESOURCES[kind]).then(() => true, () => false))) await systemClock.sleep(50);
+    while (
+      !(await client.list(API_RESOURCES[kind]).then(
+        () => true,
+        () => false,
+      ))
+    )
+      await systemClock.sleep(50);
   }
   client.close();
 }

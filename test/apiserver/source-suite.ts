@@ -51,7 +51,8 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       await proxy[Symbol.asyncDispose]();
       await api[Symbol.asyncDispose]();
     }, 60_000);
-    const follow = (tuning: Partial<WatchTuning> = {}, kinds?: readonly ResourceKind[]): Followed => new Followed({ connection: api.connection, proxy, tuning: { ...FAST, ...tuning }, kinds });
+    const follow = (tuning: Partial<WatchTuning> = {}, kinds?: readonly ResourceKind[]): Followed =>
+      new Followed({ connection: api.connection, proxy, tuning: { ...FAST, ...tuning }, kinds });
     const restart = async (): Promise<void> => {
       await api.restart();
       admin.close(); // drops kept-alive connections to the server that was: a write on one would fail without having been sent
@@ -67,7 +68,8 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       for (const key of first) expect(followed.has(key), JSON.stringify(key)).toBe(true);
       const second = await createAll(admin, "second");
       await followed.until(() => second.every((key) => followed.has(key)));
-      for (const { kind, ...at } of second) await admin.patch(API_RESOURCES[kind], at, changeOf(kind), { type: "merge", ...(kind === "Pod" || kind === "Node" ? { subresource: "status" } : {}) });
+      for (const { kind, ...at } of second)
+        await admin.patch(API_RESOURCES[kind], at, changeOf(kind), { type: "merge", ...(kind === "Pod" || kind === "Node" ? { subresource: "status" } : {}) });
       await followed.until(() => second.every((key) => isChanged(followed.get(key))));
       for (const { kind, ...at } of [...first, ...second]) if (kind !== "Namespace") await forceDelete(admin, API_RESOURCES[kind], at);
       const gone = [...first, ...second].filter(({ kind }) => kind !== "Namespace");
@@ -91,7 +93,12 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
         for (const key of all) expect(other.get(key), JSON.stringify(key)).toEqual(live.get(key));
       }
       expect(live.get({ kind: "NetworkPolicy", namespace: "shapes", name: "rich" })).toMatchObject({
-        ingress: [{ peers: [{ kind: "pods" }, { kind: "pods" }, { kind: "ipBlock", except: ["10.1.0.0/16"] }], ports: [{ port: "http" }, { port: 80, endPort: 90, protocol: "UDP" }, { port: undefined, protocol: "SCTP" }] }],
+        ingress: [
+          {
+            peers: [{ kind: "pods" }, { kind: "pods" }, { kind: "ipBlock", except: ["10.1.0.0/16"] }],
+            ports: [{ port: "http" }, { port: 80, endPort: 90, protocol: "UDP" }, { port: undefined, protocol: "SCTP" }],
+          },
+        ],
         egress: [],
         policyTypes: ["Ingress", "Egress"],
       });
@@ -103,10 +110,18 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       await using followed = follow();
       await followed.until(() => followed.source.status === "in-sync");
       const before = followed.events.length;
-      for (const reason of ["A", "B", "C"]) await admin.patch(API_RESOURCES.Node, { name: "quiet" }, { status: { conditions: [{ type: "Ready", status: "True", reason }] } }, { type: "merge", subresource: "status" });
+      for (const reason of ["A", "B", "C"])
+        await admin.patch(
+          API_RESOURCES.Node,
+          { name: "quiet" },
+          { status: { conditions: [{ type: "Ready", status: "True", reason }] } },
+          { type: "merge", subresource: "status" },
+        );
       await admin.patch(API_RESOURCES.Node, { name: "quiet" }, { metadata: { labels: { seen: "yes" } } }, { type: "merge" });
       await followed.until(() => followed.events.length > before);
-      expect(followed.events.slice(before)).toEqual([{ kind: "upsert", resource: expect.objectContaining({ name: "quiet", labels: expect.objectContaining({ seen: "yes" }) }) }]);
+      expect(followed.events.slice(before)).toEqual([
+        { kind: "upsert", resource: expect.objectContaining({ name: "quiet", labels: expect.objectContaining({ seen: "yes" }) }) },
+      ]);
       await admin.delete(API_RESOURCES.Node, { name: "quiet" });
     });
 
@@ -140,7 +155,11 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
         if (i % 2 === 1) await admin.delete(API_RESOURCES.NetworkPolicy, { namespace: "drops", name: `p${i - 1}` });
       }
       const wanted = Array.from({ length: 30 }, (_, i) => i).filter((i) => i % 2 === 1);
-      await followed.until(() => followed.countOf("NetworkPolicy", "drops") === wanted.length && wanted.every((i) => followed.has({ kind: "NetworkPolicy", namespace: "drops", name: `p${i}` })));
+      await followed.until(
+        () =>
+          followed.countOf("NetworkPolicy", "drops") === wanted.length &&
+          wanted.every((i) => followed.has({ kind: "NetworkPolicy", namespace: "drops", name: `p${i}` })),
+      );
       expect(followed.source.counters().completedLists).toBe(7);
       expect(followed.source.counters().reconnectsDisconnected).toBeGreaterThan(0);
       expect(followed.statuses).toEqual(["wait-for-datastore", "in-sync"]);
@@ -183,11 +202,18 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       await api.compact();
       await restart();
       proxy.setMode("pass");
-      await followed.until(() => followed.has({ kind: "NetworkPolicy", namespace: "compact", name: "comes" }) && !followed.has({ kind: "NetworkPolicy", namespace: "compact", name: "goes" }));
+      await followed.until(
+        () =>
+          followed.has({ kind: "NetworkPolicy", namespace: "compact", name: "comes" }) &&
+          !followed.has({ kind: "NetworkPolicy", namespace: "compact", name: "goes" }),
+      );
       await followed.until(() => followed.source.status === "in-sync");
       expect(followed.source.counters().reconnectsExpired).toBeGreaterThan(0);
       const told = followed.events.slice(before).filter((event) => event.kind !== "status");
-      expect(told.map((event) => `${event.kind} ${event.kind === "upsert" ? event.resource.name : event.key.name}`).sort()).toEqual(["delete goes", "upsert comes"]);
+      expect(told.map((event) => `${event.kind} ${event.kind === "upsert" ? event.resource.name : event.key.name}`).sort()).toEqual([
+        "delete goes",
+        "upsert comes",
+      ]);
       expect(followed.statuses).toContain("resync");
     });
 
@@ -251,7 +277,12 @@ class Followed implements AsyncDisposable {
   #wake = (): void => undefined;
   #failure: unknown;
 
-  constructor({ connection, proxy, tuning, kinds }: { connection: ApiConnection; proxy: TcpProxy; tuning: Partial<WatchTuning>; kinds: readonly ResourceKind[] | undefined }) {
+  constructor({
+    connection,
+    proxy,
+    tuning,
+    kinds,
+  }: { connection: ApiConnection; proxy: TcpProxy; tuning: Partial<WatchTuning>; kinds: readonly ResourceKind[] | undefined }) {
     const url = new URL(connection.url);
     url.port = String(proxy.port);
     this.#client = new ApiClient({ connection: { ...connection, url } });
@@ -337,7 +368,11 @@ const RICH_POLICY: JsonObject = {
     policyTypes: ["Ingress", "Egress"],
     ingress: [
       {
-        from: [{ podSelector: {} }, { namespaceSelector: {}, podSelector: { matchLabels: { empty: "" } } }, { ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } }],
+        from: [
+          { podSelector: {} },
+          { namespaceSelector: {}, podSelector: { matchLabels: { empty: "" } } },
+          { ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } },
+        ],
         ports: [{ port: "http" }, { port: 80, endPort: 90, protocol: "UDP" }, { protocol: "SCTP" }],
       },
     ],
@@ -357,7 +392,12 @@ async function createAll(client: ApiClient, label: "first" | "second" | "shapes"
     NetworkPolicy: policyObject(namespace, label),
     IPPool: { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: `pool-${label}` }, spec: { cidr: `10.${third}.0.0/16`, blockSize: 26 } },
     IPAMBlock: blockObject(cidr),
-    BlockAffinity: { apiVersion: "projectcalico.org/v3", kind: "BlockAffinity", metadata: { name: affinity }, spec: { state: "pending", node: "n1", type: "host", cidr } },
+    BlockAffinity: {
+      apiVersion: "projectcalico.org/v3",
+      kind: "BlockAffinity",
+      metadata: { name: affinity },
+      spec: { state: "pending", node: "n1", type: "host", cidr },
+    },
   };
   const keys: ResourceKey[] = [];
   for (const [kind, object] of Object.entries(objects) as [ResourceKind, JsonObject][]) {

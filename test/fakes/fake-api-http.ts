@@ -11,7 +11,8 @@ export interface HttpFixture extends AsyncDisposable {
   readonly port: number;
 }
 
-export type Answer = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+/** What it returns is awaited and not looked at. */
+export type Answer = (request: IncomingMessage, response: ServerResponse) => unknown;
 
 /** An HTTP server on a free port of loopback that answers with `answer`; connections are cut when it is disposed. */
 export async function serveHttp(answer: Answer): Promise<HttpFixture> {
@@ -41,10 +42,12 @@ export function serveFakeApi(api: FakeApi): Promise<HttpFixture> {
     try {
       if (query["watch"] !== true) {
         const { items, resourceVersion, continueToken } = await api.list(resource, { query });
-        response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ kind: `${resource.kind}List`, metadata: { resourceVersion, continue: continueToken }, items }));
+        response
+          .writeHead(200, { "content-type": "application/json" })
+          .end(JSON.stringify({ kind: `${resource.kind}List`, metadata: { resourceVersion, continue: continueToken }, items }));
         return;
       }
-      const onOpen = (): void => void response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
+      const onOpen = (): void => response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
       for await (const frames of api.watch(resource, { query, signal: gone.signal, silenceMs: 0, onOpen })) {
         for (const frame of frames) response.write(`${JSON.stringify(frame)}\n`);
       }
@@ -52,7 +55,10 @@ export function serveFakeApi(api: FakeApi): Promise<HttpFixture> {
     } catch (error) {
       if (!(error instanceof ApiError) || response.headersSent) return void response.socket?.resetAndDestroy();
       const body = { kind: "Status", apiVersion: "v1", status: "Failure", code: error.status, reason: error.reason, message: error.message };
-      response.writeHead(error.status, { "content-type": "application/json", ...(error.retryAfterMs > 0 ? { "retry-after": String(Math.ceil(error.retryAfterMs / 1000)) } : {}) });
+      response.writeHead(error.status, {
+        "content-type": "application/json",
+        ...(error.retryAfterMs > 0 ? { "retry-after": String(Math.ceil(error.retryAfterMs / 1000)) } : {}),
+      });
       response.end(JSON.stringify(body));
     }
   });

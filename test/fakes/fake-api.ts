@@ -98,27 +98,41 @@ export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
     this.requests.push(`LIST ${path} limit=${String(query["limit"] ?? "")}`);
     await Promise.resolve();
     this.#failIfAsked(path);
-    const [at, from] = String(query["continue"] ?? `${this.#version}:0`).split(":").map(Number) as [number, number];
+    const [at, from] = String(query["continue"] ?? `${this.#version}:0`)
+      .split(":")
+      .map(Number) as [number, number];
     if (at < this.#compacted) throw gone(path, "The provided continue parameter is too old");
     const all = this.#snapshot(path, at);
     const end = query["limit"] === undefined ? all.length : from + Number(query["limit"]);
     return { items: all.slice(from, end), resourceVersion: String(at), continueToken: end < all.length ? `${at}:${end}` : "" };
   }
 
-  async *watch(resource: ApiResource, { query, signal, onOpen, silenceMs }: Parameters<ApiClient["watch"]>[1]): AsyncGenerator<readonly WatchFrame[], void, void> {
+  async *watch(
+    resource: ApiResource,
+    { query, signal, onOpen, silenceMs }: Parameters<ApiClient["watch"]>[1],
+  ): AsyncGenerator<readonly WatchFrame[], void, void> {
     const path = collectionPath(resource);
     const isStreamingList = query["sendInitialEvents"] === true;
     this.requests.push(`WATCH ${path} ${isStreamingList ? "list" : `from=${String(query["resourceVersion"])}`}`);
     await Promise.resolve();
     this.#failIfAsked(path);
-    if (isStreamingList && !this.canStream) throw new ApiError({ status: 422, request: `WATCH ${path}`, body: { reason: "Invalid", message: "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled" } });
+    if (isStreamingList && !this.canStream)
+      throw new ApiError({
+        status: 422,
+        request: `WATCH ${path}`,
+        body: { reason: "Invalid", message: "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled" },
+      });
     const stream: Stream = { path, frames: [], end: "open", wake: () => undefined };
     if (isStreamingList) {
       for (const object of this.#snapshot(path, this.#version)) stream.frames.push({ type: "ADDED", object });
-      stream.frames.push({ type: "BOOKMARK", object: { metadata: { resourceVersion: String(this.#version), annotations: { "k8s.io/initial-events-end": "true" } } } });
+      stream.frames.push({
+        type: "BOOKMARK",
+        object: { metadata: { resourceVersion: String(this.#version), annotations: { "k8s.io/initial-events-end": "true" } } },
+      });
     } else {
       const from = Number(query["resourceVersion"]);
-      if (from < this.#compacted) stream.frames.push({ type: "ERROR", object: { kind: "Status", code: 410, reason: "Expired", message: "too old resource version" } });
+      if (from < this.#compacted)
+        stream.frames.push({ type: "ERROR", object: { kind: "Status", code: 410, reason: "Expired", message: "too old resource version" } });
       else for (const { path: where, version, type, object } of this.#history) if (where === path && version > from) stream.frames.push({ type, object });
     }
     this.#streams.add(stream);
@@ -183,6 +197,6 @@ function gone(path: string, message: string): ApiError {
 }
 
 function keyIn(path: string, object: JsonObject): string {
-  const metadata = object["metadata"] as JsonObject;
-  return `${path} ${String(metadata["namespace"] ?? "")}/${String(metadata["name"])}`;
+  const metadata = object["metadata"] as { readonly name: string; readonly namespace?: string };
+  return `${path} ${metadata.namespace ?? ""}/${metadata.name}`;
 }

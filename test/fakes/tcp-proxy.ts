@@ -36,14 +36,17 @@ export async function startTcpProxy(first: TcpTarget): Promise<TcpProxy> {
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const resetAll = (): void => {
-    for (const pair of [...pairs]) for (const socket of pair) socket.resetAndDestroy();
+    for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
   };
   return {
     port: (server.address() as AddressInfo).port,
     resetAll,
     setMode(next) {
       mode = next;
-      for (const pair of pairs) for (const socket of pair) if (next === "stall") socket.pause(); else socket.resume();
+      for (const pair of pairs)
+        for (const socket of pair)
+          if (next === "stall") socket.pause();
+          else socket.resume();
     },
     retarget(next) {
       target = next;
