@@ -1,6 +1,7 @@
 // Cuts the schemas of the kinds that the embedded API serves out of Kubernetes' published OpenAPI v3 documents (Apache-2.0), without descriptions.
-//   node scripts/extract-api-schemas.mjs <k8s.io/kubernetes module>/api/openapi-spec/v3
-// The result is checked in under src/datastore/embedded/openapi: one file a group version, a map from schema name to schema.
+//   node scripts/extract-api-schemas.mjs <k8s.io/kubernetes module>/api/openapi-spec/v3 <k8s.io/api module> <k8s.io/apimachinery module>
+// The result is checked in under src/datastore/embedded/openapi: one file a group version, a map from schema name to schema; and
+// protobuf.json, a map from message to its fields: number -> [name, type, "repeated" or "map"].
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,8 +12,8 @@ const wanted = {
   "apis__coordination.k8s.io__v1": { out: "coordination.v1.json", kinds: ["Lease"] },
   "apis__apiextensions.k8s.io__v1": { out: "apiextensions.v1.json", kinds: ["CustomResourceDefinition"] },
 };
-const source = process.argv[2];
-if (source === undefined) throw new Error("say where the OpenAPI documents are: node scripts/extract-api-schemas.mjs <directory>");
+const [source, api, apimachinery] = process.argv.slice(2);
+if (apimachinery === undefined) throw new Error("usage: node scripts/extract-api-schemas.mjs <openapi-spec/v3> <k8s.io/api> <k8s.io/apimachinery>");
 const target = join(dirname(fileURLToPath(import.meta.url)), "../src/datastore/embedded/openapi");
 
 function withoutDescriptions(value) {
@@ -41,3 +42,33 @@ for (const [file, { out, kinds }] of Object.entries(wanted)) {
   const lines = Object.entries(result).map(([name, schema]) => `${JSON.stringify(name)}:${JSON.stringify(schema)}`);
   writeFileSync(join(target, out), `{\n${lines.join(",\n")}\n}\n`);
 }
+
+/** Messages of one generated.proto: full name -> fields. */
+function messagesOf(path, messages) {
+  const text = readFileSync(path, "utf8").replaceAll(/\/\/.*$/gm, "");
+  const scope = `.${/^package (.+);/m.exec(text)[1]}`;
+  for (const [, name, body] of text.matchAll(/^message (\w+) \{([^}]*)\}/gm)) {
+    const fields = {};
+    for (const [, label, mapped, type, field, number] of body.matchAll(/(optional|repeated)?\s*(?:map<string, ([\w.]+)>|([\w.]+)) (\w+) = (\d+);/g)) {
+      const raw = mapped ?? type;
+      const full = /^(string|bytes|bool|double|u?int\d\d)$/.test(raw) ? raw : (raw.startsWith(".") ? raw : `${scope}.${raw}`).replace(/^\.k8s\.io\./, "io.k8s.");
+      fields[number] = mapped !== undefined ? [field, full, "map"] : label === "repeated" ? [field, full, "repeated"] : [field, full];
+    }
+    messages[`${scope}.${name}`.replace(/^\.k8s\.io\./, "io.k8s.")] = fields;
+  }
+}
+
+const messages = {};
+for (const folder of ["core/v1", "networking/v1", "coordination/v1"]) messagesOf(join(api, folder, "generated.proto"), messages);
+for (const folder of ["pkg/apis/meta/v1", "pkg/api/resource", "pkg/runtime", "pkg/util/intstr"]) messagesOf(join(apimachinery, folder, "generated.proto"), messages);
+const reached = new Set();
+const reach = (name) => {
+  if (reached.has(name) || messages[name] === undefined) return;
+  reached.add(name);
+  for (const [, type] of Object.values(messages[name])) reach(type);
+};
+for (const kind of ["Node", "Namespace", "Pod", "Service", "ServiceAccount", "Event", "Binding"]) reach(`io.k8s.api.core.v1.${kind}`);
+reach("io.k8s.api.networking.v1.NetworkPolicy");
+reach("io.k8s.api.coordination.v1.Lease");
+reach("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+writeFileSync(join(target, "protobuf.json"), `{\n${[...reached].sort().map((name) => `${JSON.stringify(name)}:${JSON.stringify(messages[name])}`).join(",\n")}\n}\n`);

@@ -26,7 +26,7 @@ function unescape(text: string): string {
 }
 
 /** Reads a selector for a kind. Throws a 400 for a wrong form and for a field that the kind cannot be selected by. */
-export function parseFieldSelector(text: string, labels: FieldLabels, kind: string): readonly FieldRequirement[] {
+export function parseFieldSelector(text: string, labels: FieldLabels): readonly FieldRequirement[] {
   const requirements: FieldRequirement[] = [];
   for (const term of text.split(/(?<!\\),/)) {
     if (term === "") continue;
@@ -34,7 +34,7 @@ export function parseFieldSelector(text: string, labels: FieldLabels, kind: stri
     if (match === null) throw badRequest(`unable to parse field selector "${text}": invalid selector: '${term}'; can't understand '${term}'`);
     const field = match[1] ?? "";
     if (!labels.has(field)) {
-      throw badRequest(`Unable to find "${kind}" that match label selector "", field selector "${text}": field label not supported: ${field}`);
+      throw badRequest(`field label not supported: ${field}`);
     }
     requirements.push({ field, isNegated: match[2] === "!=", value: unescape(match[3] ?? "") });
   }

@@ -28,7 +28,7 @@ export interface Filter {
 }
 
 export function filterOf(type: ResourceType, namespace: string | undefined, name: string, query: URLSearchParams): Filter {
-  const fields = parseFieldSelector(query.get("fieldSelector") ?? "", type.fieldLabels, `${type.apiVersion}, Kind=${type.kind}`);
+  const fields = parseFieldSelector(query.get("fieldSelector") ?? "", type.fieldLabels);
   return {
     namespace,
     labels: parseLabelSelector(query.get("labelSelector") ?? ""),

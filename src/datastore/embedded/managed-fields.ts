@@ -128,7 +128,8 @@ export function applyConfiguration({ live, applied, schema, manager, reset, isFo
 
   const { changed } = compare(live ?? {}, merged, schema);
   const taken = intersection(configured, changed);
-  const conflicts = others.flatMap((entry) => memberPaths(intersection(entry.fields, taken)).map((path) => ({ manager: entry.manager, path })));
+  const allowed = manager.name === "kubectl" && live !== undefined ? lastAppliedFields(live, schema) : EMPTY_SET;
+  const conflicts = others.flatMap((entry) => memberPaths(difference(intersection(entry.fields, taken), allowed)).map((path) => ({ manager: entry.manager, path })));
   if (conflicts.length > 0 && !isForced) throw applyConflict(conflicts);
 
   const remaining = others.map((entry) => ({ manager: entry.manager, fields: difference(entry.fields, taken) }));
@@ -137,6 +138,22 @@ export function applyConfiguration({ live, applied, schema, manager, reset, isFo
   merged = (removeFields(merged, dropped, union(configured, ownedByOthers), schema) ?? {}) as JsonObject;
   writeManagers(merged, [...remaining, { manager, fields: configured }]);
   return merged;
+}
+
+/**
+ * Fields that `kubectl apply` wrote before it was used with --server-side: as long as they still have that value they are kubectl's own,
+ * whatever manager name they were written under. Found in the annotation that client-side apply leaves.
+ */
+function lastAppliedFields(live: JsonObject, schema: Schema): FieldSet {
+  const text = stringAt(live, "metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration");
+  if (text === "") return EMPTY_SET;
+  try {
+    const last = JSON.parse(text) as JsonValue;
+    return difference(fieldsOf(last, schema), compare(live, mergeApplied(live, last, schema), schema).changed);
+  } catch {
+    // Somebody else's annotation: it allows nothing.
+    return EMPTY_SET;
+  }
 }
 
 function mergeApplied(live: JsonValue | undefined, applied: JsonValue, schema: Schema): JsonValue {

@@ -83,7 +83,7 @@ export function portNumberProblems(value: number): string[] {
 /** IANA service name: container port names and named ports in policies. */
 export function portNameProblems(value: string): string[] {
   const problems: string[] = [];
-  if (value.length > 15) problems.push(tooLong(15));
+  if (value.length > 15) problems.push("must be no more than 15 characters");
   if (!/^[-a-z0-9]+$/.test(value)) problems.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
   if (!/[a-z]/.test(value)) problems.push("must contain at least one letter (a-z)");
   if (value.includes("--")) problems.push("must not contain consecutive hyphens");

@@ -90,13 +90,12 @@ export class Objects {
 
   /** PUT. `subresource` is "" or "status". */
   update(type: ResourceType, at: { readonly namespace: string; readonly name: string; readonly subresource: string }, body: JsonObject, options: WriteOptions): Written {
-    const live = this.get(type, at.namespace, at.name);
     const object = this.#decode(type, body, options);
     const metadata = ensureObject(object, "metadata");
     this.#place(type, at.namespace, metadata);
     const sentName = stringAt(metadata, "name");
     if (sentName !== at.name) throw badRequest(`the name of the object (${sentName}) does not match the name on the URL (${at.name})`);
-    return { object: this.#replace(type, live, object, at.subresource, options), isCreated: false };
+    return { object: this.#replace(type, this.get(type, at.namespace, at.name), object, at.subresource, options), isCreated: false };
   }
 
   /** PATCH with a patch that is a function of the live object. */

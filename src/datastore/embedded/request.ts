@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { parse as parseYaml } from "yaml";
 import type { JsonObject, JsonValue } from "./json.ts";
 import { isObject } from "./json.ts";
+import { decodeProtobuf, PROTOBUF_TYPE } from "./protobuf-body.ts";
 import type { FieldValidation } from "./objects.ts";
 import { ApiError, badRequest } from "./status.ts";
 
@@ -75,6 +76,7 @@ export async function readBody(request: ApiRequest, accepted: readonly string[])
   const type = contentType(request);
   const bytes = await readBytes(request);
   if (bytes.length === 0) return undefined;
+  if (type === PROTOBUF_TYPE && accepted === OBJECT_TYPES) return decodeProtobuf(bytes);
   if (!accepted.includes(type)) {
     throw new ApiError({ code: 415, reason: "UnsupportedMediaType", message: `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}` });
   }
@@ -87,7 +89,8 @@ export async function readBody(request: ApiRequest, accepted: readonly string[])
   }
 }
 
-export const OBJECT_TYPES = ["application/json", "application/yaml"] as const;
+/** Bodies that hold an object. Protobuf is read too, for the kinds that have it: kubectl's typed commands send nothing else. */
+export const OBJECT_TYPES: readonly string[] = ["application/json", "application/yaml", PROTOBUF_TYPE];
 
 export async function readObject(request: ApiRequest): Promise<JsonObject> {
   const body = await readBody(request, OBJECT_TYPES);
@@ -120,7 +123,7 @@ export function booleanParameter(query: URLSearchParams, name: string): boolean 
 export function numberParameter(query: URLSearchParams, name: string): number | undefined {
   const value = query.get(name);
   if (value === null || value === "") return undefined;
-  if (!/^\d{1,15}$/.test(value)) throw badRequest(`${name}: ${JSON.stringify(value)} is not a whole number`);
+  if (!/^\d{1,16}$/.test(value) || !Number.isSafeInteger(Number(value))) throw badRequest(`${name}: ${JSON.stringify(value)} is not a whole number`);
   return Number(value);
 }
 

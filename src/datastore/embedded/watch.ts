@@ -90,9 +90,6 @@ class Watch {
     // From here to the snapshot nothing is awaited: no change falls between the list and the first event.
     const initial = sendsInitial ? store.list(resource, this.#filter.namespace).filter((entry) => this.#isIn(entry)) : [];
     let cursor = sendsInitial ? store.revision : (version ?? store.revision);
-    if (!sendsInitial && (version ?? cursor) > store.revision) throw expired(`resource version ${version} is not of this server, whose current one is ${store.revision}: list again`);
-    if (!sendsInitial && cursor < store.compactedRevision(resource)) throw expired(`too old resource version: ${cursor} (${store.compactedRevision(resource)})`);
-
     this.#response.writeHead(200, { "content-type": "application/json", "cache-control": "no-cache, private" });
     this.#response.flushHeaders();
     const stop = (): void => {
@@ -110,6 +107,11 @@ class Watch {
     this.#context.signal.addEventListener("abort", stop, { once: true });
     if (this.#context.signal.aborted) stop();
     try {
+      if (cursor > store.revision) {
+        // From another server's life: as good as forgotten.
+        await this.#refuse(`resource version ${cursor} is not of this server, whose current one is ${store.revision}`);
+        return;
+      }
       await this.#sendAll(initial.map((entry) => ({ type: "ADDED", entry })));
       if (query.get("sendInitialEvents") === "true" && this.#wantsBookmarks && !this.#isOver) {
         await this.#write(this.#bookmark(cursor, { "k8s.io/initial-events-end": "true" }));
@@ -117,7 +119,7 @@ class Watch {
       while (!this.#isOver) {
         const changes = store.changesAfter(resource, cursor, CHANGES_PER_TURN);
         if (changes === "expired") {
-          await this.#write(`{"type":"ERROR","object":${JSON.stringify(expired(`too old resource version: ${cursor} (${store.compactedRevision(resource)})`).toStatus())}}\n`);
+          await this.#refuse(`too old resource version: ${cursor} (${store.compactedRevision(resource)})`);
           break;
         }
         if (changes.length > 0) {
@@ -139,6 +141,11 @@ class Watch {
       this.#context.signal.removeEventListener("abort", stop);
       this.#response.end();
     }
+  }
+
+  /** Ends with the event that makes a client list again. */
+  #refuse(why: string): Promise<void> {
+    return this.#write(`{"type":"ERROR","object":${JSON.stringify(expired(why).toStatus())}}\n`);
   }
 
   #checkInitialEvents(): void {

@@ -11,7 +11,7 @@ import type { ApiRequest } from "./request.ts";
 import { booleanParameter, contentType, fieldValidation, isDryRun, OBJECT_TYPES, readBody, readObject, sendJson } from "./request.ts";
 import type { ResourceType } from "./resource-type.ts";
 import { storageName } from "./resource-type.ts";
-import { ApiError, badRequest, conflict, methodNotAllowed } from "./status.ts";
+import { ApiError, badRequest, conflict, fieldForbidden, fieldRequired, invalid, methodNotAllowed } from "./status.ts";
 import type { Store } from "./store.ts";
 import { strategicPatch, StrategicPatchError } from "./strategic-patch.ts";
 
@@ -86,6 +86,8 @@ const MERGE_PATCH = "application/merge-patch+json";
 const STRATEGIC_PATCH = "application/strategic-merge-patch+json";
 const APPLY_PATCH = "application/apply-patch+yaml";
 
+const PATCH_OPTIONS = { group: "meta.k8s.io", plural: "patchoptions", kind: "PatchOptions" } as const;
+
 export async function handlePatch(request: ApiRequest, type: ResourceType, at: At, context: WriteContext): Promise<void> {
   const accepted = type.isCustom ? [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] : [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
   const patch = await readBody(request, accepted);
@@ -93,12 +95,12 @@ export async function handlePatch(request: ApiRequest, type: ResourceType, at: A
   const options = writeOptions(request);
   if (contentType(request) === APPLY_PATCH) {
     if ((request.query.get("fieldManager") ?? "") === "") {
-      throw new ApiError({ code: 400, reason: "BadRequest", message: "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch" });
+      throw invalid(PATCH_OPTIONS, "", [fieldRequired("fieldManager", "is required for apply patch")]);
     }
     await answer(request, type, context.objects.apply(type, at, asObject(patch), options), context);
     return;
   }
-  if (request.query.get("force") !== null) throw badRequest("PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch");
+  if (request.query.get("force") !== null) throw invalid(PATCH_OPTIONS, "", [fieldForbidden("force", "may not be specified for non-apply patch")]);
   const written = context.objects.patch(type, at, (live) => patched(contentType(request), live, patch, type), options);
   await answer(request, type, written, context);
 }
