@@ -6,16 +6,18 @@
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import type { NodeName } from "../model/names.ts";
 import type { RecordKey, SetMember, SetShard, SetType } from "../model/record.ts";
 import { parseSelector } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
-import { Audience, NO_NODES } from "./audience.ts";
+import { Audience, type AudienceDelta, audienceDifference, NO_NODES } from "./audience.ts";
 import type { EndpointState } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import { portProtocolName } from "./set-member.ts";
 import { SetTrie } from "./set-trie.ts";
+import { SmallMap, type SmallSet } from "./small-collections.ts";
 
 const ALL_ENDPOINTS = parseSelector("all()");
 /** 160 bits: collisions are out of reach, and the id stays as short as a selector's. */
@@ -41,24 +43,91 @@ export function portSetUse(options: { readonly selector: Selector | undefined; r
   return { id, selector: options.selector ?? ALL_ENDPOINTS, port: { name: options.port, protocol: options.protocol } };
 }
 
-/** One set, used by at least one policy. */
+/** A subject of policies, as sets see it. */
+export interface SetUser {
+  /** Nodes with an endpoint of the subject. */
+  readonly audience: Audience;
+  /** Sets that its policies use. */
+  readonly uses: SmallSet<AddressSet>;
+  /** Those of them that other subjects' policies use too: they must hear of each node that enters or leaves. */
+  readonly joint: SmallSet<AddressSet>;
+}
+
+/**
+ * One set, used by at least one policy. Its audience is that of the subject whose policies use it, the same object; only a set of several subjects
+ * counts nodes itself (10,000 policies of one subject, each with peers of its own, would count 10,000 times 1,000 nodes).
+ */
 export class AddressSet implements MatchListener<EndpointState> {
   readonly use: SetUse;
   readonly type: SetType;
-  /** Nodes with subjects of policies that use it. */
-  readonly audience = new Audience();
-  /** Policies that use it. */
+  /** Policies that use it, whether they apply to something or not. */
   references = 0;
   readonly #index: SelectorIndex<EndpointState>;
   readonly #onDirty: (set: AddressSet) => void;
+  /** Subjects, with the number of their policies that use it. */
+  readonly #users = new SmallMap<SetUser, number>();
+  /** While there are several subjects: how many of them each node has. */
+  #joint: Audience | undefined;
   #live: { readonly entry: IndexedSelector<EndpointState>; readonly trie: SetTrie } | undefined;
-  #shards: Map<string, SetShard> | undefined;
+  /** What the last commit said. */
+  #committed: { readonly audience: Audience; readonly shards: Map<string, SetShard> } | undefined;
 
   constructor(options: { readonly use: SetUse; readonly index: SelectorIndex<EndpointState>; readonly onDirty: (set: AddressSet) => void }) {
     this.use = options.use;
     this.type = options.use.port === undefined ? "address" : "address-port";
     this.#index = options.index;
     this.#onDirty = options.onDirty;
+  }
+
+  /** Nodes with subjects of policies that use it; undefined: no policy with a subject does. */
+  get audience(): Audience | undefined {
+    if (this.#joint !== undefined) return this.#joint;
+    for (const user of this.#users.keys()) return user.audience;
+    return undefined;
+  }
+
+  /** One more policy of the subject uses it. */
+  addUser(user: SetUser): void {
+    const count = this.#users.get(user) ?? 0;
+    this.#users.set(user, count + 1);
+    if (count > 0) return;
+    this.#onDirty(this);
+    user.uses.add(this);
+    if (this.#users.size === 1) return;
+    if (this.#joint === undefined) {
+      this.#joint = new Audience();
+      for (const each of this.#users.keys()) this.#join(each, this.#joint);
+    } else this.#join(user, this.#joint);
+  }
+
+  /** One policy of the subject less uses it. */
+  removeUser(user: SetUser): void {
+    const count = this.#users.get(user) ?? 0;
+    if (count > 1) {
+      this.#users.set(user, count - 1);
+      return;
+    }
+    this.#users.delete(user);
+    this.#onDirty(this);
+    user.uses.delete(this);
+    user.joint.delete(this);
+    if (this.#joint === undefined) return;
+    if (this.#users.size > 1) {
+      for (const node of user.audience.nodes()) this.#joint.release(node);
+      return;
+    }
+    this.#joint = undefined;
+    for (const last of this.#users.keys()) last.joint.delete(this);
+  }
+
+  /** A subject among several has its first endpoint on the node. */
+  nodeEntered(node: NodeName): void {
+    if (this.#joint?.acquire(node) === true) this.#onDirty(this);
+  }
+
+  /** A subject among several has lost its last endpoint on the node. */
+  nodeLeft(node: NodeName): void {
+    if (this.#joint?.release(node) === true) this.#onDirty(this);
   }
 
   /** Number of members; 0 while no node uses the set. */
@@ -90,39 +159,52 @@ export class AddressSet implements MatchListener<EndpointState> {
 
   /** Brings the ledger's shards in line with members and audience. */
   commit(ledger: Ledger): void {
-    const before = this.#shards;
-    if (this.audience.isEmpty) {
-      const lost = this.audience.before();
-      for (const shard of before?.keys() ?? []) ledger.remove(this.#key(shard), lost);
+    const before = this.#committed;
+    const { audience } = this;
+    if (audience === undefined || audience.isEmpty) {
+      const lost = before?.audience.before() ?? NO_NODES;
+      for (const shard of before?.shards.keys() ?? []) ledger.remove(this.#key(shard), lost);
       this.#stop();
+      this.#joint?.settle();
       return;
     }
     const trie = this.#start();
-    const shards = before ?? new Map<string, SetShard>();
-    this.#shards = shards;
     const dirty = trie.takeDirty();
-    const delta = this.audience.delta();
-    if (delta.entered.length > 0 || delta.left.length > 0) {
-      for (const shard of shards.keys()) if (!dirty.has(shard)) ledger.move(this.#key(shard), delta);
+    if (before === undefined) {
+      const shards = new Map<string, SetShard>();
+      const added: AudienceDelta = { entered: audience.sorted(), left: NO_NODES };
+      for (const prefix of trie.prefixes()) this.#put(ledger, shards, prefix, trie.shard(prefix) ?? [], added);
+      this.#committed = { audience, shards };
+      this.#joint?.settle();
+      return;
     }
-    for (const prefix of before === undefined ? trie.prefixes() : dirty) {
+    const { shards } = before;
+    const delta = before.audience === audience ? audience.delta() : audienceDifference(before.audience.before(), audience.sorted());
+    if (delta.entered.length > 0 || delta.left.length > 0) {
+      for (const prefix of shards.keys()) if (!dirty.has(prefix)) ledger.move(this.#key(prefix), delta);
+    }
+    for (const prefix of dirty) {
       const members = trie.shard(prefix);
       const known = shards.get(prefix);
       if (members === undefined) {
-        if (known === undefined) continue;
-        shards.delete(prefix);
-        ledger.remove(this.#key(prefix), this.audience.before());
-      } else if (known === undefined) {
-        const value = this.#shardValue(prefix, members);
-        shards.set(prefix, value);
-        ledger.put(this.#key(prefix), value, { entered: this.audience.sorted(), left: NO_NODES });
-      } else if (sameMembers(known.members, members)) ledger.move(this.#key(prefix), delta);
-      else {
-        const value = this.#shardValue(prefix, members);
-        shards.set(prefix, value);
-        ledger.put(this.#key(prefix), value, delta);
-      }
+        if (shards.delete(prefix)) ledger.remove(this.#key(prefix), before.audience.before());
+      } else if (known === undefined) this.#put(ledger, shards, prefix, members, { entered: audience.sorted(), left: NO_NODES });
+      else if (sameMembers(known.members, members)) ledger.move(this.#key(prefix), delta);
+      else this.#put(ledger, shards, prefix, members, delta);
     }
+    this.#committed = { audience, shards };
+    this.#joint?.settle();
+  }
+
+  #put(ledger: Ledger, shards: Map<string, SetShard>, shard: string, members: readonly SetMember[], delta: AudienceDelta): void {
+    const value: SetShard = { kind: "set", id: this.use.id, shard, type: this.type, members };
+    shards.set(shard, value);
+    ledger.put(this.#key(shard), value, delta);
+  }
+
+  #join(user: SetUser, joint: Audience): void {
+    user.joint.add(this);
+    for (const node of user.audience.nodes()) joint.acquire(node);
   }
 
   #start(): SetTrie {
@@ -140,7 +222,7 @@ export class AddressSet implements MatchListener<EndpointState> {
     this.#live.entry.listeners.delete(this);
     this.#index.release(this.#live.entry);
     this.#live = undefined;
-    this.#shards = undefined;
+    this.#committed = undefined;
   }
 
   #membersOf(endpoint: EndpointState): readonly SetMember[] {
@@ -154,10 +236,6 @@ export class AddressSet implements MatchListener<EndpointState> {
       for (const address of endpoint.addresses) members.push(`${address},${protocol}:${named.port}`);
     }
     return members;
-  }
-
-  #shardValue(shard: string, members: readonly SetMember[]): SetShard {
-    return { kind: "set", id: this.use.id, shard, type: this.type, members };
   }
 
   #key(shard: string): RecordKey {
@@ -194,19 +272,15 @@ export class AddressSets {
     this.#dirty.add(set);
   }
 
-  /** The audience of the set has changed. */
-  audienceChanged(set: AddressSet): void {
-    this.#dirty.add(set);
-  }
-
   find(id: string): AddressSet | undefined {
     return this.#sets.get(id);
   }
 
-  commit(ledger: Ledger): void {
+  /** `moved`: subjects of which the audience changed since the last commit. */
+  commit(ledger: Ledger, moved: Iterable<SetUser>): void {
+    for (const user of moved) for (const set of user.uses) this.#dirty.add(set);
     for (const set of this.#dirty) {
       set.commit(ledger);
-      set.audience.settle();
       if (set.references === 0) this.#sets.delete(set.use.id);
     }
     this.#dirty.clear();

@@ -36,7 +36,7 @@ export interface Commit {
 export class Compute {
   readonly #index = new SelectorIndex<EndpointState>();
   readonly #sets = new AddressSets(this.#index);
-  readonly #stacks = new Stacks({ index: this.#index, sets: this.#sets });
+  readonly #stacks = new Stacks(this.#index);
   readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets });
   readonly #addresses = new PodAddresses();
   readonly #endpoints = new Endpoints({ index: this.#index, stacks: this.#stacks, addresses: this.#addresses });
@@ -71,7 +71,7 @@ export class Compute {
     this.#endpoints.commit(ledger);
     this.#stacks.commit(ledger);
     this.#policies.commit(ledger);
-    this.#sets.commit(ledger);
+    this.#sets.commit(ledger, this.#stacks.movedSubjects());
     this.#nodes.commit(ledger);
     this.#pools.commit(ledger);
     this.#stacks.settle();

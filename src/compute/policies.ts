@@ -65,7 +65,7 @@ export class Policies {
     const state: PolicyState = { record, sets, subjectText: intent.subject.canonical, stacked: isPlaceKept ? before.stacked : stacked, subject: undefined };
     if (isPlaceKept) state.subject = before.subject;
     else if (stacked.hasIngress || stacked.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, stacked);
-    if (state.subject !== undefined) this.#stacks.addUses(state.subject, sets);
+    if (state.subject !== undefined) for (const set of sets) set.addUser(state.subject);
     this.#policies.set(key, state);
     this.#dirty.add(key);
     if (before === undefined) return;
@@ -113,8 +113,10 @@ export class Policies {
   }
 
   #dropUses(policy: PolicyState): void {
-    if (policy.subject !== undefined) this.#stacks.removeUses(policy.subject, policy.sets);
-    for (const set of policy.sets) this.#sets.release(set);
+    for (const set of policy.sets) {
+      if (policy.subject !== undefined) set.removeUser(policy.subject);
+      this.#sets.release(set);
+    }
   }
 }
 

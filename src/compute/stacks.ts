@@ -12,14 +12,14 @@ import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { NodeName } from "../model/names.ts";
 import type { RecordKey, Stack, StackTier } from "../model/record.ts";
 import type { Selector } from "../selector/selector.ts";
-import type { AddressSet, AddressSets } from "./address-sets.ts";
+import type { AddressSet, SetUser } from "./address-sets.ts";
 import { Audience } from "./audience.ts";
 import type { EndpointState } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
-import { SmallMap, SmallSet } from "./small-collections.ts";
+import { SmallSet } from "./small-collections.ts";
 import { compareTiers, tierDefaultAction } from "./tiers.ts";
 
 /** 128 bits of SHA-256. */
@@ -35,13 +35,13 @@ export interface StackedPolicy {
 }
 
 /** A selector by which policies name the endpoints that they apply to. */
-export class Subject implements MatchListener<EndpointState> {
+export class Subject implements MatchListener<EndpointState>, SetUser {
   readonly entry: IndexedSelector<EndpointState>;
   readonly groups = new SmallSet<Group>();
   /** Nodes with an endpoint that it matches, as of the last `regroup`. */
   readonly audience = new Audience();
-  /** Sets that its policies use, with the number of policies for each. */
-  readonly uses = new SmallMap<AddressSet, number>();
+  readonly uses = new SmallSet<AddressSet>();
+  readonly joint = new SmallSet<AddressSet>();
   readonly #policies = new SmallSet<StackedPolicy>();
   readonly #stacks: Stacks;
   #ordered: readonly StackedPolicy[] | undefined;
@@ -111,7 +111,6 @@ interface Membership {
 
 export class Stacks {
   readonly #index: SelectorIndex<EndpointState>;
-  readonly #sets: AddressSets;
   readonly #subjects = new Map<string, Subject>();
   readonly #groups = new Map<string, Group>();
   readonly #members = new Map<EndpointState, Membership>();
@@ -121,9 +120,8 @@ export class Stacks {
   readonly #dirtyGroups = new Set<Group>();
   readonly #movedSubjects = new Set<Subject>();
 
-  constructor(options: { readonly index: SelectorIndex<EndpointState>; readonly sets: AddressSets }) {
-    this.#index = options.index;
-    this.#sets = options.sets;
+  constructor(index: SelectorIndex<EndpointState>) {
+    this.#index = index;
   }
 
   get groupCount(): number {
@@ -142,27 +140,6 @@ export class Stacks {
     subject.remove(policy);
     this.#shrunk.add(subject);
     for (const group of subject.groups) this.#dirtyGroups.add(group);
-  }
-
-  /** A policy of the subject uses these sets. */
-  addUses(subject: Subject, sets: readonly AddressSet[]): void {
-    for (const set of sets) {
-      const count = subject.uses.get(set) ?? 0;
-      subject.uses.set(set, count + 1);
-      if (count === 0) for (const node of subject.audience.nodes()) this.#setEntered(set, node);
-    }
-  }
-
-  /** A policy of the subject uses these sets no more. */
-  removeUses(subject: Subject, sets: readonly AddressSet[]): void {
-    for (const set of sets) {
-      const count = subject.uses.get(set) ?? 0;
-      if (count > 1) subject.uses.set(set, count - 1);
-      else {
-        subject.uses.delete(set);
-        for (const node of subject.audience.nodes()) this.#setLeft(set, node);
-      }
-    }
   }
 
   subjectMatched(subject: Subject, endpoint: EndpointState): void {
@@ -273,7 +250,7 @@ export class Stacks {
     for (const subject of group.subjects) {
       if (!subject.audience.acquire(node)) continue;
       this.#movedSubjects.add(subject);
-      for (const set of subject.uses.keys()) this.#setEntered(set, node);
+      for (const set of subject.joint) set.nodeEntered(node);
     }
   }
 
@@ -283,16 +260,8 @@ export class Stacks {
     for (const subject of group.subjects) {
       if (!subject.audience.release(node)) continue;
       this.#movedSubjects.add(subject);
-      for (const set of subject.uses.keys()) this.#setLeft(set, node);
+      for (const set of subject.joint) set.nodeLeft(node);
     }
-  }
-
-  #setEntered(set: AddressSet, node: NodeName): void {
-    if (set.audience.acquire(node)) this.#sets.audienceChanged(set);
-  }
-
-  #setLeft(set: AddressSet, node: NodeName): void {
-    if (set.audience.release(node)) this.#sets.audienceChanged(set);
   }
 }
 
