@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -60,11 +60,14 @@ describe("findConnection: credentials", () => {
 
   it("exec plug-in", async () => {
     const plugin = join(dir, "plugin");
-    await writeFile(plugin, `#!/bin/sh\nprintf '{"kind":"ExecCredential","status":{"token":"from-%s"}}' "$WHO"\n`);
+    await writeFile(plugin, `#!/bin/sh\necho x >> "${dir}/calls"\nprintf '{"kind":"ExecCredential","status":{"token":"from-%s"}}' "$WHO"\n`);
     await chmod(plugin, 0o755);
     const user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: plugin, args: [], env: [{ name: "WHO", value: "plugin" }] } };
     const connection = await findConnection({ file: await write("config", { user }), environment: {} });
     expect((await connection.credentials()).headers).toEqual({ authorization: "Bearer from-plugin" });
+    await connection.credentials();
+    await connection.credentials({ fresh: true });
+    expect(await readFile(join(dir, "calls"), "utf8")).toBe("x\nx\n"); // kept, and asked for again after a 401
   });
 
   it("exec plug-in that fails → an error that names file, user and command", async () => {

@@ -161,18 +161,23 @@ function userIdentity(
     const basic = user.username === undefined ? undefined : Buffer.from(`${user.username}:${user.password ?? ""}`).toString("base64");
     const authorization = token !== undefined && token !== "" ? `Bearer ${token}` : basic === undefined ? undefined : `Basic ${basic}`;
     const own = { ...optional("cert", await cert(fresh)), ...optional("key", await key(fresh)) };
-    const given = await plugin?.();
+    const given = await plugin?.(fresh);
     return { ...own, ...given, headers: { ...optional("authorization", authorization), ...given?.headers, ...optional("impersonate-user", user.as) } };
   };
 }
 
 /** Credentials from an exec plug-in or an auth-provider; undefined when the user has neither. */
-function pluginOf(user: User, { name, file }: { name: string; file: string }): (() => Promise<Pick<ApiCredentials, "headers" | "cert" | "key">>) | undefined {
+function pluginOf(
+  user: User,
+  { name, file }: { name: string; file: string },
+): ((fresh: boolean) => Promise<Pick<ApiCredentials, "headers" | "cert" | "key">>) | undefined {
   const { exec } = user;
   const provider = user["auth-provider"];
   if (exec === undefined && provider === undefined) return undefined;
   let authenticator: Promise<{ applyAuthentication(user: unknown, options: object): Promise<void> }> | undefined;
-  return async () => {
+  return async (fresh) => {
+    // It keeps what the plug-in gave until that expires: a new one asks again after a 401.
+    if (fresh) authenticator = undefined;
     const options: { headers?: Record<string, string>; cert?: string; key?: string } = {};
     try {
       authenticator ??=
