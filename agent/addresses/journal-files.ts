@@ -1,0 +1,95 @@
+/** The two files of the journal, behind an interface small enough that a test can end the world at each call. */
+import { type FileHandle, mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+
+export type JournalFileName = "addresses.snapshot" | "addresses.log";
+
+export interface JournalFiles {
+  /** Where they are, for messages. */
+  readonly directory: string;
+  /** undefined when there is none. */
+  read(name: JournalFileName): Promise<Buffer | undefined>;
+  /** Whole or not at all, and on the disk when it resolves. */
+  replace(name: JournalFileName, bytes: Uint8Array): Promise<void>;
+  /** On the disk when it resolves; when it rejects, any part of it may be. */
+  append(name: JournalFileName, bytes: Uint8Array): Promise<void>;
+  /** Renames to the first free "<name>.corrupt-<n>"; the new path. */
+  moveAside(name: JournalFileName): Promise<string>;
+  close(): Promise<void>;
+}
+
+export class DiskJournalFiles implements JournalFiles {
+  readonly directory: string;
+  #appending: { readonly name: JournalFileName; readonly handle: FileHandle } | undefined;
+
+  private constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** Makes the directory (mode 0700). Rejects with NodeJS.ErrnoException. */
+  static async open(directory: string): Promise<DiskJournalFiles> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return new DiskJournalFiles(directory);
+  }
+
+  async read(name: JournalFileName): Promise<Buffer | undefined> {
+    try {
+      return await readFile(join(this.directory, name));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  async replace(name: JournalFileName, bytes: Uint8Array): Promise<void> {
+    if (this.#appending?.name === name) await this.close();
+    const temporary = join(this.directory, `${name}.new`);
+    const file = await open(temporary, "w", 0o600);
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, join(this.directory, name));
+    const directory = await open(this.directory, "r");
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  }
+
+  async append(name: JournalFileName, bytes: Uint8Array): Promise<void> {
+    if (this.#appending?.name !== name) {
+      await this.close();
+      this.#appending = { name, handle: await open(join(this.directory, name), "a", 0o600) };
+    }
+    const { handle } = this.#appending;
+    await handle.appendFile(bytes);
+    await handle.datasync();
+  }
+
+  async moveAside(name: JournalFileName): Promise<string> {
+    if (this.#appending?.name === name) await this.close();
+    for (let n = 1; ; n++) {
+      const target = join(this.directory, `${name}.corrupt-${n}`);
+      if (await exists(target)) continue;
+      await rename(join(this.directory, name), target);
+      return target;
+    }
+  }
+
+  async close(): Promise<void> {
+    const open = this.#appending;
+    this.#appending = undefined;
+    await open?.handle.close();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,130 @@
+/**
+ * What the journal of addresses says: blocks, attachments, releases; and how one entry changes it. Pure.
+ *
+ * Invariant: replay of the same entries gives the same state, and `toSnapshot` then `fromSnapshot` is the identity, the order of releases included.
+ */
+import { z } from "zod";
+import { type Cidr, cidrContains, tryParseCidr } from "../../src/net/cidr.ts";
+import { type IpAddress, tryParseIp } from "../../src/net/ip.ts";
+import { type Attachment, attachmentId } from "./attachment.ts";
+
+export interface JournalBlock {
+  readonly pool: string;
+  /** Grows with every change of the block's content. */
+  readonly generation: number;
+}
+
+export interface JournalState {
+  /** In the order in which they were claimed. */
+  readonly blocks: Map<Cidr, JournalBlock>;
+  readonly attachments: Map<string, Attachment>;
+  /** Wall time (ms) of the last release, in order of release. */
+  readonly released: Map<IpAddress, number>;
+  /** False: entries may be missing (nothing was there, or it was damaged), and no address is given before the API and the kernel were asked. */
+  isTrusted: boolean;
+}
+
+export type JournalEntry =
+  | { readonly op: "block"; readonly cidr: Cidr; readonly pool: string; readonly generation: number }
+  | { readonly op: "drop-block"; readonly cidr: Cidr }
+  | { readonly op: "attach"; readonly attachment: Attachment }
+  | { readonly op: "detach"; readonly id: string; readonly at: number }
+  | { readonly op: "trust" };
+
+const cidr = z.string().transform((text, context) => tryParseCidr(text) ?? invalid(context, `not a prefix: ${text}`));
+const address = z.string().transform((text, context) => tryParseIp(text) ?? invalid(context, `not an address: ${text}`));
+const attachment = z.object({
+  network: z.string(),
+  containerId: z.string(),
+  ifname: z.string(),
+  namespace: z.string(),
+  pod: z.string(),
+  podUid: z.string().exactOptional(),
+  interfaceName: z.string(),
+  mac: z.string(),
+  netns: z.string(),
+  addresses: z.array(address),
+});
+const entry = z.discriminatedUnion("op", [
+  z.object({ op: z.literal("block"), cidr, pool: z.string(), generation: z.int() }),
+  z.object({ op: z.literal("drop-block"), cidr }),
+  z.object({ op: z.literal("attach"), attachment }),
+  z.object({ op: z.literal("detach"), id: z.string(), at: z.number() }),
+  z.object({ op: z.literal("trust") }),
+]);
+const batch = z.object({ entries: z.array(entry) });
+const snapshot = z.object({
+  blocks: z.array(z.tuple([cidr, z.string(), z.int()])),
+  attachments: z.array(attachment),
+  released: z.array(z.tuple([address, z.number()])),
+  isTrusted: z.boolean(),
+});
+
+export function emptyState(): JournalState {
+  return { blocks: new Map(), attachments: new Map(), released: new Map(), isTrusted: false };
+}
+
+export function applyEntry(state: JournalState, change: JournalEntry): void {
+  switch (change.op) {
+    case "block":
+      state.blocks.set(change.cidr, { pool: change.pool, generation: Math.max(change.generation, (state.blocks.get(change.cidr)?.generation ?? 0) + 1) });
+      return;
+    case "drop-block":
+      state.blocks.delete(change.cidr);
+      for (const released of state.released.keys()) if (cidrContains(change.cidr, released)) state.released.delete(released);
+      return;
+    case "attach":
+      state.attachments.set(attachmentId(change.attachment), change.attachment);
+      for (const used of change.attachment.addresses) state.released.delete(used);
+      touch(state, change.attachment.addresses);
+      return;
+    case "detach": {
+      const gone = state.attachments.get(change.id);
+      if (gone === undefined) return;
+      state.attachments.delete(change.id);
+      for (const freed of gone.addresses) {
+        state.released.delete(freed);
+        state.released.set(freed, change.at);
+      }
+      touch(state, gone.addresses);
+      return;
+    }
+    case "trust":
+      state.isTrusted = true;
+      return;
+    default:
+      change satisfies never;
+  }
+}
+
+/** The head of a log frame; undefined when it is none. */
+export function parseBatch(head: unknown): readonly JournalEntry[] | undefined {
+  return batch.safeParse(head).data?.entries;
+}
+
+export function toSnapshot({ blocks, attachments, released, isTrusted }: JournalState): object {
+  return { blocks: [...blocks].map(([block, { pool, generation }]) => [block, pool, generation]), attachments: [...attachments.values()], released: [...released], isTrusted };
+}
+
+/** undefined when the head is no snapshot. */
+export function fromSnapshot(head: unknown): JournalState | undefined {
+  const { data } = snapshot.safeParse(head);
+  if (data === undefined) return undefined;
+  return {
+    blocks: new Map(data.blocks.map(([block, pool, generation]) => [block, { pool, generation }])),
+    attachments: new Map(data.attachments.map((found) => [attachmentId(found), found])),
+    released: new Map(data.released),
+    isTrusted: data.isTrusted,
+  };
+}
+
+function touch(state: JournalState, addresses: readonly IpAddress[]): void {
+  for (const [block, value] of state.blocks) {
+    if (addresses.some((used) => cidrContains(block, used))) state.blocks.set(block, { ...value, generation: value.generation + 1 });
+  }
+}
+
+function invalid(context: z.RefinementCtx, message: string): never {
+  context.addIssue({ code: "custom", message });
+  return z.NEVER;
+}

@@ -1,0 +1,443 @@
+/**
+ * Addresses for the pods of this node: given from memory, written down before they are told, released, reported to the API.
+ *
+ * Invariants: an address is in use by at most one attachment, over any crash (the journal has it before the caller does, and it is free only after the
+ * journal says so); every family that an enabled pool exists for gives an address, or none does; nothing is given while entries may be missing
+ * (`isTrusted`): then the API's blocks and the kernel's routes are asked first.
+ * The next block is claimed when few addresses are left, so a request waits for the server only when none is free; one claim serves all that wait.
+ * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
+ */
+import type { Pool } from "../../src/model/record.ts";
+import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import { compareIps, type IpAddress, type IpVersion } from "../../src/net/ip.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { Logger } from "../../src/runtime/log.ts";
+import { Backoff, jittered } from "../../src/runtime/retry.ts";
+import type { Part } from "../../src/runtime/supervisor.ts";
+import { ClaimError, type ClaimClient, type ClaimedBlock, type ReportClient } from "../sync/claims.ts";
+import { AddressError } from "./address-error.ts";
+import { type Attachment, type AttachmentRequest, attachmentId, containerMac, handleOf, hostInterfaceName } from "./attachment.ts";
+import { Blocks, type BlockStatus } from "./blocks.ts";
+import type { Journal } from "./journal.ts";
+import type { JournalEntry } from "./journal-state.ts";
+
+/** What the kernel says is in use: a pod's address and the host end that it is routed to. */
+export interface UsedAddress {
+  readonly address: IpAddress;
+  readonly interfaceName: string;
+}
+
+export interface AddressManagerOptions {
+  /** Open; from then on only this manager appends to it. */
+  readonly journal: Journal;
+  readonly claims: ClaimClient;
+  readonly reports: ReportClient;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Pools of the node's view; undefined while there is no complete view yet. */
+  readonly pools: () => readonly Pool[] | undefined;
+  /** Addresses that the kernel routes to interfaces of ours; asked when the journal is not trusted, and at start. */
+  readonly usedAddresses: () => readonly UsedAddress[];
+  readonly interfacePrefix: string;
+  /** A released address is not given again before this time. Default 10 s. */
+  readonly cooldownMs?: number;
+}
+
+export interface AddressManager extends Part {
+  /** The attachment with its addresses, the same for the same request; on the disk when it resolves. Rejects with AddressError. */
+  attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment>;
+  /** Frees the addresses; on the disk when it resolves. Of one that is not there: nothing. Rejects with AddressError "journal". */
+  detach(attachment: Attachment): Promise<void>;
+  find(key: Pick<Attachment, "network" | "containerId" | "ifname">): Attachment | undefined;
+  attachments(): readonly Attachment[];
+  /** False until the entries that may be missing are recovered. */
+  isTrusted(): boolean;
+  /** Resolves when trusted, or when the signal aborts. */
+  whenTrusted(signal: AbortSignal): Promise<void>;
+  /** Why a request now would be refused; undefined when it would get its addresses, or at least may. */
+  obstacle(): AddressError | undefined;
+  blocks(): readonly BlockStatus[];
+}
+
+const DEFAULT_COOLDOWN_MS = 10_000;
+/** The next block is claimed when fewer are free than a quarter of a block, at most this many. */
+const MAX_SPARE = 16;
+const LIST_INTERVAL_MS = 300_000;
+/** After a refused claim ahead of need. */
+const CLAIM_PAUSE_MS = 30_000;
+const UPKEEP_INTERVAL_MS = 1_000;
+
+export function createAddressManager(options: AddressManagerOptions): AddressManager {
+  return new Manager(options);
+}
+
+class Manager implements AddressManager {
+  readonly name = "addresses";
+  readonly #options: AddressManagerOptions;
+  readonly #blocks: Blocks;
+  readonly #attaching = new Map<string, Promise<Attachment>>();
+  readonly #claiming = new Map<IpVersion, Promise<void>>();
+  readonly #claimPausedUntil = new Map<IpVersion, number>();
+  readonly #dirty = new Set<Cidr>();
+  readonly #trustWaiters = new Set<() => void>();
+  /** Blocks that the API says are not this node's (any more): their addresses stay, none is given. */
+  readonly #lost = new Set<Cidr>();
+  #listing: Promise<void> | undefined;
+
+  constructor(options: AddressManagerOptions) {
+    this.#options = options;
+    this.#blocks = new Blocks({ cooldownMs: options.cooldownMs ?? DEFAULT_COOLDOWN_MS, isUsable: (block) => this.#isUsable(block) });
+    this.#restore();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    const backoff = new Backoff({ initialMs: 200, maxMs: 10_000 });
+    let listAt = clock.now();
+    for (const block of this.#options.journal.state.blocks.keys()) this.#markDirty(block);
+    while (!signal.aborted) {
+      if (clock.now() >= listAt) {
+        try {
+          await this.#list(signal);
+          backoff.reset();
+          listAt = clock.now() + jittered(LIST_INTERVAL_MS);
+        } catch (error) {
+          if (signal.aborted) break;
+          log.debug({ err: error, tries: backoff.tries }, "blocks could not be listed: trying again");
+          listAt = clock.now() + backoff.next();
+        }
+      }
+      this.#claimAhead();
+      await clock.sleep(Math.max(1, Math.min(UPKEEP_INTERVAL_MS, listAt - clock.now())), signal);
+    }
+    await Promise.allSettled([...this.#claiming.values(), ...this.#attaching.values()]);
+  }
+
+  attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment> {
+    const id = attachmentId(request);
+    const underWay = this.#attaching.get(id);
+    if (underWay !== undefined) return underWay;
+    const attaching = this.#attach(request, signal).finally(() => this.#attaching.delete(id));
+    this.#attaching.set(id, attaching);
+    return attaching;
+  }
+
+  async detach(attachment: Attachment): Promise<void> {
+    const { clock } = this.#options;
+    const id = attachmentId(attachment);
+    const present = this.#state.attachments.get(id);
+    if (present === undefined) return;
+    await this.#append([{ op: "detach", id, at: clock.wallTime() }]);
+    this.#release(present);
+  }
+
+  find(key: Pick<Attachment, "network" | "containerId" | "ifname">): Attachment | undefined {
+    // One recovered from the API has no interface name; the first that asks for its container is taken for it.
+    return this.#state.attachments.get(attachmentId(key)) ?? this.#state.attachments.get(attachmentId({ ...key, ifname: "" }));
+  }
+
+  attachments(): readonly Attachment[] {
+    return [...this.#state.attachments.values()];
+  }
+
+  isTrusted(): boolean {
+    return this.#state.isTrusted;
+  }
+
+  async whenTrusted(signal: AbortSignal): Promise<void> {
+    if (this.#state.isTrusted || signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.#trustWaiters.add(resolve);
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+  }
+
+  obstacle(): AddressError | undefined {
+    try {
+      if (!this.#state.isTrusted) return notTrusted();
+      const full = this.#versions().find((version) => this.#blocks.freeCount(version) === 0 && this.#isClaimPaused(version));
+      return full === undefined ? undefined : new AddressError("pool-full", `no IPv${full} address is free on this node, and no block could be claimed`);
+    } catch (error) {
+      if (error instanceof AddressError) return error;
+      throw error;
+    }
+  }
+
+  blocks(): readonly BlockStatus[] {
+    return this.#blocks.status();
+  }
+
+  get #state(): Journal["state"] {
+    return this.#options.journal.state;
+  }
+
+  async #attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment> {
+    const present = this.find(request);
+    if (present !== undefined) return await this.#adopt(present, request);
+    if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(notTrusted(error)));
+    const recovered = this.find(request);
+    if (recovered !== undefined) return await this.#adopt(recovered, request);
+    const versions = this.#versions();
+    const owner = attachmentId(request);
+    const addresses: IpAddress[] = [];
+    try {
+      for (const version of versions) addresses.push(await this.#take(version, owner, signal));
+      const attachment: Attachment = { ...request, interfaceName: hostInterfaceName(this.#options.interfacePrefix, request), mac: containerMac(request), addresses };
+      await this.#append([{ op: "attach", attachment }]);
+      this.#touch(addresses);
+      this.#claimAhead();
+      return attachment;
+    } catch (error) {
+      for (const address of addresses) this.#blocks.release(address, owner, Number.NEGATIVE_INFINITY);
+      throw error;
+    }
+  }
+
+  /** The same attachment again: same addresses. What the caller knows better (interface, namespace path) is written down. */
+  async #adopt(present: Attachment, request: AttachmentRequest): Promise<Attachment> {
+    const adopted: Attachment = { ...present, ...request, interfaceName: hostInterfaceName(this.#options.interfacePrefix, request), mac: containerMac(request) };
+    if (JSON.stringify(adopted) === JSON.stringify(present)) return present;
+    const [from, to] = [attachmentId(present), attachmentId(adopted)];
+    const entries: JournalEntry[] = from === to ? [] : [{ op: "detach", id: from, at: this.#options.clock.wallTime() }];
+    await this.#append([...entries, { op: "attach", attachment: adopted }]);
+    if (from !== to) {
+      for (const address of present.addresses) {
+        this.#blocks.release(address, from, Number.NEGATIVE_INFINITY);
+        this.#blocks.restore(address, to);
+      }
+    }
+    this.#touch(adopted.addresses);
+    return adopted;
+  }
+
+  async #take(version: IpVersion, owner: string, signal?: AbortSignal): Promise<IpAddress> {
+    for (;;) {
+      if (signal?.aborted === true) throw new AddressError("unavailable", "the request was given up before an address was free");
+      const taken = this.#blocks.take(version, owner, this.#options.clock.now());
+      if (taken.kind === "taken") return taken.address;
+      try {
+        await this.#claim(version);
+      } catch (error) {
+        throw this.#refusal(version, taken.retryAtMs, error);
+      }
+    }
+  }
+
+  #refusal(version: IpVersion, retryAtMs: number | undefined, cause: unknown): AddressError {
+    const code = cause instanceof ClaimError ? cause.code : "unavailable";
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    if (code === "unknown-node") return new AddressError("unknown-node", `this node cannot have addresses: ${reason}`, { cause });
+    if (code === "unavailable") return new AddressError("unavailable", `no IPv${version} address is free in this node's blocks, and the next block cannot be claimed now: ${reason}`, { cause });
+    const pools = this.#enabledPools(version);
+    const named = pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ") || "none";
+    if (retryAtMs !== undefined) {
+      const seconds = Math.max(1, Math.ceil((retryAtMs - this.#options.clock.now()) / 1_000));
+      return new AddressError("cooling", `every free IPv${version} address of this node was released a moment ago and is given again in ${seconds} s; the pools have no further block: ${named}`, { cause });
+    }
+    const inUse = this.#blocks.capacity(version);
+    return new AddressError("pool-full", `the IPv${version} pools are full: ${named}; this node has ${inUse} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`, { cause });
+  }
+
+  #claim(version: IpVersion): Promise<void> {
+    const underWay = this.#claiming.get(version);
+    if (underWay !== undefined) return underWay;
+    const claiming = this.#claimOne(version).finally(() => this.#claiming.delete(version));
+    this.#claiming.set(version, claiming);
+    return claiming;
+  }
+
+  async #claimOne(version: IpVersion): Promise<void> {
+    const { claims, clock, log } = this.#options;
+    try {
+      const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version) });
+      if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr)) throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
+      await this.#addBlock(block, []);
+      this.#claimPausedUntil.delete(version);
+      log.info({ block: block.cidr, pool: block.pool }, "block claimed");
+    } catch (error) {
+      this.#claimPausedUntil.set(version, clock.now() + (error instanceof ClaimError && error.code === "no-free-block" ? CLAIM_PAUSE_MS : UPKEEP_INTERVAL_MS));
+      throw error;
+    }
+  }
+
+  #claimAhead(): void {
+    if (!this.#state.isTrusted) return;
+    for (const version of this.#tryVersions()) {
+      const spare = Math.min(MAX_SPARE, Math.ceil((this.#blocks.capacity(version) || 1) / 4));
+      if (this.#blocks.freeCount(version) >= spare || this.#isClaimPaused(version)) continue;
+      this.#claim(version).catch((error: unknown) => this.#options.log.debug({ err: error, ipVersion: version }, "no further block"));
+    }
+  }
+
+  #isClaimPaused(version: IpVersion): boolean {
+    return (this.#claimPausedUntil.get(version) ?? 0) > this.#options.clock.now();
+  }
+
+  #list(signal?: AbortSignal): Promise<void> {
+    this.#listing ??= this.#listOnce(signal).finally(() => {
+      this.#listing = undefined;
+    });
+    return this.#listing;
+  }
+
+  /** Brings the journal and the API's blocks together. */
+  async #listOnce(signal?: AbortSignal): Promise<void> {
+    const { claims, log } = this.#options;
+    const before = new Set(this.#state.blocks.keys());
+    const wasTrusted = this.#state.isTrusted;
+    const used = wasTrusted ? [] : this.#options.usedAddresses();
+    const listed = await claims.listBlocks(signal);
+    if (!wasTrusted) await this.#forgetUnconfirmed(used);
+    for (const block of listed) {
+      this.#lost.delete(block.cidr);
+      if (!this.#blocks.has(block.cidr)) await this.#addBlock(block, used);
+      else if (!wasTrusted) await this.#recover(block, used);
+    }
+    const present = new Set(listed.map(({ cidr }) => cidr));
+    for (const block of before) {
+      if (present.has(block)) continue;
+      if (this.#blocks.usedIn(block).size === 0) {
+        log.warn({ block }, "block is not this node's any more: dropped");
+        await this.#append([{ op: "drop-block", cidr: block }]);
+        this.#blocks.delete(block);
+        this.#lost.delete(block);
+      } else if (!this.#lost.has(block)) {
+        log.warn({ block, used: this.#blocks.usedIn(block).size }, "block is not this node's any more: its addresses stay until their pods end, none is given");
+        this.#lost.add(block);
+      }
+    }
+    if (wasTrusted) return;
+    await this.#append([{ op: "trust" }]);
+    log.info({ blocks: listed.length, attachments: this.#state.attachments.size }, "addresses recovered from the API and the kernel");
+    for (const resolve of this.#trustWaiters) resolve();
+    this.#trustWaiters.clear();
+  }
+
+  /** Where entries may be missing, one that the kernel does not confirm may have ended, and its address may be another's by now. */
+  async #forgetUnconfirmed(used: readonly UsedAddress[]): Promise<void> {
+    const holders = new Map(used.map(({ address, interfaceName }) => [address, interfaceName]));
+    for (const attachment of this.attachments()) {
+      if (!attachment.addresses.every((address) => holders.get(address) === attachment.interfaceName)) await this.detach(attachment);
+    }
+  }
+
+  async #addBlock(block: ClaimedBlock, used: readonly UsedAddress[]): Promise<void> {
+    // A clock that only grows stands in for the generations of a journal that is lost.
+    await this.#append([{ op: "block", cidr: block.cidr, pool: block.pool, generation: this.#options.clock.wallTime() }]);
+    this.#blocks.add(block.cidr, block.pool);
+    await this.#recover(block, used);
+    this.#markDirty(block.cidr);
+  }
+
+  /** Takes what the kernel and the API say is in use and nobody here has. The kernel wins: a report may be older than the interface. */
+  async #recover(block: ClaimedBlock, used: readonly UsedAddress[]): Promise<void> {
+    const usedBy = new Map(used.filter(({ address }) => cidrContains(block.cidr, address)).map(({ address, interfaceName }) => [address, interfaceName]));
+    const found = new Map<string, Attachment>();
+    const put = (attachment: Attachment): void => {
+      const id = attachmentId(attachment);
+      const known = found.get(id) ?? this.#state.attachments.get(id);
+      const addresses = [...new Set([...(known?.addresses ?? []), ...attachment.addresses])].sort(compareIps);
+      found.set(id, { ...attachment, addresses });
+    };
+    const named = new Set<IpAddress>();
+    for (const { address, handle, namespace, pod } of block.allocations) {
+      if (this.#blocks.ownerOf(address) !== undefined) continue;
+      const dot = handle.indexOf(".");
+      const key = { network: dot < 0 ? handle : handle.slice(0, dot), containerId: dot < 0 ? "" : handle.slice(dot + 1), ifname: "", namespace, pod };
+      const interfaceName = hostInterfaceName(this.#options.interfacePrefix, key);
+      const holder = usedBy.get(address);
+      if (holder !== undefined && holder !== interfaceName) continue;
+      named.add(address);
+      put({ ...key, interfaceName, mac: containerMac(key), netns: "", addresses: [address] });
+    }
+    for (const [address, interfaceName] of usedBy) {
+      if (named.has(address) || this.#blocks.ownerOf(address) !== undefined) continue;
+      const key = { network: UNKNOWN_NETWORK, containerId: interfaceName, ifname: "", namespace: "", pod: "" };
+      put({ ...key, interfaceName, mac: containerMac(key), netns: "", addresses: [address] });
+    }
+    if (found.size === 0) return;
+    await this.#append([...found.values()].map((attachment) => ({ op: "attach", attachment })));
+    for (const attachment of found.values()) for (const address of attachment.addresses) this.#blocks.restore(address, attachmentId(attachment));
+    this.#markDirty(block.cidr);
+  }
+
+  /** From the journal, which is the truth of this node. */
+  #restore(): void {
+    const { clock, journal } = this.#options;
+    const { blocks, attachments, released } = journal.state;
+    const wallOffset = clock.now() - clock.wallTime();
+    for (const [block, { pool }] of blocks) this.#blocks.add(block, pool);
+    for (const [id, { addresses }] of attachments) for (const address of addresses) this.#blocks.restore(address, id);
+    // A wall clock that was set back must not keep addresses away for longer than the cooldown.
+    for (const [address, at] of released) this.#blocks.restoreRelease(address, Math.min(clock.now(), at + wallOffset));
+  }
+
+  #release({ addresses, ...key }: Attachment): void {
+    for (const address of addresses) this.#blocks.release(address, attachmentId(key), this.#options.clock.now());
+    this.#touch(addresses);
+  }
+
+  async #append(entries: readonly JournalEntry[]): Promise<void> {
+    try {
+      await this.#options.journal.append(entries);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new AddressError("journal", `the journal of addresses cannot be written: ${reason}. Check the disk of the state directory`, { cause: error });
+    }
+  }
+
+  #touch(addresses: readonly IpAddress[]): void {
+    for (const address of addresses) {
+      const block = this.#blocks.blockOf(address);
+      if (block !== undefined) this.#markDirty(block);
+    }
+  }
+
+  /** Reports of one turn of the event loop go as one. */
+  #markDirty(block: Cidr): void {
+    if (this.#dirty.size === 0) setImmediate(() => this.#report());
+    this.#dirty.add(block);
+  }
+
+  #report(): void {
+    for (const block of this.#dirty) {
+      const known = this.#state.blocks.get(block);
+      if (known === undefined) continue;
+      const allocations = [...this.#state.attachments.values()]
+        .flatMap((attachment) => attachment.addresses.filter((address) => cidrContains(block, address)).map((address) => ({ address, attachment })))
+        .sort((a, b) => compareIps(a.address, b.address))
+        .map(({ address, attachment }) => ({ address, handle: handleOf(attachment), namespace: attachment.namespace, pod: attachment.pod }));
+      this.#options.reports.report({ block, generation: known.generation, allocations });
+    }
+    this.#dirty.clear();
+  }
+
+  #isUsable(block: Cidr): boolean {
+    if (this.#lost.has(block)) return false;
+    const pools = this.#options.pools();
+    return pools === undefined || pools.some(({ cidr, disabled }) => !disabled && cidrContainsCidr(cidr, block));
+  }
+
+  #enabledPools(version: IpVersion): readonly Pool[] {
+    return (this.#options.pools() ?? []).filter(({ cidr, disabled }) => !disabled && cidrVersion(cidr) === version);
+  }
+
+  /** Families to give an address of. Throws AddressError. */
+  #versions(): readonly IpVersion[] {
+    const versions = this.#tryVersions();
+    if (versions.length > 0) return versions;
+    if (this.#options.pools() === undefined) throw new AddressError("unavailable", "the server has not told this node its address pools yet");
+    throw new AddressError("no-pool", "there is no enabled IPPool: create one, or set spec.disabled of one to false");
+  }
+
+  #tryVersions(): readonly IpVersion[] {
+    return ([4, 6] as const).filter((version) => this.#enabledPools(version).length > 0);
+  }
+}
+
+/** Network of an attachment of which only the kernel's interface is known; its "container" is the interface. */
+const UNKNOWN_NETWORK = "unknown";
+
+function notTrusted(cause?: unknown): AddressError {
+  return new AddressError("unavailable", "which addresses are in use on this node is not known yet: the server has to be asked and cannot be reached now", cause === undefined ? undefined : { cause });
+}

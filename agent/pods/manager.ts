@@ -1,0 +1,208 @@
+/**
+ * Pods' connections as a whole: addresses, interfaces, policy, in the right order, and back on any failure.
+ *
+ *   add      address (on disk) → pair of interfaces → maps, sets, routes and policy in one transaction → answer
+ *   remove   maps and routes → pair → address (on disk)
+ *
+ * Invariants: a pod whose ADD returned is routed and protected; a failed ADD leaves neither address nor interface; an address is free only after the
+ * interface that had it is gone. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
+ */
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { Logger } from "../../src/runtime/log.ts";
+import type { Part } from "../../src/runtime/supervisor.ts";
+import type { IpAddress } from "../../src/net/ip.ts";
+import { type Attachment, type AttachmentRequest, attachmentId, hostInterfaceName, podKeyOf } from "../addresses/attachment.ts";
+import type { AddressManager } from "../addresses/manager.ts";
+import type { LocalEndpoint, LocalEndpoints } from "../apply/local-endpoints.ts";
+import { KeyedQueue } from "./keyed-queue.ts";
+import { PodError } from "./pod-error.ts";
+import type { PodLinks, PodLinkSpec } from "./pod-link.ts";
+
+export interface PodManagerOptions {
+  readonly addresses: AddressManager;
+  readonly links: PodLinks;
+  readonly endpoints: LocalEndpoints;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly interfacePrefix: string;
+  /** Of pods' interfaces, unless the network configuration says another. */
+  readonly mtu: number;
+  /** How long an ADD waits for the server to tell the pod's policy (ms); then it succeeds, and the pod is closed until it is told. Default 5 s. */
+  readonly policyWaitMs?: number;
+  /** Forgets what the kernel tracks of connections of these addresses, before they can be another's. */
+  readonly forgetConnections?: (addresses: readonly IpAddress[]) => void;
+}
+
+export interface AddPodOptions {
+  readonly mtu?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface ConnectedPod {
+  readonly attachment: Attachment;
+  readonly mtu: number;
+  /** False: closed in both directions until the server tells its policy. */
+  readonly hasPolicy: boolean;
+}
+
+export interface GcOutcome {
+  readonly removed: readonly string[];
+  /** What could not be removed, with the reason. */
+  readonly failures: readonly string[];
+}
+
+export interface PodManager extends Part {
+  /** Connects; for a request that was answered before, the same answer. Rejects with AddressError, PodLinkError, EndpointNotProgrammedError. */
+  add(request: AttachmentRequest, options?: AddPodOptions): Promise<ConnectedPod>;
+  /** Disconnects and frees. Of one that is not there: nothing. */
+  remove(request: AttachmentRequest): Promise<void>;
+  /** Rejects with PodError when anything that `add` made is not as it was made. `expected`: addresses that the caller was told. */
+  check(request: AttachmentRequest, expected: readonly string[]): Promise<void>;
+  /** Removes all attachments of the network but these. */
+  collect(network: string, valid: readonly Pick<Attachment, "containerId" | "ifname">[]): Promise<GcOutcome>;
+}
+
+const DEFAULT_POLICY_WAIT_MS = 5_000;
+
+export function createPodManager(options: PodManagerOptions): PodManager {
+  return new Manager(options);
+}
+
+class Manager implements PodManager {
+  readonly name = "pods";
+  readonly #options: PodManagerOptions;
+  readonly #queue = new KeyedQueue();
+  readonly #mtus = new Map<string, number>();
+
+  constructor(options: PodManagerOptions) {
+    this.#options = options;
+  }
+
+  /** Tells the pods of before, then ends what is not there any more. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { addresses, links, endpoints, interfacePrefix, log } = this.#options;
+    // Without a journal the interfaces of pods say nothing about whose they are: the list would not be complete.
+    if (!addresses.isTrusted() && links.hostNames(interfacePrefix).size > 0) await addresses.whenTrusted(signal);
+    if (signal.aborted) return;
+    const present = links.hostNames(interfacePrefix);
+    const [here, gone] = [addresses.attachments().filter(({ interfaceName }) => present.has(interfaceName)), addresses.attachments().filter(({ interfaceName }) => !present.has(interfaceName))];
+    endpoints.restore(here.map(endpointOf));
+    for (const attachment of gone) {
+      log.info({ container: attachment.containerId, pod: podKeyOf(attachment), interface: attachment.interfaceName }, "the pod's interface is gone: its addresses are released");
+      await this.#serial(attachment, () => this.#disconnect(attachment)).catch((error: unknown) => log.warn({ err: error, container: attachment.containerId }, "addresses of a pod that is gone could not be released"));
+    }
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+  }
+
+  add(request: AttachmentRequest, { mtu = this.#options.mtu, signal }: AddPodOptions = {}): Promise<ConnectedPod> {
+    return this.#serial(request, async () => {
+      const { addresses, links } = this.#options;
+      const wasThere = addresses.find(request) !== undefined;
+      const attachment = await addresses.attach(request, signal);
+      const spec = specOf(attachment, mtu);
+      try {
+        await this.#takeOver(attachment);
+        // A request that was answered before finds everything in place.
+        if (!wasThere || links.check(spec).length > 0) links.connect(spec);
+        this.#mtus.set(attachmentId(attachment), mtu);
+        const isKubernetes = attachment.pod !== "";
+        const waitForPolicyMs = isKubernetes ? (this.#options.policyWaitMs ?? DEFAULT_POLICY_WAIT_MS) : 0;
+        const { hasPolicy } = await this.#options.endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
+        return { attachment, mtu, hasPolicy };
+      } catch (error) {
+        await this.#disconnect(attachment).catch((failure: unknown) => this.#options.log.error({ err: failure, container: attachment.containerId }, "a failed ADD could not be undone: the runtime's DEL will"));
+        throw error;
+      }
+    });
+  }
+
+  remove(request: AttachmentRequest): Promise<void> {
+    // A DEL may come without the arguments that name the pod.
+    return this.#serial(this.#options.addresses.find(request) ?? request, async () => {
+      const { addresses } = this.#options;
+      const attachment = addresses.find(request) ?? this.#recoveredByInterface(request);
+      if (attachment !== undefined) await this.#disconnect(attachment);
+    });
+  }
+
+  check(request: AttachmentRequest, expected: readonly string[]): Promise<void> {
+    return this.#serial(request, () => {
+      const { addresses, endpoints, links, mtu } = this.#options;
+      const attachment = addresses.find(request);
+      if (attachment === undefined) return Promise.reject(new PodError("unknown-attachment", `container ${request.containerId} has no interface ${request.ifname} in network ${request.network}`));
+      const problems = [...links.check(specOf({ ...attachment, netns: request.netns }, this.#mtus.get(attachmentId(attachment)) ?? mtu))];
+      for (const address of expected) if (!attachment.addresses.some((own) => own === address)) problems.push(`address ${address} is not reserved for the container`);
+      const podKey = podKeyOf(attachment);
+      const programmed = endpoints.list().find((endpoint) => endpoint.podKey === podKey && endpoint.containerId === attachment.containerId);
+      if (programmed === undefined) problems.push(`pod ${podKey} is not in the node's policy`);
+      return problems.length === 0 ? Promise.resolve() : Promise.reject(new PodError("broken", `container ${request.containerId}: ${problems.join("; ")}`));
+    });
+  }
+
+  async collect(network: string, valid: readonly Pick<Attachment, "containerId" | "ifname">[]): Promise<GcOutcome> {
+    const keep = new Set(valid.map(({ containerId, ifname }) => attachmentId({ network, containerId, ifname })));
+    const containers = new Set(valid.map(({ containerId }) => containerId));
+    const removed: string[] = [];
+    const failures: string[] = [];
+    for (const attachment of this.#options.addresses.attachments()) {
+      // One without an interface name was recovered: its container decides.
+      const isValid = attachment.ifname === "" ? containers.has(attachment.containerId) : keep.has(attachmentId(attachment));
+      if (attachment.network !== network || isValid) continue;
+      try {
+        await this.#serial(attachment, () => this.#disconnect(attachment));
+        removed.push(`${attachment.containerId}/${attachment.ifname}`);
+      } catch (error) {
+        failures.push(`${attachment.containerId}/${attachment.ifname}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    return { removed, failures };
+  }
+
+  #serial<T>(request: Pick<Attachment, "namespace" | "pod" | "containerId" | "ifname">, work: () => Promise<T>): Promise<T> {
+    return this.#queue.run(hostInterfaceName(this.#options.interfacePrefix, request), work);
+  }
+
+  /** The same pod in a new sandbox while the old one was never deleted: the old one gives everything up. */
+  async #takeOver(attachment: Attachment): Promise<void> {
+    const { addresses, links, log } = this.#options;
+    const id = attachmentId(attachment);
+    for (const older of addresses.attachments()) {
+      if (older.interfaceName !== attachment.interfaceName || attachmentId(older) === id) continue;
+      log.info({ pod: podKeyOf(attachment), older: older.containerId, container: attachment.containerId }, "pod taken over from an older sandbox");
+      links.disconnect(older.interfaceName);
+      this.#options.forgetConnections?.(older.addresses);
+      await addresses.detach(older);
+      this.#mtus.delete(attachmentId(older));
+    }
+  }
+
+  /** After a lost journal the kernel's interface may be all that was known of the pod. */
+  #recoveredByInterface(request: AttachmentRequest): Attachment | undefined {
+    const interfaceName = hostInterfaceName(this.#options.interfacePrefix, request);
+    return this.#options.addresses.attachments().find((attachment) => attachment.interfaceName === interfaceName && attachment.ifname === "" && attachment.pod === "" && attachment.containerId === interfaceName);
+  }
+
+  async #disconnect(attachment: Attachment): Promise<void> {
+    const { addresses, endpoints, links, forgetConnections } = this.#options;
+    const id = attachmentId(attachment);
+    if (!addresses.attachments().some((present) => attachmentId(present) === id)) return;
+    await endpoints.remove(podKeyOf(attachment), attachment.containerId);
+    links.disconnect(attachment.interfaceName);
+    forgetConnections?.(attachment.addresses);
+    await addresses.detach(attachment);
+    this.#mtus.delete(id);
+  }
+}
+
+function specOf(attachment: Attachment, mtu: number): PodLinkSpec {
+  const { interfaceName: hostName, netns, ifname, mac, addresses } = attachment;
+  return { hostName, netns, ifname, mac, mtu, addresses };
+}
+
+function endpointOf(attachment: Attachment): LocalEndpoint {
+  const { interfaceName, addresses, mac, containerId, podUid } = attachment;
+  return { podKey: podKeyOf(attachment), interfaceName, addresses, mac, containerId, ...(podUid === undefined ? {} : { podUid }) };
+}

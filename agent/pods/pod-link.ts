@@ -1,0 +1,241 @@
+/**
+ * The pair of interfaces between the host and one container: made, checked, removed.
+ *
+ * The container's end has its addresses as /32 and /128 and sends everything to a gateway that is the host's end: 169.254.1.1 and a link-local
+ * address, both known by permanent neighbours, so that nothing depends on ARP or neighbour discovery (networking as Calico's users know it).
+ * Invariant: `connect` either leaves a complete pair or none; it opens the container's end last, so that no packet flows before the rest is there. Whether
+ * packets may pass is not decided here: an interface with our prefix that is in no verdict map is dropped by the base chains.
+ * route_localnet is not set: it would let a pod reach services on the host's loopback (CVE-2020-8558).
+ */
+import { statSync, writeFileSync } from "node:fs";
+import { type Cidr, hostCidr, parseCidr } from "../../src/net/cidr.ts";
+import { type IpAddress, ipBits, ipVersion, parseIp } from "../../src/net/ip.ts";
+import { isNetlinkError } from "../drivers/netlink/error.ts";
+import { inNetns } from "../drivers/netlink/libc.ts";
+import { type Rtnetlink, RtnetlinkDriver } from "../drivers/rtnetlink/driver.ts";
+
+export interface PodLinkSpec {
+  readonly hostName: string;
+  /** Path of the container's network namespace. */
+  readonly netns: string;
+  /** Interface in the container. */
+  readonly ifname: string;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly addresses: readonly IpAddress[];
+}
+
+/** The kernel side of pods. A fake that keeps names serves tests, and an agent without dataplane. */
+export interface PodLinks {
+  /** Makes the pair, in the place of one of the same host name. Throws PodLinkError; nothing is left then. */
+  connect(spec: PodLinkSpec): void;
+  /** What differs from the spec, in words; empty when all is as made. */
+  check(spec: PodLinkSpec): readonly string[];
+  /** Removes the pair by its host name; of one that is gone: nothing. */
+  disconnect(hostName: string): void;
+  /** Host ends with the prefix. */
+  hostNames(prefix: string): ReadonlySet<string>;
+}
+
+/** netns-gone: the container's namespace is not there. host-netns: it is the agent's own. name-taken: the container has an interface of that name. */
+export type PodLinkProblem = "netns-gone" | "host-netns" | "name-taken" | "kernel";
+
+export class PodLinkError extends Error {
+  readonly code: PodLinkProblem;
+
+  constructor(code: PodLinkProblem, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "PodLinkError";
+    this.code = code;
+  }
+}
+
+/** Every host end has the same address: a container has one neighbour. */
+export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
+export const GATEWAY_V4 = parseIp("169.254.1.1");
+/** The link-local address that belongs to HOST_MAC (RFC 4291, appendix A). */
+export const GATEWAY_V6 = parseIp("fe80::ecee:eeff:feee:eeee");
+
+const DEFAULT_V4 = parseCidr("0.0.0.0/0");
+const DEFAULT_V6 = parseCidr("::/0");
+const RTPROT_BOOT = 3;
+
+export function createPodLinks(host: Rtnetlink): PodLinks {
+  return new KernelPodLinks(host);
+}
+
+class KernelPodLinks implements PodLinks {
+  readonly #host: Rtnetlink;
+
+  constructor(host: Rtnetlink) {
+    this.#host = host;
+  }
+
+  connect(spec: PodLinkSpec): void {
+    requireContainerNetns(spec.netns);
+    this.disconnect(spec.hostName);
+    try {
+      this.#host.createVeth({ name: spec.hostName, mac: HOST_MAC, mtu: spec.mtu, peer: { name: spec.ifname, mac: spec.mac, mtu: spec.mtu, netns: spec.netns } });
+    } catch (error) {
+      if (isNetlinkError(error, "EEXIST")) throw new PodLinkError("name-taken", `the container's namespace ${spec.netns} has an interface ${spec.ifname} already`, { cause: error });
+      throw kernelError(`make the interface pair of ${spec.netns}`, error);
+    }
+    try {
+      this.#setUpHost(spec);
+      setUpContainer(spec);
+    } catch (error) {
+      this.disconnect(spec.hostName);
+      throw kernelError(`set up ${spec.ifname} in ${spec.netns}`, error);
+    }
+  }
+
+  check(spec: PodLinkSpec): readonly string[] {
+    const problems: string[] = [];
+    const host = this.#host.findLink(spec.hostName);
+    if (host === undefined) return [`host interface ${spec.hostName} is missing`];
+    if (!host.isUp) problems.push(`host interface ${spec.hostName} is down`);
+    if (host.mac !== HOST_MAC) problems.push(`host interface ${spec.hostName} has the hardware address ${host.mac ?? "none"}, not ${HOST_MAC}`);
+    if (!existsNetns(spec.netns)) return [...problems, `network namespace ${spec.netns} is missing`];
+    using driver = openNetns(spec.netns);
+    return [...problems, ...checkContainer(driver, spec, host.peerIndex)];
+  }
+
+  disconnect(hostName: string): void {
+    try {
+      this.#host.deleteLink(hostName);
+    } catch (error) {
+      if (!isNetlinkError(error, "ENODEV")) throw kernelError(`remove ${hostName}`, error);
+    }
+  }
+
+  hostNames(prefix: string): ReadonlySet<string> {
+    return new Set(
+      this.#host
+        .links()
+        .map(({ name }) => name)
+        .filter((name) => name.startsWith(prefix)),
+    );
+  }
+
+  #setUpHost({ hostName, addresses }: PodLinkSpec): void {
+    if (addresses.some((address) => ipVersion(address) === 4)) {
+      setSysctl(`ipv4/conf/${hostName}/forwarding`, "1");
+      // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
+      setSysctl(`ipv4/conf/${hostName}/proxy_arp`, "1");
+      setSysctl(`ipv4/neigh/${hostName}/proxy_delay`, "0");
+    }
+    if (!addresses.some((address) => ipVersion(address) === 6)) return;
+    setSysctl(`ipv6/conf/${hostName}/disable_ipv6`, "0");
+    setSysctl(`ipv6/conf/${hostName}/forwarding`, "1");
+    setSysctl(`ipv6/conf/${hostName}/accept_ra`, "0");
+    setSysctl(`ipv6/conf/${hostName}/accept_dad`, "0");
+    const linkIndex = this.#host.findLink(hostName)?.index;
+    if (linkIndex === undefined) throw new RangeError(`${hostName} is gone`);
+    ignoreExisting(() => this.#host.addAddress({ linkIndex, address: GATEWAY_V6, prefixLength: 64 }));
+  }
+}
+
+function setUpContainer({ netns, ifname, addresses }: PodLinkSpec): void {
+  const hasV4 = addresses.some((address) => ipVersion(address) === 4);
+  const hasV6 = addresses.some((address) => ipVersion(address) === 6);
+  inNetns(netns, () => {
+    if (hasV4) setSysctl("ipv4/ip_forward", "0");
+    if (!hasV6) return;
+    for (const name of ["all", "default", "lo", ifname]) setSysctl(`ipv6/conf/${name}/disable_ipv6`, "0");
+    setSysctl(`ipv6/conf/${ifname}/accept_dad`, "0");
+    setSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
+  });
+  using driver = openNetns(netns);
+  const linkIndex = driver.findLink(ifname)?.index;
+  if (linkIndex === undefined) throw new RangeError(`${ifname} is gone`);
+  const loopback = driver.findLink("lo");
+  if (loopback?.isUp === false) driver.setLink(loopback.index, { up: true });
+  for (const address of addresses) driver.addAddress({ linkIndex, address, prefixLength: ipBits(ipVersion(address)) });
+  driver.setLink(linkIndex, { up: true });
+  if (hasV4) driver.setNeighbour({ linkIndex, address: GATEWAY_V4, mac: HOST_MAC });
+  if (hasV6) driver.setNeighbour({ linkIndex, address: GATEWAY_V6, mac: HOST_MAC });
+  const failures = driver.changeRoutes(containerRoutes(addresses, linkIndex).map((route) => ({ kind: "replace", route })));
+  if (failures[0] !== undefined) throw failures[0].error;
+}
+
+interface ContainerRoute {
+  readonly destination: Cidr;
+  readonly gateway?: IpAddress;
+  readonly linkIndex: number;
+  readonly protocol: number;
+}
+
+function containerRoutes(addresses: readonly IpAddress[], linkIndex: number): readonly ContainerRoute[] {
+  const of = (version: 4 | 6): boolean => addresses.some((address) => ipVersion(address) === version);
+  return [
+    ...(of(4)
+      ? [
+          { destination: hostCidr(GATEWAY_V4), linkIndex, protocol: RTPROT_BOOT },
+          { destination: DEFAULT_V4, gateway: GATEWAY_V4, linkIndex, protocol: RTPROT_BOOT },
+        ]
+      : []),
+    ...(of(6) ? [{ destination: DEFAULT_V6, gateway: GATEWAY_V6, linkIndex, protocol: RTPROT_BOOT }] : []),
+  ];
+}
+
+function checkContainer(driver: Rtnetlink, { ifname, mac, addresses, hostName, netns }: PodLinkSpec, peerIndex: number | undefined): readonly string[] {
+  const link = driver.findLink(ifname);
+  if (link === undefined) return [`interface ${ifname} is missing in ${netns}`];
+  const problems: string[] = [];
+  if (peerIndex !== undefined && link.index !== peerIndex) problems.push(`interface ${ifname} in ${netns} is not the other end of ${hostName}`);
+  if (!link.isUp) problems.push(`interface ${ifname} is down in ${netns}`);
+  if (link.mac !== mac) problems.push(`interface ${ifname} has the hardware address ${link.mac ?? "none"}, not ${mac}`);
+  const present = new Set(driver.addresses().filter(({ linkIndex }) => linkIndex === link.index).map(({ address }) => address));
+  for (const address of addresses) if (!present.has(address)) problems.push(`address ${address} is missing on ${ifname} in ${netns}`);
+  const routes = driver.routes({ table: 254 });
+  for (const { destination, gateway } of containerRoutes(addresses, link.index)) {
+    // A plugin later in the chain may have put another default route in its place; one has to be there.
+    if (!routes.some((route) => route.destination === destination)) problems.push(`route ${destination}${gateway === undefined ? "" : ` via ${gateway}`} is missing in ${netns}`);
+  }
+  return problems;
+}
+
+function openNetns(netns: string): RtnetlinkDriver {
+  return RtnetlinkDriver.open({ netns });
+}
+
+function requireContainerNetns(netns: string): void {
+  const target = statOf(netns);
+  if (target === undefined) throw new PodLinkError("netns-gone", `network namespace ${netns} does not exist`);
+  const own = statSync("/proc/thread-self/ns/net");
+  if (target.ino === own.ino && target.dev === own.dev) throw new PodLinkError("host-netns", `network namespace ${netns} is the host's own: a container of the host's network is not connected`);
+}
+
+function existsNetns(netns: string): boolean {
+  return netns !== "" && statOf(netns) !== undefined;
+}
+
+function statOf(path: string): { readonly ino: number; readonly dev: number } | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
+}
+
+/** Of the thread's network namespace; a kernel without the family has no such file. */
+function setSysctl(path: string, value: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/${path}`, value);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+function ignoreExisting(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!isNetlinkError(error, "EEXIST")) throw error;
+  }
+}
+
+function kernelError(what: string, cause: unknown): PodLinkError {
+  return new PodLinkError("kernel", `could not ${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+}
