@@ -45,6 +45,15 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "b2",
+    what: "one namespace of 10,000 pods and 10,000 policies that all select all, each with peers of its own",
+    *start() {
+      yield namespaceEvent("big");
+      for (let i = 0; i < 10_000; i++) yield podEvent({ namespace: "big", number: i, labels: { id: `id-${i}` } });
+      for (let i = 0; i < 10_000; i++) yield policyEvent({ namespace: "big", name: `policy-${i}`, subject: {}, from: { id: `id-${i}` } });
+    },
+  },
+  {
     name: "c",
     what: "100 namespaces of 1,000 pods, 100 labels and 100 policies",
     *start() {
