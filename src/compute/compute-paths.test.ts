@@ -22,8 +22,7 @@ import { Compute } from "./compute.ts";
 import { policyRecord } from "./policies.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
 
-// ------------------------------------------------------------------------------------------------- a cluster, and what all nodes hold
-
+// a cluster, and what all nodes hold
 /** The objects of a cluster, by description of their key. */
 type Cluster = ReadonlyMap<string, Resource>;
 
@@ -90,8 +89,7 @@ function follow(path: readonly Cluster[], order: (list: ClusterEvent[]) => reado
   return held.text();
 }
 
-// --------------------------------------------------------------------------------------------------------- recomputation from scratch
-
+// recomputation from scratch
 function effectiveLabels(item: Pod, objects: Cluster): ReadonlyMap<string, string> {
   const labels = new Map<string, string>();
   const parent = objects.get(`Namespace ${item.namespace}`);
@@ -201,8 +199,7 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
   return held.text();
 }
 
-// -------------------------------------------------------------------------------------------------------------------- named states
-
+// named states
 const empty = cluster();
 const nodesOnly = cluster(node("n1", "192.0.2.1"), node("n2", "192.0.2.2", "2001:db8::2"), pool("main", "10.65.0.0/16", false));
 const withBlocks = cluster(
@@ -385,8 +382,7 @@ describe("Compute: the end does not depend on the path", () => {
   });
 });
 
-// ------------------------------------------------------------------------------------------------------------------ random histories
-
+// random histories
 const labels = fc.dictionary(fc.constantFrom("app", "tier", "pcns.team"), fc.constantFrom("a", "b"), { maxKeys: 2 });
 const requirement = fc.record({
   key: fc.constantFrom("app", "tier", "team"),
