@@ -46,6 +46,7 @@ export function parseNetworkPolicy(object: unknown, options: ParseOptions = {}):
 function readPolicyTypes(field: Field, hasEgress: boolean): ("Ingress" | "Egress")[] {
   const items = field.items();
   if (items.length === 0) return hasEgress ? ["Ingress", "Egress"] : ["Ingress"];
+  if (items.length > 2) field.problem("must not have more than two entries");
   const types = items.flatMap((item) => {
     if (item.isAbsent) item.problem("must be Ingress or Egress");
     return item.oneOf(["Ingress", "Egress"] as const) ?? [];
