@@ -25,7 +25,8 @@ function note(text) {
 
 function compiler() {
   const name = BUN_PACKAGES[process.arch];
-  if (name === undefined || process.platform !== "linux") throw new Error(`the CNI executable is built on Linux x64 or arm64, not ${process.platform} ${process.arch}`);
+  if (name === undefined || process.platform !== "linux")
+    throw new Error(`the CNI executable is built on Linux x64 or arm64, not ${process.platform} ${process.arch}`);
   const folder = join(ROOT, "node_modules", "@oven", name);
   const bun = join(folder, "bin", "bun");
   if (!existsSync(bun)) throw new Error(`${bun} is missing: run npm ci (it is an optional dependency, so npm says nothing when it cannot be fetched)`);
@@ -44,7 +45,11 @@ function sources(folder) {
 
 function contentHash(version) {
   const hash = createHash("sha256").update(`${version} ${process.arch} ${FLAGS.join(" ")}\n`);
-  for (const path of sources(join(ROOT, "cni"))) hash.update(`${path.slice(ROOT.length)}\0`).update(readFileSync(path)).update("\0");
+  for (const path of sources(join(ROOT, "cni")))
+    hash
+      .update(`${path.slice(ROOT.length)}\0`)
+      .update(readFileSync(path))
+      .update("\0");
   return hash.digest("hex");
 }
 
@@ -57,7 +62,8 @@ function build(bun, hash) {
     const args = ["build", join(ROOT, "cni", "main.ts"), ...FLAGS, `--outfile=${partial}`];
     const result = spawnSync(bun, args, { cwd: folder, encoding: "utf8", env: { ...process.env, DO_NOT_TRACK: "1" } });
     if (result.error) throw result.error;
-    if (result.status !== 0 || !existsSync(partial)) throw new Error(`${bun} ${args.join(" ")} ended with ${result.status ?? result.signal}: ${result.stderr || result.stdout}`);
+    if (result.status !== 0 || !existsSync(partial))
+      throw new Error(`${bun} ${args.join(" ")} ended with ${result.status ?? result.signal}: ${result.stderr || result.stdout}`);
     rmSync(HASH, { force: true });
     renameSync(partial, OUTPUT);
     writeFileSync(join(folder, "hash"), `${hash}\n`);

@@ -51,7 +51,9 @@ function messagesOf(path, messages) {
     const fields = {};
     for (const [, label, mapped, type, field, number] of body.matchAll(/(optional|repeated)?\s*(?:map<string, ([\w.]+)>|([\w.]+)) (\w+) = (\d+);/g)) {
       const raw = mapped ?? type;
-      const full = /^(string|bytes|bool|double|u?int\d\d)$/.test(raw) ? raw : (raw.startsWith(".") ? raw : `${scope}.${raw}`).replace(/^\.k8s\.io\./, "io.k8s.");
+      const full = /^(string|bytes|bool|double|u?int\d\d)$/.test(raw)
+        ? raw
+        : (raw.startsWith(".") ? raw : `${scope}.${raw}`).replace(/^\.k8s\.io\./, "io.k8s.");
       fields[number] = mapped !== undefined ? [field, full, "map"] : label === "repeated" ? [field, full, "repeated"] : [field, full];
     }
     messages[`${scope}.${name}`.replace(/^\.k8s\.io\./, "io.k8s.")] = fields;
@@ -60,7 +62,8 @@ function messagesOf(path, messages) {
 
 const messages = {};
 for (const folder of ["core/v1", "networking/v1", "coordination/v1"]) messagesOf(join(api, folder, "generated.proto"), messages);
-for (const folder of ["pkg/apis/meta/v1", "pkg/api/resource", "pkg/runtime", "pkg/util/intstr"]) messagesOf(join(apimachinery, folder, "generated.proto"), messages);
+for (const folder of ["pkg/apis/meta/v1", "pkg/api/resource", "pkg/runtime", "pkg/util/intstr"])
+  messagesOf(join(apimachinery, folder, "generated.proto"), messages);
 const reached = new Set();
 const reach = (name) => {
   if (reached.has(name) || messages[name] === undefined) return;
@@ -71,4 +74,10 @@ for (const kind of ["Node", "Namespace", "Pod", "Service", "ServiceAccount", "Ev
 reach("io.k8s.api.networking.v1.NetworkPolicy");
 reach("io.k8s.api.coordination.v1.Lease");
 reach("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-writeFileSync(join(target, "protobuf.json"), `{\n${[...reached].sort().map((name) => `${JSON.stringify(name)}:${JSON.stringify(messages[name])}`).join(",\n")}\n}\n`);
+writeFileSync(
+  join(target, "protobuf.json"),
+  `{\n${[...reached]
+    .sort()
+    .map((name) => `${JSON.stringify(name)}:${JSON.stringify(messages[name])}`)
+    .join(",\n")}\n}\n`,
+);
