@@ -7,7 +7,9 @@ import type { Connection } from "./result.ts";
 
 export type AgentVerb = "add" | "del" | "check" | "status" | "gc";
 
-export type AgentAnswer = { readonly ok: true; readonly result?: Connection } | { readonly ok: false; readonly error: { readonly code: number; readonly msg: string; readonly details: string } };
+export type AgentAnswer =
+  | { readonly ok: true; readonly result?: Connection }
+  | { readonly ok: false; readonly error: { readonly code: number; readonly msg: string; readonly details: string } };
 
 /** unreachable: the agent never saw the request. lost: it may have. unreadable: it answered what is no answer. */
 export type AgentCallProblem = "unreachable" | "lost" | "unreadable";
@@ -53,7 +55,9 @@ export async function askAgent(socketPath: string, verb: AgentVerb, request: obj
 /** HTTP/1.0: the answer is never chunked and ends with the connection. */
 export function httpRequest(verb: AgentVerb, request: object): Uint8Array {
   const body = new TextEncoder().encode(JSON.stringify(request));
-  const head = new TextEncoder().encode(`POST /v1/cni/${verb} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`);
+  const head = new TextEncoder().encode(
+    `POST /v1/cni/${verb} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`,
+  );
   const bytes = new Uint8Array(head.length + body.length);
   bytes.set(head);
   bytes.set(body, head.length);
@@ -92,7 +96,15 @@ function exchange(unix: string, request: Uint8Array): Promise<string> {
     };
     const fail = (error: unknown): void => {
       const reason = error instanceof Error ? error.message : String(error);
-      settle(() => reject(new AgentCallError(isOpen ? "lost" : "unreachable", isOpen ? `the connection to the agent broke: ${reason}` : `no agent answers at ${unix}: ${reason}`, { cause: error })));
+      settle(() =>
+        reject(
+          new AgentCallError(
+            isOpen ? "lost" : "unreachable",
+            isOpen ? `the connection to the agent broke: ${reason}` : `no agent answers at ${unix}: ${reason}`,
+            { cause: error },
+          ),
+        ),
+      );
     };
     const push = (socket: BunSocket): void => {
       rest = rest.subarray(socket.write(rest));

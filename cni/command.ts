@@ -4,7 +4,7 @@
  * Invariant: stdout gets exactly one JSON object, or nothing where the specification wants nothing; an error always has a code. A DEL whose agent is
  * away is written down and succeeds: a pod must not hang in termination because a node's agent restarts.
  */
-import { AgentCallError, type AgentAnswer, type AgentVerb } from "./agent-call.ts";
+import { type AgentAnswer, AgentCallError, type AgentVerb } from "./agent-call.ts";
 import { isObject, type JsonObject, type NetworkConfig, parseConfig, parseJsonObject } from "./config.ts";
 import { type CniEnvironment, type Command, parseEnvironment } from "./environment.ts";
 import { CniError, errorObject } from "./errors.ts";
@@ -16,7 +16,11 @@ export interface CommandContext {
   readonly readStdin: () => Promise<string>;
   /** Throws AgentCallError. */
   readonly ask: (socket: string, verb: AgentVerb, request: object) => Promise<AgentAnswer>;
-  readonly queueDelete: (directory: string, key: { readonly containerId: string; readonly ifname: string; readonly network: string }, request: object) => Promise<string>;
+  readonly queueDelete: (
+    directory: string,
+    key: { readonly containerId: string; readonly ifname: string; readonly network: string },
+    request: object,
+  ) => Promise<string>;
   readonly unqueueDelete: (path: string) => Promise<void>;
   /** A line for the configured file; never throws. */
   readonly log?: (file: string, line: JsonObject) => void;
@@ -39,7 +43,14 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
   const done = (outcome: CommandOutcome, problem?: CniError): CommandOutcome => {
     if (config !== undefined && config.logFile !== "") {
       const { command, containerId, ifname, netns } = environment ?? {};
-      context.log?.(config.logFile, { command, containerId, ifname, netns, network: config.name, ...(problem === undefined ? { ok: true } : { ok: false, code: problem.code, msg: problem.message, details: problem.details }) });
+      context.log?.(config.logFile, {
+        command,
+        containerId,
+        ifname,
+        netns,
+        network: config.name,
+        ...(problem === undefined ? { ok: true } : { ok: false, code: problem.code, msg: problem.message, details: problem.details }),
+      });
     }
     return outcome;
   };
@@ -50,11 +61,13 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
     if (environment.command === "VERSION") return { exitCode: 0, stdout: line({ cniVersion, supportedVersions: SUPPORTED_VERSIONS }) };
     config = parseConfig(value);
     const since = SINCE[environment.command];
-    if (!isSince(config.cniVersion, since)) throw new CniError("incompatibleVersion", `cniVersion ${config.cniVersion} has no ${environment.command}`, `it came with ${since}`);
+    if (!isSince(config.cniVersion, since))
+      throw new CniError("incompatibleVersion", `cniVersion ${config.cniVersion} has no ${environment.command}`, `it came with ${since}`);
     const result = await carryOut(environment, config, context);
     return done({ exitCode: 0, stdout: result === undefined ? "" : line(result) });
   } catch (error) {
-    const problem = error instanceof CniError ? error : new CniError("internal", "internal error", error instanceof Error ? (error.stack ?? error.message) : String(error));
+    const problem =
+      error instanceof CniError ? error : new CniError("internal", "internal error", error instanceof Error ? (error.stack ?? error.message) : String(error));
     return done({ exitCode: 1, stdout: line(errorObject(problem, cniVersion)) }, problem);
   }
 }
@@ -71,11 +84,17 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
       await deleteOrQueue(environment, config, context);
       return undefined;
     case "CHECK":
-      if (config.prevResult === undefined) throw new CniError("invalidConfig", "the network configuration is wrong: prevResult is missing", "CHECK compares with the result of ADD");
+      if (config.prevResult === undefined)
+        throw new CniError("invalidConfig", "the network configuration is wrong: prevResult is missing", "CHECK compares with the result of ADD");
       await ask("check", attachmentRequest(environment, config), config, context);
       return undefined;
     case "GC":
-      if (config.validAttachments === undefined) throw new CniError("invalidConfig", "the network configuration is wrong: cni.dev/valid-attachments is missing", "GC removes all attachments that are not in it; without it nothing is removed");
+      if (config.validAttachments === undefined)
+        throw new CniError(
+          "invalidConfig",
+          "the network configuration is wrong: cni.dev/valid-attachments is missing",
+          "GC removes all attachments that are not in it; without it nothing is removed",
+        );
       await ask("gc", { version: REQUEST_VERSION, config: { name: config.name, "cni.dev/valid-attachments": config.validAttachments } }, config, context);
       return undefined;
     case "STATUS":
@@ -94,7 +113,8 @@ async function ask(verb: AgentVerb, request: object, config: NetworkConfig, cont
     answer = await context.ask(config.socket, verb, request);
   } catch (error) {
     if (!(error instanceof AgentCallError)) throw error;
-    if (error.code === "unreadable") throw new CniError("ioFailure", "the agent's answer is not understood", `${error.message}; are the executable and the agent of one release?`);
+    if (error.code === "unreadable")
+      throw new CniError("ioFailure", "the agent's answer is not understood", `${error.message}; are the executable and the agent of one release?`);
     throw new CniError(verb === "status" ? "notAvailable" : "tryAgainLater", "the agent of this node does not answer", error.message);
   }
   if (!answer.ok) throw new CniError(answer.error.code, answer.error.msg, answer.error.details);
@@ -113,7 +133,11 @@ async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig,
   try {
     path = await context.queueDelete(config.queueDir, { containerId: environment.containerId, ifname: environment.ifname, network: config.name }, request);
   } catch (error) {
-    throw new CniError("ioFailure", "the agent of this node does not answer, and the DEL could not be left for it", `queueDir ${config.queueDir}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new CniError(
+      "ioFailure",
+      "the agent of this node does not answer, and the DEL could not be left for it",
+      `queueDir ${config.queueDir}: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
   // An agent that started in between has read the directory already.
   try {
@@ -127,8 +151,17 @@ async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig,
 const AWAY = 11;
 
 function attachmentRequest({ containerId, netns, ifname, args }: CniEnvironment, { name, mtu, prevResult }: NetworkConfig): object {
-  const ips = Array.isArray(prevResult?.["ips"]) ? (prevResult["ips"] as readonly unknown[]).filter((ip) => isObject(ip) && typeof ip["address"] === "string") : undefined;
-  return { version: REQUEST_VERSION, containerId, netns, ifname, args, config: { name, ...(mtu === 0 ? {} : { mtu }), ...(ips === undefined ? {} : { prevResult: { ips } }) } };
+  const ips = Array.isArray(prevResult?.["ips"])
+    ? (prevResult["ips"] as readonly unknown[]).filter((ip) => isObject(ip) && typeof ip["address"] === "string")
+    : undefined;
+  return {
+    version: REQUEST_VERSION,
+    containerId,
+    netns,
+    ifname,
+    args,
+    config: { name, ...(mtu === 0 ? {} : { mtu }), ...(ips === undefined ? {} : { prevResult: { ips } }) },
+  };
 }
 
 function line(value: object): string {

@@ -54,19 +54,32 @@ export function parseConfig(value: JsonObject): NetworkConfig {
   };
   const cniVersion = text("cniVersion");
   const name = text("name");
-  if (name !== "" && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) problems.push(`name ${JSON.stringify(name)} must begin with a letter or digit and have only letters, digits, _ . - after it`);
+  if (name !== "" && !/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name))
+    problems.push(`name ${JSON.stringify(name)} must begin with a letter or digit and have only letters, digits, _ . - after it`);
   const socket = path("socket", text("socket", DEFAULT_SOCKET), problems);
   const queueDir = path("queueDir", text("queueDir", DEFAULT_QUEUE_DIR), problems);
   const logFile = text("logFile", "");
   if (logFile !== "") path("logFile", logFile, problems);
   const mtu = value["mtu"] ?? 0;
-  if (typeof mtu !== "number" || !Number.isInteger(mtu) || mtu < 0 || mtu > 65_536 || (mtu > 0 && mtu < 68)) problems.push(`mtu must be 0 (the agent's own) or a whole number from 68 to 65536, not ${describe(mtu)}`);
+  if (typeof mtu !== "number" || !Number.isInteger(mtu) || mtu < 0 || mtu > 65_536 || (mtu > 0 && mtu < 68))
+    problems.push(`mtu must be 0 (the agent's own) or a whole number from 68 to 65536, not ${describe(mtu)}`);
   const prevResult = value["prevResult"] ?? undefined;
   if (prevResult !== undefined && !isObject(prevResult)) problems.push(`prevResult must be an object, not ${describe(prevResult)}`);
   const validAttachments = parseValidAttachments(value["cni.dev/valid-attachments"], problems);
-  if (problems.length > 0) throw new CniError("invalidConfig", `the network configuration${name === "" ? "" : ` ${name}`} is wrong: ${problems[0]}`, problems.join("; "));
-  if (!isSupportedVersion(cniVersion)) throw new CniError("incompatibleVersion", `cniVersion ${cniVersion} is not supported`, `supported: ${SUPPORTED_VERSIONS.join(", ")}`);
-  return { cniVersion, name, socket, queueDir, logFile, mtu: typeof mtu === "number" ? mtu : 0, prevResult: isObject(prevResult) ? prevResult : undefined, validAttachments };
+  if (problems.length > 0)
+    throw new CniError("invalidConfig", `the network configuration${name === "" ? "" : ` ${name}`} is wrong: ${problems[0]}`, problems.join("; "));
+  if (!isSupportedVersion(cniVersion))
+    throw new CniError("incompatibleVersion", `cniVersion ${cniVersion} is not supported`, `supported: ${SUPPORTED_VERSIONS.join(", ")}`);
+  return {
+    cniVersion,
+    name,
+    socket,
+    queueDir,
+    logFile,
+    mtu: typeof mtu === "number" ? mtu : 0,
+    prevResult: isObject(prevResult) ? prevResult : undefined,
+    validAttachments,
+  };
 }
 
 export function isObject(value: unknown): value is JsonObject {

@@ -12,7 +12,13 @@ export interface ConflistOptions {
 }
 
 /** JSON text with a newline at its end. */
-export function renderConflist({ name = "k8s-pod-network", socket = DEFAULT_SOCKET, queueDir = DEFAULT_QUEUE_DIR, mtu = 0, logFile = "" }: ConflistOptions = {}): string {
+export function renderConflist({
+  name = "k8s-pod-network",
+  socket = DEFAULT_SOCKET,
+  queueDir = DEFAULT_QUEUE_DIR,
+  mtu = 0,
+  logFile = "",
+}: ConflistOptions = {}): string {
   const plugin = { type: "sedge-cni", socket, queueDir, mtu, ...(logFile === "" ? {} : { logFile }) };
   const portmap = { type: "portmap", snat: true, capabilities: { portMappings: true } };
   return `${JSON.stringify({ cniVersion: NEWEST_VERSION, name, plugins: [plugin, portmap] }, undefined, 2)}\n`;

@@ -7,7 +7,11 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 
 /** The file's path. Throws what the file system does. */
-export function queueDelete(directory: string, { containerId, ifname, network }: { readonly containerId: string; readonly ifname: string; readonly network: string }, request: object): string {
+export function queueDelete(
+  directory: string,
+  { containerId, ifname, network }: { readonly containerId: string; readonly ifname: string; readonly network: string },
+  request: object,
+): string {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const path = `${directory}/${network}.${containerId}.${ifname}.json`;
   const temporary = `${path}.${process.pid}.tmp`;

@@ -33,7 +33,11 @@ export function parseEnvironment(variables: Variables): CniEnvironment {
   const text = variables["CNI_COMMAND"] ?? "";
   const command = COMMANDS.find((name) => name === text);
   if (command === undefined) {
-    throw new CniError("invalidEnvironment", text === "" ? "CNI_COMMAND is not set" : `CNI_COMMAND ${JSON.stringify(text)} is not known`, `it must be one of ${COMMANDS.join(", ")}; a container runtime sets it`);
+    throw new CniError(
+      "invalidEnvironment",
+      text === "" ? "CNI_COMMAND is not set" : `CNI_COMMAND ${JSON.stringify(text)} is not known`,
+      `it must be one of ${COMMANDS.join(", ")}; a container runtime sets it`,
+    );
   }
   const missing = REQUIRED[command].filter((name) => (variables[name] ?? "") === "");
   if (missing.length > 0) throw new CniError("invalidEnvironment", `${missing.join(", ")} must be set for ${command}`);
@@ -44,7 +48,10 @@ export function parseEnvironment(variables: Variables): CniEnvironment {
     ifname: variables["CNI_IFNAME"] ?? "",
     args: parseArgs(variables["CNI_ARGS"] ?? ""),
   };
-  const problems = REQUIRED[command].length === 0 ? [] : [containerIdProblem(environment.containerId), ifnameProblem(environment.ifname)].filter((problem) => problem !== undefined);
+  const problems =
+    REQUIRED[command].length === 0
+      ? []
+      : [containerIdProblem(environment.containerId), ifnameProblem(environment.ifname)].filter((problem) => problem !== undefined);
   if (problems.length > 0) throw new CniError("invalidEnvironment", problems.join("; "));
   return environment;
 }
@@ -62,7 +69,9 @@ export function parseArgs(text: string): Readonly<Record<string, string>> {
 }
 
 function containerIdProblem(text: string): string | undefined {
-  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text) ? undefined : `CNI_CONTAINERID ${JSON.stringify(text)} must begin with a letter or digit and have only letters, digits, _ . - after it`;
+  return /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(text)
+    ? undefined
+    : `CNI_CONTAINERID ${JSON.stringify(text)} must begin with a letter or digit and have only letters, digits, _ . - after it`;
 }
 
 function ifnameProblem(text: string): string | undefined {

@@ -3,8 +3,9 @@
  *
  * 0.3.1 and 0.4.0 name the family of an address ("version"); 1.0.0 dropped that; 1.1.0 added the interface's mtu.
  */
-import { type CniVersion, isSince } from "./versions.ts";
+
 import type { JsonObject } from "./config.ts";
+import { type CniVersion, isSince } from "./versions.ts";
 
 /** What the agent answers an ADD. */
 export interface Connection {
@@ -15,7 +16,10 @@ export interface Connection {
   readonly routes: readonly { readonly dst: string; readonly gw: string }[];
 }
 
-export function addResult(connection: Connection, { cniVersion, prevResult = {} }: { readonly cniVersion: CniVersion; readonly prevResult?: JsonObject | undefined }): JsonObject {
+export function addResult(
+  connection: Connection,
+  { cniVersion, prevResult = {} }: { readonly cniVersion: CniVersion; readonly prevResult?: JsonObject | undefined },
+): JsonObject {
   const { hostInterface, containerInterface, mtu, ips, routes } = connection;
   const before = list(prevResult["interfaces"]);
   const mtuField = isSince(cniVersion, "1.1.0") ? { mtu } : {};
@@ -26,7 +30,12 @@ export function addResult(connection: Connection, { cniVersion, prevResult = {} 
     interfaces: [...before, { ...hostInterface, ...mtuField }, { ...containerInterface, ...mtuField }],
     ips: [
       ...list(prevResult["ips"]),
-      ...ips.map(({ address, gateway }) => ({ ...(isSince(cniVersion, "1.0.0") ? {} : { version: address.includes(":") ? "6" : "4" }), interface: container, address, gateway })),
+      ...ips.map(({ address, gateway }) => ({
+        ...(isSince(cniVersion, "1.0.0") ? {} : { version: address.includes(":") ? "6" : "4" }),
+        interface: container,
+        address,
+        gateway,
+      })),
     ],
     routes: [...list(prevResult["routes"]), ...routes],
     dns: prevResult["dns"] ?? {},

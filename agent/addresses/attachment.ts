@@ -43,7 +43,10 @@ export function attachmentId(attachment: Pick<Attachment, "network" | "container
  * Host end's name: prefix and 11 hexadecimal digits of SHA-1 of "<namespace>.<pod>", as Calico's users know it; outside Kubernetes the beginning of
  * the container id. A second interface of one container gets a name of its own.
  */
-export function hostInterfaceName(prefix: string, { namespace, pod, containerId, ifname }: Pick<Attachment, "namespace" | "pod" | "containerId" | "ifname">): string {
+export function hostInterfaceName(
+  prefix: string,
+  { namespace, pod, containerId, ifname }: Pick<Attachment, "namespace" | "pod" | "containerId" | "ifname">,
+): string {
   const suffix = ifname === "eth0" || ifname === "" ? "" : `.${ifname}`;
   if (namespace === "" || pod === "") {
     const isPlain = suffix === "" && /^[a-zA-Z0-9]+$/.test(containerId) && containerId.length >= INTERFACE_HASH_DIGITS;
@@ -54,7 +57,9 @@ export function hostInterfaceName(prefix: string, { namespace, pod, containerId,
 
 /** Locally administered and stable: the same after a restart that lost everything. */
 export function containerMac({ network, containerId, ifname }: Pick<Attachment, "network" | "containerId" | "ifname">): string {
-  const hash = createHash("sha256").update(`${network}/${containerId}/${ifname || "eth0"}`).digest();
+  const hash = createHash("sha256")
+    .update(`${network}/${containerId}/${ifname || "eth0"}`)
+    .digest();
   hash[0] = ((hash[0] ?? 0) & 0xfc) | 0x02;
   return [...hash.subarray(0, 6)].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

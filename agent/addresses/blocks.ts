@@ -105,7 +105,13 @@ export class Blocks {
   }
 
   status(): readonly BlockStatus[] {
-    return [...this.#entries].map(([block, { allocator, pool }]) => ({ block, pool, used: allocator.usedCount, free: allocator.freeCount, isUsable: this.#isUsable(block) }));
+    return [...this.#entries].map(([block, { allocator, pool }]) => ({
+      block,
+      pool,
+      used: allocator.usedCount,
+      free: allocator.freeCount,
+      isUsable: this.#isUsable(block),
+    }));
   }
 
   #allocatorOf(address: IpAddress): BlockAllocator | undefined {

@@ -103,7 +103,12 @@ export function parseBatch(head: unknown): readonly JournalEntry[] | undefined {
 }
 
 export function toSnapshot({ blocks, attachments, released, isTrusted }: JournalState): object {
-  return { blocks: [...blocks].map(([block, { pool, generation }]) => [block, pool, generation]), attachments: [...attachments.values()], released: [...released], isTrusted };
+  return {
+    blocks: [...blocks].map(([block, { pool, generation }]) => [block, pool, generation]),
+    attachments: [...attachments.values()],
+    released: [...released],
+    isTrusted,
+  };
 }
 
 /** undefined when the head is no snapshot. */

@@ -8,8 +8,8 @@
  * What cannot be read is moved aside and makes the state untrusted: it is not taken for "no addresses in use".
  */
 import { encodeFrame, type Frame, readFrames } from "../view/frames.ts";
-import { applyEntry, emptyState, fromSnapshot, type JournalEntry, type JournalState, parseBatch, toSnapshot } from "./journal-state.ts";
 import type { JournalFileName, JournalFiles } from "./journal-files.ts";
+import { applyEntry, emptyState, fromSnapshot, type JournalEntry, type JournalState, parseBatch, toSnapshot } from "./journal-state.ts";
 
 /** The state directory cannot be used as it is. The message says which file and what to do. */
 export class JournalError extends Error {
@@ -139,7 +139,9 @@ interface FileRead {
 async function readJournal({ files, node }: JournalOptions): Promise<Found> {
   const problems: string[] = [];
   const setAside = async (name: JournalFileName, why: string): Promise<void> => {
-    problems.push(`${files.directory}/${name}: ${why}; moved to ${await files.moveAside(name)}; addresses in use are learned again from the API and the kernel`);
+    problems.push(
+      `${files.directory}/${name}: ${why}; moved to ${await files.moveAside(name)}; addresses in use are learned again from the API and the kernel`,
+    );
   };
   const snapshot = await readFile(SNAPSHOT, { files, node, setAside });
   const log = await readFile(LOG, { files, node, setAside });
@@ -192,7 +194,9 @@ async function readFile(
     return undefined;
   }
   if (head.node !== node) {
-    throw new JournalError(`${files.directory}/${name} is of node ${JSON.stringify(head.node)}, this agent is ${JSON.stringify(node)}: give it a --state-dir of its own, or remove the directory`);
+    throw new JournalError(
+      `${files.directory}/${name} is of node ${JSON.stringify(head.node)}, this agent is ${JSON.stringify(node)}: give it a --state-dir of its own, or remove the directory`,
+    );
   }
   // A torn last frame is one whose append never resolved: nobody was told of it.
   if (end === "damaged") await setAside(name, `damaged after ${rest.length} entries`);

@@ -14,10 +14,10 @@ import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
-import { ClaimError, type ClaimClient, type ClaimedBlock, type ReportClient } from "../sync/claims.ts";
+import { type ClaimClient, ClaimError, type ClaimedBlock, type ReportClient } from "../sync/claims.ts";
 import { AddressError } from "./address-error.ts";
 import { type Attachment, type AttachmentRequest, attachmentId, containerMac, handleOf, hostInterfaceName } from "./attachment.ts";
-import { Blocks, type BlockStatus } from "./blocks.ts";
+import { type BlockStatus, Blocks } from "./blocks.ts";
 import type { Journal } from "./journal.ts";
 import type { JournalEntry } from "./journal-state.ts";
 
@@ -182,7 +182,12 @@ class Manager implements AddressManager {
     const addresses: IpAddress[] = [];
     try {
       for (const version of versions) addresses.push(await this.#take(version, owner, signal));
-      const attachment: Attachment = { ...request, interfaceName: hostInterfaceName(this.#options.interfacePrefix, request), mac: containerMac(request), addresses };
+      const attachment: Attachment = {
+        ...request,
+        interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
+        mac: containerMac(request),
+        addresses,
+      };
       await this.#append([{ op: "attach", attachment }]);
       this.#touch(addresses);
       this.#claimAhead();
@@ -195,7 +200,12 @@ class Manager implements AddressManager {
 
   /** The same attachment again: same addresses. What the caller knows better (interface, namespace path) is written down. */
   async #adopt(present: Attachment, request: AttachmentRequest): Promise<Attachment> {
-    const adopted: Attachment = { ...present, ...request, interfaceName: hostInterfaceName(this.#options.interfacePrefix, request), mac: containerMac(request) };
+    const adopted: Attachment = {
+      ...present,
+      ...request,
+      interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
+      mac: containerMac(request),
+    };
     if (JSON.stringify(adopted) === JSON.stringify(present)) return present;
     const [from, to] = [attachmentId(present), attachmentId(adopted)];
     const entries: JournalEntry[] = from === to ? [] : [{ op: "detach", id: from, at: this.#options.clock.wallTime() }];
@@ -227,15 +237,26 @@ class Manager implements AddressManager {
     const code = cause instanceof ClaimError ? cause.code : "unavailable";
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (code === "unknown-node") return new AddressError("unknown-node", `this node cannot have addresses: ${reason}`, { cause });
-    if (code === "unavailable") return new AddressError("unavailable", `no IPv${version} address is free in this node's blocks, and the next block cannot be claimed now: ${reason}`, { cause });
+    if (code === "unavailable")
+      return new AddressError("unavailable", `no IPv${version} address is free in this node's blocks, and the next block cannot be claimed now: ${reason}`, {
+        cause,
+      });
     const pools = this.#enabledPools(version);
     const named = pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ") || "none";
     if (retryAtMs !== undefined) {
       const seconds = Math.max(1, Math.ceil((retryAtMs - this.#options.clock.now()) / 1_000));
-      return new AddressError("cooling", `every free IPv${version} address of this node was released a moment ago and is given again in ${seconds} s; the pools have no further block: ${named}`, { cause });
+      return new AddressError(
+        "cooling",
+        `every free IPv${version} address of this node was released a moment ago and is given again in ${seconds} s; the pools have no further block: ${named}`,
+        { cause },
+      );
     }
     const inUse = this.#blocks.capacity(version);
-    return new AddressError("pool-full", `the IPv${version} pools are full: ${named}; this node has ${inUse} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`, { cause });
+    return new AddressError(
+      "pool-full",
+      `the IPv${version} pools are full: ${named}; this node has ${inUse} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`,
+      { cause },
+    );
   }
 
   #claim(version: IpVersion): Promise<void> {
@@ -250,7 +271,8 @@ class Manager implements AddressManager {
     const { claims, clock, log } = this.#options;
     try {
       const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version) });
-      if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr)) throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
+      if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr))
+        throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
       await this.#addBlock(block, []);
       this.#claimPausedUntil.delete(version);
       log.info({ block: block.cidr, pool: block.pool }, "block claimed");
@@ -439,5 +461,9 @@ class Manager implements AddressManager {
 const UNKNOWN_NETWORK = "unknown";
 
 function notTrusted(cause?: unknown): AddressError {
-  return new AddressError("unavailable", "which addresses are in use on this node is not known yet: the server has to be asked and cannot be reached now", cause === undefined ? undefined : { cause });
+  return new AddressError(
+    "unavailable",
+    "which addresses are in use on this node is not known yet: the server has to be asked and cannot be reached now",
+    cause === undefined ? undefined : { cause },
+  );
 }

@@ -7,16 +7,17 @@
  * Invariants: a pod whose ADD returned is routed and protected; a failed ADD leaves neither address nor interface; an address is free only after the
  * interface that had it is gone. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
  */
+
+import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
-import type { IpAddress } from "../../src/net/ip.ts";
 import { type Attachment, type AttachmentRequest, attachmentId, hostInterfaceName, podKeyOf } from "../addresses/attachment.ts";
 import type { AddressManager } from "../addresses/manager.ts";
 import type { LocalEndpoint, LocalEndpoints } from "../apply/local-endpoints.ts";
 import { KeyedQueue } from "./keyed-queue.ts";
 import { PodError } from "./pod-error.ts";
-import type { PodLinks, PodLinkSpec } from "./pod-link.ts";
+import type { PodLinkSpec, PodLinks } from "./pod-link.ts";
 
 export interface PodManagerOptions {
   readonly addresses: AddressManager;
@@ -85,11 +86,19 @@ class Manager implements PodManager {
     if (!addresses.isTrusted() && links.hostNames(interfacePrefix).size > 0) await addresses.whenTrusted(signal);
     if (signal.aborted) return;
     const present = links.hostNames(interfacePrefix);
-    const [here, gone] = [addresses.attachments().filter(({ interfaceName }) => present.has(interfaceName)), addresses.attachments().filter(({ interfaceName }) => !present.has(interfaceName))];
+    const [here, gone] = [
+      addresses.attachments().filter(({ interfaceName }) => present.has(interfaceName)),
+      addresses.attachments().filter(({ interfaceName }) => !present.has(interfaceName)),
+    ];
     endpoints.restore(here.map(endpointOf));
     for (const attachment of gone) {
-      log.info({ container: attachment.containerId, pod: podKeyOf(attachment), interface: attachment.interfaceName }, "the pod's interface is gone: its addresses are released");
-      await this.#serial(attachment, () => this.#disconnect(attachment)).catch((error: unknown) => log.warn({ err: error, container: attachment.containerId }, "addresses of a pod that is gone could not be released"));
+      log.info(
+        { container: attachment.containerId, pod: podKeyOf(attachment), interface: attachment.interfaceName },
+        "the pod's interface is gone: its addresses are released",
+      );
+      await this.#serial(attachment, () => this.#disconnect(attachment)).catch((error: unknown) =>
+        log.warn({ err: error, container: attachment.containerId }, "addresses of a pod that is gone could not be released"),
+      );
     }
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
@@ -113,7 +122,9 @@ class Manager implements PodManager {
         const { hasPolicy } = await this.#options.endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
         return { attachment, mtu, hasPolicy };
       } catch (error) {
-        await this.#disconnect(attachment).catch((failure: unknown) => this.#options.log.error({ err: failure, container: attachment.containerId }, "a failed ADD could not be undone: the runtime's DEL will"));
+        await this.#disconnect(attachment).catch((failure: unknown) =>
+          this.#options.log.error({ err: failure, container: attachment.containerId }, "a failed ADD could not be undone: the runtime's DEL will"),
+        );
         throw error;
       }
     });
@@ -132,9 +143,13 @@ class Manager implements PodManager {
     return this.#serial(request, () => {
       const { addresses, endpoints, links, mtu } = this.#options;
       const attachment = addresses.find(request);
-      if (attachment === undefined) return Promise.reject(new PodError("unknown-attachment", `container ${request.containerId} has no interface ${request.ifname} in network ${request.network}`));
+      if (attachment === undefined)
+        return Promise.reject(
+          new PodError("unknown-attachment", `container ${request.containerId} has no interface ${request.ifname} in network ${request.network}`),
+        );
       const problems = [...links.check(specOf({ ...attachment, netns: request.netns }, this.#mtus.get(attachmentId(attachment)) ?? mtu))];
-      for (const address of expected) if (!attachment.addresses.some((own) => own === address)) problems.push(`address ${address} is not reserved for the container`);
+      for (const address of expected)
+        if (!attachment.addresses.some((own) => own === address)) problems.push(`address ${address} is not reserved for the container`);
       const podKey = podKeyOf(attachment);
       const programmed = endpoints.list().find((endpoint) => endpoint.podKey === podKey && endpoint.containerId === attachment.containerId);
       if (programmed === undefined) problems.push(`pod ${podKey} is not in the node's policy`);
@@ -182,7 +197,12 @@ class Manager implements PodManager {
   /** After a lost journal the kernel's interface may be all that was known of the pod. */
   #recoveredByInterface(request: AttachmentRequest): Attachment | undefined {
     const interfaceName = hostInterfaceName(this.#options.interfacePrefix, request);
-    return this.#options.addresses.attachments().find((attachment) => attachment.interfaceName === interfaceName && attachment.ifname === "" && attachment.pod === "" && attachment.containerId === interfaceName);
+    return this.#options.addresses
+      .attachments()
+      .find(
+        (attachment) =>
+          attachment.interfaceName === interfaceName && attachment.ifname === "" && attachment.pod === "" && attachment.containerId === interfaceName,
+      );
   }
 
   async #disconnect(attachment: Attachment): Promise<void> {

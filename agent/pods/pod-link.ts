@@ -75,9 +75,15 @@ class KernelPodLinks implements PodLinks {
     requireContainerNetns(spec.netns);
     this.disconnect(spec.hostName);
     try {
-      this.#host.createVeth({ name: spec.hostName, mac: HOST_MAC, mtu: spec.mtu, peer: { name: spec.ifname, mac: spec.mac, mtu: spec.mtu, netns: spec.netns } });
+      this.#host.createVeth({
+        name: spec.hostName,
+        mac: HOST_MAC,
+        mtu: spec.mtu,
+        peer: { name: spec.ifname, mac: spec.mac, mtu: spec.mtu, netns: spec.netns },
+      });
     } catch (error) {
-      if (isNetlinkError(error, "EEXIST")) throw new PodLinkError("name-taken", `the container's namespace ${spec.netns} has an interface ${spec.ifname} already`, { cause: error });
+      if (isNetlinkError(error, "EEXIST"))
+        throw new PodLinkError("name-taken", `the container's namespace ${spec.netns} has an interface ${spec.ifname} already`, { cause: error });
       throw kernelError(`make the interface pair of ${spec.netns}`, error);
     }
     try {
@@ -185,12 +191,18 @@ function checkContainer(driver: Rtnetlink, { ifname, mac, addresses, hostName, n
   if (peerIndex !== undefined && link.index !== peerIndex) problems.push(`interface ${ifname} in ${netns} is not the other end of ${hostName}`);
   if (!link.isUp) problems.push(`interface ${ifname} is down in ${netns}`);
   if (link.mac !== mac) problems.push(`interface ${ifname} has the hardware address ${link.mac ?? "none"}, not ${mac}`);
-  const present = new Set(driver.addresses().filter(({ linkIndex }) => linkIndex === link.index).map(({ address }) => address));
+  const present = new Set(
+    driver
+      .addresses()
+      .filter(({ linkIndex }) => linkIndex === link.index)
+      .map(({ address }) => address),
+  );
   for (const address of addresses) if (!present.has(address)) problems.push(`address ${address} is missing on ${ifname} in ${netns}`);
   const routes = driver.routes({ table: 254 });
   for (const { destination, gateway } of containerRoutes(addresses, link.index)) {
     // A plugin later in the chain may have put another default route in its place; one has to be there.
-    if (!routes.some((route) => route.destination === destination)) problems.push(`route ${destination}${gateway === undefined ? "" : ` via ${gateway}`} is missing in ${netns}`);
+    if (!routes.some((route) => route.destination === destination))
+      problems.push(`route ${destination}${gateway === undefined ? "" : ` via ${gateway}`} is missing in ${netns}`);
   }
   return problems;
 }
@@ -203,7 +215,8 @@ function requireContainerNetns(netns: string): void {
   const target = statOf(netns);
   if (target === undefined) throw new PodLinkError("netns-gone", `network namespace ${netns} does not exist`);
   const own = statSync("/proc/thread-self/ns/net");
-  if (target.ino === own.ino && target.dev === own.dev) throw new PodLinkError("host-netns", `network namespace ${netns} is the host's own: a container of the host's network is not connected`);
+  if (target.ino === own.ino && target.dev === own.dev)
+    throw new PodLinkError("host-netns", `network namespace ${netns} is the host's own: a container of the host's network is not connected`);
 }
 
 function existsNetns(netns: string): boolean {

@@ -1,5 +1,5 @@
 /** Pods without a kernel: names are kept in memory. For an agent that runs without dataplane, and for tests; it refuses what the kernel would. */
-import type { PodLinks, PodLinkSpec } from "./pod-link.ts";
+import type { PodLinkSpec, PodLinks } from "./pod-link.ts";
 import { PodLinkError } from "./pod-link.ts";
 
 export class UnconnectedPodLinks implements PodLinks {
@@ -9,7 +9,8 @@ export class UnconnectedPodLinks implements PodLinks {
   connect(spec: PodLinkSpec): void {
     this.specs.delete(spec.hostName);
     for (const { netns, ifname } of this.specs.values()) {
-      if (netns === spec.netns && ifname === spec.ifname) throw new PodLinkError("name-taken", `the container's namespace ${netns} has an interface ${ifname} already`);
+      if (netns === spec.netns && ifname === spec.ifname)
+        throw new PodLinkError("name-taken", `the container's namespace ${netns} has an interface ${ifname} already`);
     }
     this.specs.set(spec.hostName, spec);
   }
@@ -17,7 +18,9 @@ export class UnconnectedPodLinks implements PodLinks {
   check(spec: PodLinkSpec): readonly string[] {
     const present = this.specs.get(spec.hostName);
     if (present === undefined) return [`host interface ${spec.hostName} is missing`];
-    return spec.addresses.filter((address) => !present.addresses.includes(address)).map((address) => `address ${address} is missing on ${spec.ifname} in ${spec.netns}`);
+    return spec.addresses
+      .filter((address) => !present.addresses.includes(address))
+      .map((address) => `address ${address} is missing on ${spec.ifname} in ${spec.netns}`);
   }
 
   disconnect(hostName: string): void {

@@ -20,8 +20,20 @@ export const LIMITED = 51;
 const INTERNAL = 100;
 const GC_INCOMPLETE = 107;
 
-const ADDRESS_CODES: Readonly<Record<AddressProblem, number>> = { "pool-full": 101, cooling: TRY_AGAIN, "no-pool": 102, "unknown-node": 103, unavailable: TRY_AGAIN, journal: 5 };
-const LINK_CODES: Readonly<Record<PodLinkProblem, number>> = { "netns-gone": BAD_ENVIRONMENT, "host-netns": BAD_ENVIRONMENT, "name-taken": BAD_ENVIRONMENT, kernel: 104 };
+const ADDRESS_CODES: Readonly<Record<AddressProblem, number>> = {
+  "pool-full": 101,
+  cooling: TRY_AGAIN,
+  "no-pool": 102,
+  "unknown-node": 103,
+  unavailable: TRY_AGAIN,
+  journal: 5,
+};
+const LINK_CODES: Readonly<Record<PodLinkProblem, number>> = {
+  "netns-gone": BAD_ENVIRONMENT,
+  "host-netns": BAD_ENVIRONMENT,
+  "name-taken": BAD_ENVIRONMENT,
+  kernel: 104,
+};
 const POD_CODES: Readonly<Record<PodProblem, number>> = { "unknown-attachment": UNKNOWN_CONTAINER, broken: 105 };
 const POLICY_NOT_PROGRAMMED = 106;
 

@@ -12,8 +12,8 @@ import { GATEWAY_V4, GATEWAY_V6, HOST_MAC } from "../pods/pod-link.ts";
 import { badRequest, gcIncomplete, LIMITED, NOT_AVAILABLE, problemOf, tryAgain } from "./cni-problem.ts";
 import {
   type AddAnswer,
-  addRequest,
   type AttachmentCniRequest,
+  addRequest,
   type CniAnswer,
   type CniVerb,
   checkRequest,
@@ -41,7 +41,10 @@ export class CniService {
     try {
       return await this.#answer(verb, body, signal);
     } catch (error) {
-      return { ok: false, error: signal.aborted ? tryAgain(`the agent did not finish in time: ${error instanceof Error ? error.message : String(error)}`) : problemOf(error) };
+      return {
+        ok: false,
+        error: signal.aborted ? tryAgain(`the agent did not finish in time: ${error instanceof Error ? error.message : String(error)}`) : problemOf(error),
+      };
     }
   }
 

@@ -66,7 +66,8 @@ export class DeleteQueue implements Part {
       const names = await readdir(this.#options.directory);
       return names.filter((name) => name.endsWith(".json")).sort();
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") this.#options.log.warn({ err: error, directory: this.#options.directory }, "the queue of DELs cannot be read");
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+        this.#options.log.warn({ err: error, directory: this.#options.directory }, "the queue of DELs cannot be read");
       return [];
     }
   }

@@ -106,7 +106,8 @@ export class SocketServer implements Part {
     if (verb === undefined) return send(response, 404, { ok: false, error: badRequest(`nothing is served at ${method ?? "?"} ${url}`) } satisfies CniAnswer);
     if (method !== "POST") return send(response, 405, { ok: false, error: badRequest(`${url} wants POST`) } satisfies CniAnswer);
     const text = await readBody(request);
-    if (text === undefined) return send(response, 413, { ok: false, error: badRequest(`the request is longer than ${MAX_BODY_BYTES} bytes`) } satisfies CniAnswer);
+    if (text === undefined)
+      return send(response, 413, { ok: false, error: badRequest(`the request is longer than ${MAX_BODY_BYTES} bytes`) } satisfies CniAnswer);
     let body: unknown;
     try {
       body = JSON.parse(text);
@@ -118,7 +119,8 @@ export class SocketServer implements Part {
 
   async #limited(verb: CniVerb, body: unknown, stop: AbortSignal): Promise<CniAnswer> {
     if (this.#running >= this.#maxConcurrent) {
-      if (this.#waiting.length >= this.#maxWaiting) return { ok: false, error: tryAgain(`${this.#running} requests are carried out and ${this.#waiting.length} wait`) };
+      if (this.#waiting.length >= this.#maxWaiting)
+        return { ok: false, error: tryAgain(`${this.#running} requests are carried out and ${this.#waiting.length} wait`) };
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else this.#running++;
     try {
@@ -133,7 +135,10 @@ export class SocketServer implements Part {
 }
 
 function send(response: ServerResponse, status: number, body: unknown): void {
-  const bytes = Buffer.from(JSON.stringify(body, (_key, value: unknown) => (typeof value === "bigint" ? String(value) : value)), "utf8");
+  const bytes = Buffer.from(
+    JSON.stringify(body, (_key, value: unknown) => (typeof value === "bigint" ? String(value) : value)),
+    "utf8",
+  );
   response.writeHead(status, { "content-type": "application/json", "content-length": bytes.length, connection: "close" }).end(bytes);
 }
 
