@@ -4,10 +4,12 @@ import { LOG_LEVELS } from "../src/runtime/log.ts";
 
 const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473");
 
+const serverAddress = z.string().regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH");
+
 export const agentConfigSchema = z
   .object({
     nodeName: z.string().min(1).describe("Name of the Node object that this machine is"),
-    server: z.array(hostAndPort).min(1).describe("Fan-out server as HOST:PORT; repeat it, in order of preference"),
+    server: z.array(serverAddress).min(1).describe("Fan-out server as HOST:PORT or unix:/PATH; repeat it, in order of preference"),
     tlsCert: z.string().optional().describe("File with the agent's certificate (PEM); its name is the node's"),
     tlsKey: z.string().optional().describe("File with the key of the certificate (PEM)"),
     tlsCa: z.string().optional().describe("File with the authority that signs the servers' certificates (PEM)"),
@@ -22,6 +24,9 @@ export const agentConfigSchema = z
       .regex(/^[a-z][a-z0-9]{1,7}$/, "want 2 to 8 lower-case letters and digits, so that a hash of 7 fits behind it")
       .default("cali")
       .describe("Interfaces with this prefix are ours: unknown ones are dropped"),
+    mtu: z.number().int().min(1_280).max(65_535).default(1_500).describe("MTU of pods' interfaces, unless the CNI configuration says another"),
+    policyWaitMs: z.number().int().min(0).max(30_000).default(5_000).describe("How long an ADD waits for the server to tell the pod's policy; after that the pod is closed until it is told"),
+    cniQueueDir: z.string().optional().describe("Where the CNI executable leaves DELs while no agent answers: its queueDir (default: cni-queue under the state directory)"),
     checkIntervalMs: z.number().int().min(1_000).max(600_000).default(30_000).describe("How often everything is compared with the kernel even if nothing was heard"),
     staleAfterMs: z.number().int().min(1_000).default(60_000).describe("Upstream data older than this is reported as stale; nothing is deleted for it"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),

@@ -64,7 +64,6 @@ class Machine implements AsyncDisposable {
     const reconciler = new Reconciler({
       nft,
       rtnetlink,
-      forgetConnections: () => undefined,
       source,
       settings: { nodeName: "n1", interfacePrefix: "cali" },
       clock: systemClock,

@@ -10,7 +10,6 @@
 import type { PodKey } from "../../src/model/names.ts";
 import type { RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
-import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
@@ -57,8 +56,6 @@ export interface ReconcilerOptions {
   readonly nft: Nftables;
   /** undefined: routes are left alone. */
   readonly rtnetlink: RouteDriver | undefined;
-  /** Forgets connections of addresses that left the node. */
-  readonly forgetConnections: (addresses: ReadonlySet<IpAddress>) => void;
   readonly source: ViewSource;
   readonly settings: PlanSettings;
   readonly clock: Clock;
@@ -90,7 +87,6 @@ export class Reconciler {
   readonly #refusals = new Refusals();
   readonly #backoff = new Backoff({ initialMs: 50, maxMs: 5_000 });
   #pending: PendingCommit[] = [];
-  #leaving = new Set<IpAddress>();
   #isDirty = true;
   #wake: () => void = () => undefined;
   #hasOwnTable = false;
@@ -184,7 +180,6 @@ export class Reconciler {
     try {
       const { plan, operations } = await this.#applyTable();
       const { routes, failed, routeFailures } = this.#applyRoutes();
-      this.#forgetLeaving();
       observer.applied({ seconds: (clock.now() - began) / 1000, operations, routes });
       this.#noteProgrammed(pending);
       if (!source.isComplete) {
@@ -244,19 +239,6 @@ export class Reconciler {
   #nodeOf(block: Cidr): RecordKey {
     for (const [key, value] of this.#options.source.records) if (value.kind === "node" && value.blocks.includes(block)) return key;
     return `node/${this.#options.settings.nodeName}`;
-  }
-
-  /** After the rules no longer allow it: connections of addresses that are nobody's here any more must not live on for the next who gets them. */
-  #forgetLeaving(): void {
-    const present = new Set(this.#registry.list().flatMap(({ addresses }) => addresses));
-    const left = new Set([...this.#leaving].filter((address) => !present.has(address)));
-    this.#leaving = present;
-    if (left.size === 0) return;
-    try {
-      this.#options.forgetConnections(left);
-    } catch (error) {
-      this.#options.log.warn({ err: error, addresses: [...left] }, "connections of removed pods could not be forgotten");
-    }
   }
 
   #noteProgrammed(pending: readonly PendingCommit[]): void {

@@ -181,8 +181,9 @@ class Session {
         return;
       }
       case "commit":
-        await onCommit(output.delta, output.isAnswer);
+        // Before it is programmed: what is programmed must be known as received.
         acknowledgements.received(output.delta.revision);
+        await onCommit(output.delta, output.isAnswer);
         if (output.isAnswer && output.delta.isDigestRight) this.#becameLive();
         return;
       case "heartbeat":

@@ -1,0 +1,277 @@
+/**
+ * The agent as a whole: which part is handed which. main.ts gives it settings, a log and a signal; tests do the same.
+ *
+ * Order: the state directory is locked and read, then the kernel is opened, then the parts run. Stopping goes backwards and leaves the kernel as it is.
+ */
+import { join } from "node:path";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import type { Pool } from "../src/model/record.ts";
+import { cidrAddress, cidrLength } from "../src/net/cidr.ts";
+import { ipBits, ipVersion } from "../src/net/ip.ts";
+import { type Clock, systemClock } from "../src/runtime/clock.ts";
+import { Health } from "../src/runtime/health.ts";
+import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
+import type { Logger } from "../src/runtime/log.ts";
+import { type Part, runAll } from "../src/runtime/supervisor.ts";
+import type { ViewDelta } from "../src/wire/view.ts";
+import { Journal } from "./addresses/journal.ts";
+import { DiskJournalFiles } from "./addresses/journal-files.ts";
+import { createAddressManager, type UsedAddress } from "./addresses/manager.ts";
+import { dryNftables } from "./apply/dry-nftables.ts";
+import { prepareHost } from "./apply/host-settings.ts";
+import { Reconciler, type ViewSource } from "./apply/reconciler.ts";
+import type { AgentConfig } from "./config.ts";
+import { ConntrackDriver } from "./drivers/conntrack/driver.ts";
+import { NftDriver } from "./drivers/nftables/driver.ts";
+import { type Rtnetlink, RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
+import { AgentMetrics, registerGauges } from "./metrics.ts";
+import { createPodManager } from "./pods/manager.ts";
+import { createPodLinks } from "./pods/pod-link.ts";
+import { UnconnectedPodLinks } from "./pods/unconnected-pod-links.ts";
+import { CniService } from "./socket/cni-service.ts";
+import { DeleteQueue } from "./socket/delete-queue.ts";
+import { SocketServer } from "./socket/server.ts";
+import { lockState } from "./state-lock.ts";
+import { type AgentStatus, agentStatus } from "./status/status.ts";
+import { Acknowledgements } from "./sync/acknowledgements.ts";
+import { ClaimCalls } from "./sync/claim-calls.ts";
+import { Freshness } from "./sync/freshness.ts";
+import { ReportQueue } from "./sync/report-queue.ts";
+import { SyncClient } from "./sync/sync-client.ts";
+import { DecodedView } from "./view/decoded-view.ts";
+import { ViewStore } from "./view/store.ts";
+
+export const VERSION = "sedge-agent 0.1.0";
+
+export interface RunAgentOptions {
+  readonly config: AgentConfig;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+  /** Called when everything is listening, with the ports that were chosen. */
+  readonly onStarted?: (facts: { readonly metricsPort: number; readonly healthPort: number; readonly status: () => AgentStatus }) => void;
+}
+
+const ACK_COALESCE_MS = 5;
+const HEALTH_INTERVAL_MS = 1_000;
+
+/** Settles when the signal aborted and all has ended; rejects with what broke: StateError, HostSettingError, SystemCallError, … */
+export async function runAgent(options: RunAgentOptions): Promise<void> {
+  const lock = await lockState(options.config.stateDir);
+  const closers: (() => Promise<void> | void)[] = [];
+  try {
+    await runLocked(options, closers);
+  } finally {
+    for (const close of closers.reverse()) await close();
+    await lock.release();
+  }
+}
+
+/** What the agent has of the kernel; undefined without dataplane. */
+interface Kernel {
+  readonly nft: NftDriver;
+  readonly rtnetlink: RtnetlinkDriver;
+  readonly conntrack: ConntrackDriver;
+}
+
+async function runLocked({ config, log, signal, clock = systemClock, onStarted }: RunAgentOptions, closers: (() => Promise<void> | void)[]): Promise<void> {
+  const { nodeName: node, interfacePrefix } = config;
+  const store = await ViewStore.open({ directory: config.stateDir, node });
+  closers.push(() => store.close());
+  for (const problem of store.problems) log.warn({ problem }, "the stored view was not whole");
+  const decoded = DecodedView.restore(store.view, store.kept);
+  const journal = await Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node });
+  const kernel = await openKernel(config, log, closers);
+
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const metrics = new AgentMetrics(registry);
+  const freshness = new Freshness({ clock, staleAfterMs: config.staleAfterMs });
+  const acknowledgements = new Acknowledgements({ coalesceMs: ACK_COALESCE_MS });
+  const reports = new ReportQueue({ clock, log: log.child({ component: "reports" }) });
+
+  const reconciler = new Reconciler({
+    nft: kernel?.nft ?? dryNftables(),
+    rtnetlink: kernel?.rtnetlink,
+    source: viewSource(store, decoded),
+    settings: { nodeName: node, interfacePrefix },
+    clock,
+    log: log.child({ component: "reconcile" }),
+    observer: metrics,
+    onProgrammed({ epoch, revision, failures }) {
+      if (epoch === store.view.epoch) acknowledgements.programmed(revision, failures);
+    },
+    checkIntervalMs: config.checkIntervalMs,
+  });
+
+  const sync = new SyncClient({
+    node,
+    version: VERSION,
+    servers: config.server,
+    tls: tlsFiles(config),
+    view: store.view,
+    onCommit: (delta, isAnswer) => takeCommit(delta, isAnswer),
+    onConfirmed: () => reconciler.viewConfirmed(),
+    onRepair: () => metrics.viewRepaired(),
+    onSessionEnd: () => metrics.sessionEnded(),
+    acknowledgements,
+    reports,
+    freshness,
+    clock,
+    log: log.child({ component: "sync" }),
+  });
+
+  /** Append, then let it be programmed. A disk that refuses does not keep policy from the kernel. */
+  async function takeCommit(delta: ViewDelta, isAnswer: boolean): Promise<void> {
+    const change = decoded.decode(delta);
+    for (const [key, value] of change.changes) if (value !== undefined && value.value === undefined) log.error({ key, reason: value.problem }, "a record is not understood: its last good value stays");
+    try {
+      await store.append({ delta, isComplete: isAnswer && delta.isDigestRight, kept: change.kept, unkept: change.unkept });
+    } catch (error) {
+      metrics.storeFailed();
+      log.error({ err: error, directory: config.stateDir }, "the view cannot be written to disk: a restart would begin with an older one");
+    }
+    decoded.apply(change);
+    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs });
+  }
+
+  const addresses = createAddressManager({
+    journal,
+    claims: new ClaimCalls({ node, connection: () => sync.connection }),
+    reports,
+    clock,
+    log: log.child({ component: "addresses" }),
+    pools: () => (store.isComplete ? [...decoded.records.values()].filter((value): value is Pool => value.kind === "pool") : undefined),
+    usedAddresses: () => (kernel === undefined ? [] : usedAddresses(kernel.rtnetlink, interfacePrefix)),
+    interfacePrefix,
+  });
+  const pods = createPodManager({
+    addresses,
+    links: kernel === undefined ? new UnconnectedPodLinks() : createPodLinks(kernel.rtnetlink),
+    endpoints: reconciler.endpoints,
+    clock,
+    log: log.child({ component: "pods" }),
+    interfacePrefix,
+    mtu: config.mtu,
+    policyWaitMs: config.policyWaitMs,
+    forgetConnections: (gone) => void kernel?.conntrack.deleteByAddress({ addresses: new Set(gone) }),
+  });
+  const cni = new CniService({ pods, addresses, limitation: () => limitation(reconciler) });
+  const status = (): AgentStatus =>
+    agentStatus({
+      node,
+      version: VERSION,
+      dataplane: kernel === undefined ? "none" : "nftables",
+      freshness: () => freshness.report(),
+      view: () => ({ isComplete: store.isComplete, epoch: store.view.epoch, revision: store.view.revision, size: store.view.size, digest: store.view.digest }),
+      programmed: () => reconciler.programmed,
+      kernelError: () => reconciler.lastError,
+      localEndpoints: () => reconciler.endpoints.list().length,
+      unconfirmedReports: () => reports.size,
+    });
+  registerGauges(registry, {
+    viewRecords: () => store.view.size,
+    endpoints: () => reconciler.endpoints.list().length,
+    failures: () => reconciler.programmed?.failures.length ?? 0,
+    programmedRevision: () => Number(reconciler.programmed?.revision ?? 0n),
+    unconfirmedReports: () => reports.size,
+    freshness: () => freshness.report(),
+  });
+
+  const health = new Health(clock);
+  const metricsServer = await serveMetrics(registry, hostAndPort(config.metricsListen));
+  closers.push(() => metricsServer.close());
+  const healthServer = await serveHealth(health, hostAndPort(config.healthListen));
+  closers.push(() => healthServer.close());
+  onStarted?.({ metricsPort: metricsServer.port, healthPort: healthServer.port, status });
+
+  const parts: readonly Part[] = [
+    healthPart({ health, clock, store, reconciler }),
+    reconciler,
+    addresses,
+    pods,
+    new SocketServer({ path: config.socket, cni, status, log: log.child({ component: "socket" }) }),
+    new DeleteQueue({ directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"), clock, log: log.child({ component: "socket" }), del: (request) => cni.answer("del", request, signal) }),
+    sync,
+  ];
+  await runAll(parts, { signal, log });
+}
+
+async function openKernel(config: AgentConfig, log: Logger, closers: (() => void)[]): Promise<Kernel | undefined> {
+  if (!config.dataplane) {
+    log.warn("no dataplane: the kernel is left alone, no pod is connected or protected");
+    return undefined;
+  }
+  await prepareHost();
+  const kernel = { nft: NftDriver.open(), rtnetlink: RtnetlinkDriver.open(), conntrack: ConntrackDriver.open() };
+  closers.push(() => {
+    kernel.nft.close();
+    kernel.rtnetlink.close();
+    kernel.conntrack.close();
+  });
+  return kernel;
+}
+
+function viewSource(store: ViewStore, decoded: DecodedView): ViewSource {
+  return {
+    get records() {
+      return decoded.records;
+    },
+    get undecodable() {
+      return decoded.undecodable;
+    },
+    get outdated() {
+      return decoded.outdated;
+    },
+    get revision() {
+      return store.view.revision;
+    },
+    get epoch() {
+      return store.view.epoch;
+    },
+    get isComplete() {
+      return store.isComplete;
+    },
+  };
+}
+
+function limitation(reconciler: Reconciler): string | undefined {
+  if (reconciler.lastError !== undefined) return reconciler.lastError;
+  return reconciler.programmed === undefined ? "no complete view has been programmed yet" : undefined;
+}
+
+/** Host routes to interfaces of ours, whoever made them: what the kernel says is in use. */
+function usedAddresses(rtnetlink: Rtnetlink, interfacePrefix: string): readonly UsedAddress[] {
+  const names = new Map(rtnetlink.links().filter(({ name }) => name.startsWith(interfacePrefix)).map(({ index, name }) => [index, name]));
+  return rtnetlink.routes().flatMap(({ destination, linkIndex, type }) => {
+    const interfaceName = names.get(linkIndex ?? 0);
+    const address = cidrAddress(destination);
+    return interfaceName === undefined || type !== "unicast" || cidrLength(destination) < ipBits(ipVersion(address)) ? [] : [{ address, interfaceName }];
+  });
+}
+
+function healthPart({ health, clock, store, reconciler }: { health: Health; clock: Clock; store: ViewStore; reconciler: Reconciler }): Part {
+  const view = health.register("view", 10 * HEALTH_INTERVAL_MS);
+  const dataplane = health.register("kernel", 10 * HEALTH_INTERVAL_MS);
+  return {
+    name: "health",
+    async run(signal) {
+      while (!signal.aborted) {
+        view({ live: true, ready: store.isComplete, detail: store.isComplete ? `revision ${store.view.revision}` : "no complete view yet" });
+        const trouble = limitation(reconciler);
+        dataplane({ live: true, ready: trouble === undefined, ...(trouble === undefined ? {} : { detail: trouble }) });
+        await clock.sleep(HEALTH_INTERVAL_MS, signal);
+      }
+    },
+  };
+}
+
+function tlsFiles({ insecure, tlsCert, tlsKey, tlsCa }: AgentConfig): { cert: string; key: string; ca: string } | undefined {
+  if (insecure || tlsCert === undefined || tlsKey === undefined || tlsCa === undefined) return undefined;
+  return { cert: tlsCert, key: tlsKey, ca: tlsCa };
+}
+
+function hostAndPort(text: string): { readonly host: string; readonly port: number } {
+  const colon = text.lastIndexOf(":");
+  return { host: text.slice(0, colon).replaceAll(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };
+}
