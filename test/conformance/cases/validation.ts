@@ -8,7 +8,15 @@ const requirement = (entry: unknown): unknown => ({ podSelector: { matchExpressi
 
 export const VALIDATION_SPECS: readonly unknown[] = [
   // Shape.
-  ...[undefined, null, {}, [], "x", 5, { podSelector: null }, { podSelector: [] }, { podSelector: "a" }, { podselector: {} }, { podSelector: {}, extra: 1 }],
+  undefined,
+  null,
+  {},
+  [],
+  "x",
+  5,
+  { podselector: {} },
+  { podSelector: {}, extra: 1 },
+  ...[null, [], "a"].map((podSelector) => ({ podSelector })),
   ...[null, [], [null], {}, [[]], ["x"], [{}], [{ from: null, ports: null }], [{ to: [] }], [{ from: {} }], [{ ports: {} }]].map((ingress) => ({
     podSelector: {},
     ingress,
