@@ -113,8 +113,8 @@ export class ApiClient {
     response.setEncoding("utf8");
     let text = "";
     for await (const chunk of response) text += String(chunk);
-    const isJson = (response.headers["content-type"] ?? "").includes("json");
-    return { code: response.statusCode ?? 0, headers: response.headers, text, body: isJson ? (JSON.parse(text) as Body) : {} };
+    // The real server sends its OpenAPI index as text/plain.
+    return { code: response.statusCode ?? 0, headers: response.headers, text, body: text.startsWith("{") ? (JSON.parse(text) as Body) : {} };
   }
 
   async watch(path: string, options: Ask = {}): Promise<WatchStream> {

@@ -15,7 +15,7 @@ import { fdatasync, write } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { JsonObject } from "./json.ts";
-import type { Change, Entry, ObjectKey, Store } from "./store.ts";
+import type { Change, Entry, ObjectKey, Snapshot, Store } from "./store.ts";
 
 /** The directory cannot be used as it is. The message names the file and says what to do. */
 export class DataDirectoryError extends Error {
@@ -137,12 +137,13 @@ export class Journal {
       if (name.endsWith(".tmp")) rmSync(join(directory, name));
       else throw new DataDirectoryError(`${join(directory, name)} is not a file of the embedded API. Nothing was changed. Give --data-dir a directory of its own, or move this file away.`);
     }
-    const base = snapshots[0];
-    if (base === undefined && logs.length > 0 && logs[0] !== store.revision && !isFirstLog(directory, logs[0] ?? 0)) {
+    const [base] = snapshots;
+    if (base === undefined && logs[0] !== undefined) {
       throw new DataDirectoryError(`${join(directory, `log-${logs[0]}.jsonl`)} has no snapshot to start from: snapshot-${logs[0]}.jsonl is missing. Nothing was changed. Restore it from a copy, or move the directory away.`);
     }
-    const from = base ?? logs[0] ?? store.revision;
-    const entries = base === undefined ? [] : readSnapshot(join(directory, `snapshot-${base}.jsonl`), base);
+    const from = base ?? store.revision;
+    if (base === undefined) writeSnapshot(directory, store.snapshot());
+    const entries = readSnapshot(join(directory, `snapshot-${from}.jsonl`), from);
     const changes: Pick<Change, "revision" | "kind" | "entry">[] = [];
     const wanted = logs.filter((revision) => revision >= from);
     for (const revision of wanted) {
@@ -162,8 +163,7 @@ export class Journal {
     const file = openSync(path, "a", 0o600);
     if (isNew) syncDirectory(directory);
     const logBytes = isNew ? 0 : readFileSync(path).length;
-    const journal = new Journal({ directory, store, file, logBytes, snapshotAfterBytes });
-    return journal;
+    return new Journal({ directory, store, file, logBytes, snapshotAfterBytes });
   }
 
   /** Resolves when every change so far is on disk (and published). Rejects when the disk has failed: then nothing can be answered any more. */
@@ -210,17 +210,10 @@ export class Journal {
 
   /** Writes a snapshot and begins a new log. Synchronous: no change comes between the two. */
   #snapshot(): void {
-    const { revision, entries } = this.#store.snapshot();
-    const path = join(this.#directory, `snapshot-${revision}.jsonl`);
-    const file = openSync(`${path}.tmp`, "w", 0o600);
-    let bytes = 0;
-    for (const entry of entries) bytes += writeSync(file, objectLine(entry));
-    writeSync(file, lineOf(`{"t":"end","rv":${revision},"n":${entries.length}}`));
-    fsyncSync(file);
-    closeSync(file);
+    const snapshot = this.#store.snapshot();
+    const { revision } = snapshot;
     const log = openSync(join(this.#directory, `log-${revision}.jsonl`), "a", 0o600);
-    renameSync(`${path}.tmp`, path);
-    syncDirectory(this.#directory);
+    const bytes = writeSnapshot(this.#directory, snapshot);
     closeSync(this.#file);
     this.#file = log;
     this.#logBytes = 0;
@@ -232,10 +225,18 @@ export class Journal {
   }
 }
 
-/** The first log of a directory begins where its first change follows directly: no snapshot went before it. */
-function isFirstLog(directory: string, revision: number): boolean {
-  const [first] = readLines(join(directory, `log-${revision}.jsonl`)).lines;
-  return first === undefined || first.rv === revision + 1;
+/** Writes aside, syncs, renames: a snapshot is whole or not there. Returns its size. */
+function writeSnapshot(directory: string, { revision, entries }: Snapshot): number {
+  const path = join(directory, `snapshot-${revision}.jsonl`);
+  const file = openSync(`${path}.tmp`, "w", 0o600);
+  let bytes = 0;
+  for (const entry of entries) bytes += writeSync(file, objectLine(entry));
+  bytes += writeSync(file, lineOf(`{"t":"end","rv":${revision},"n":${entries.length}}`));
+  fsyncSync(file);
+  closeSync(file);
+  renameSync(`${path}.tmp`, path);
+  syncDirectory(directory);
+  return bytes;
 }
 
 function readSnapshot(path: string, revision: number): Entry[] {

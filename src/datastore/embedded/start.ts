@@ -111,10 +111,11 @@ export async function startEmbeddedApi(options: EmbeddedApiOptions = {}): Promis
     async close() {
       stopping.abort();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeIdleConnections();
-      // Answers under way are short; watches end by the signal. What is left after a moment is cut.
+      // Answers under way are short and watches end by the signal: their connections become idle. What is left after a second is cut.
+      const sweep = setInterval(() => server.closeIdleConnections(), 10);
       const cut = setTimeout(() => server.closeAllConnections(), 1000);
       await closed;
+      clearInterval(sweep);
       clearTimeout(cut);
       await journal?.close();
     },
