@@ -84,6 +84,16 @@ export class BlockAllocator {
     return true;
   }
 
+  /**
+   * Records a release that was made before, so that the queue and the cooldown outlive a restart; call in order of release, times of the same clock.
+   * False when the address is in use, reserved or not of this block.
+   */
+  restoreReleased(address: IpAddress, releasedAtMs: number): boolean {
+    if (!this.#free.delete(address)) return false;
+    this.#free.set(address, releasedAtMs);
+    return true;
+  }
+
   /** Puts the address at the end of the queue. With a handle: only when that handle has it, so that a late release does not free another's. */
   release(address: IpAddress, nowMs: number, handle?: string): boolean {
     const holder = this.#handles.get(address);

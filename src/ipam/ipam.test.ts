@@ -141,6 +141,21 @@ describe("BlockAllocator", () => {
     expect([allocator.handleOf(address(2)), allocator.addressOf("a"), allocator.usedCount, allocator.freeCount]).toEqual(["a", address(2), 1, 3]);
   });
 
+  it("restoreReleased: queue and cooldown as before the restart", () => {
+    const allocator = new BlockAllocator({ block, cooldownMs: 100 });
+    allocator.restore(address(3), "a");
+    expect([allocator.restoreReleased(address(1), 10), allocator.restoreReleased(address(0), 20), allocator.restoreReleased(address(3), 30)]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(["b", "c", "d"].map((handle) => allocator.assign(handle, 110))).toEqual([
+      { kind: "assigned", address: address(2) },
+      { kind: "assigned", address: address(1) },
+      { kind: "none-free", retryAtMs: 120 },
+    ]);
+  });
+
   it("no address twice, none lost, in any order of calls", () => {
     const call = fc.record({ isAssign: fc.boolean(), handle: fc.constantFrom("a", "b", "c", "d", "e", "f"), after: fc.nat(40) });
     fc.assert(
