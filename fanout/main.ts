@@ -36,7 +36,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   const health = new Health(clock);
   const registry = new Registry();
   const report = health.register("sync");
-  const endpoints = [await serveMetrics(registry, parseListen(config.metricsListen)), await serveHealth(health, parseListen(config.healthListen))];
+  const metricsEndpoint = await serveMetrics(registry, parseListen(config.metricsListen));
+  const healthEndpoint = await serveHealth(health, parseListen(config.healthListen));
+  log.info({ metricsPort: metricsEndpoint.port, healthPort: healthEndpoint.port }, "metrics and health are served");
   try {
     const uid = await waitForClusterUid(client, { clock, log, signal });
     if (uid === undefined) return 0;
@@ -63,7 +65,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     log.fatal({ err: error }, "stopped by a failure");
     return 1;
   } finally {
-    for (const endpoint of endpoints) await endpoint.close();
+    await metricsEndpoint.close();
+    await healthEndpoint.close();
     client.close();
   }
 }

@@ -9,19 +9,18 @@ import type { Entry } from "../table/entry.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
 
-/** Size at which a part is closed. */
-const PART_BYTES = 64 * 1024;
-
 export interface AnswerRequest {
   readonly table: Table;
   readonly node: NodeId;
   readonly bits: number;
   /** What the agent has: 2^bits digests under the table's seed. */
   readonly stated: BigUint64Array;
+  /** Size at which a part is closed. */
+  readonly partBytes: number;
 }
 
 /** Buckets whose digest is not as stated. */
-export function differingBuckets({ table, node, bits, stated }: AnswerRequest): Set<number> {
+export function differingBuckets({ table, node, bits, stated }: Omit<AnswerRequest, "partBytes">): Set<number> {
   const digests = table.bucketDigests(node, bits);
   const wanted = new Set<number>();
   for (let i = 0; i < digests.length; i++) if (digests[i] !== stated[i]) wanted.add(i);
@@ -34,8 +33,8 @@ export function answerParts(request: AnswerRequest): Iterator<Uint8Array, void> 
   return parts(request, wanted, request.table.ownBuckets(request.node, request.bits, wanted));
 }
 
-function* parts({ table, node, bits }: AnswerRequest, wanted: ReadonlySet<number>, own: ReadonlyMap<number, readonly Entry[]>): Generator<Uint8Array, void> {
-  const part = new Part();
+function* parts({ table, node, bits, partBytes }: AnswerRequest, wanted: ReadonlySet<number>, own: ReadonlyMap<number, readonly Entry[]>): Generator<Uint8Array, void> {
+  const part = new Part(partBytes);
   for (const index of wanted) {
     part.beginBucket(index);
     for (const entry of table.sharedBucket(index, bits)) {
@@ -53,13 +52,18 @@ function* parts({ table, node, bits }: AnswerRequest, wanted: ReadonlySet<number
 }
 
 class Part {
+  readonly #limit: number;
   #buckets: RawBucket[] = [];
   #upserts: Uint8Array[] = [];
   #bucket: { index: number; records: Uint8Array[] } | undefined;
   #bytes = 0;
 
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
   get isFull(): boolean {
-    return this.#bytes >= PART_BYTES;
+    return this.#bytes >= this.#limit;
   }
 
   get isEmpty(): boolean {

@@ -1,7 +1,7 @@
 /**
  * One node's record stream on the server. The transition table of `src/wire/session-protocol.ts` says what may happen when; this carries it out.
  *
- * Memory: a set of dirty keys, never a queue of messages. At most MAX_BYTES_IN_FLIGHT and one message are given to the transport; while it is full, changes
+ * Memory: a set of dirty keys, never a queue of messages. At most `maxBytesInFlight` and one message are given to the transport; while it is full, changes
  * only mark keys, so that a slow client later gets the newest value once and delays nobody.
  */
 import type { NodeName } from "../../src/model/names.ts";
@@ -20,8 +20,15 @@ import { answerParts } from "./answer.ts";
 import { deltaFrames, deltaOf, type FrameCache } from "./frames.ts";
 import { SentCommits } from "./sent-commits.ts";
 
-/** Above this the stream counts as full. */
-export const MAX_BYTES_IN_FLIGHT = 256 * 1024;
+/** Bounds of one session; tests make them small. */
+export interface SessionLimits {
+  /** From here on the stream counts as full. */
+  readonly maxBytesInFlight: number;
+  /** Size at which a part of an answer is closed. */
+  readonly partBytes: number;
+}
+
+export const SESSION_LIMITS: SessionLimits = { maxBytesInFlight: 256 * 1024, partBytes: 64 * 1024 };
 /** Failures of one Ack that are kept; the rest is only counted by the agent. */
 const MAX_FAILURES = 100;
 
@@ -33,6 +40,7 @@ export interface SessionHost {
   readonly serverName: string;
   readonly epoch: string;
   readonly heartbeatIntervalMs: number;
+  readonly limits: SessionLimits;
   /** Monotonic ms. */
   now(): number;
   wallTimeUs(): bigint;
@@ -75,6 +83,8 @@ export class Session implements StreamHandler {
   #failed: readonly ObjectFailure[] = [];
   #ackAt = 0;
   #bytesSent = 0;
+  /** When a part of an answer was last sent. */
+  #progressAt = 0;
   readonly sentCommits = new SentCommits();
 
   constructor(options: { readonly stream: PeerStream; readonly host: SessionHost }) {
@@ -228,8 +238,9 @@ export class Session implements StreamHandler {
     this.#ticket = undefined;
   }
 
-  get isAnswering(): boolean {
-    return this.#answer !== undefined;
+  /** How long (ms) the reader has taken nothing of an answer; undefined when none is under way. */
+  get stalledMs(): number | undefined {
+    return this.#answer === undefined ? undefined : this.#host.now() - this.#progressAt;
   }
 
   #greet(hello: Hello): void {
@@ -275,8 +286,9 @@ export class Session implements StreamHandler {
   #beginAnswer(): void {
     if (this.#request === undefined || this.#node === undefined) return;
     this.#dirty.clear();
-    this.#answer = answerParts({ table: this.#host.table, node: this.#node.id, bits: this.#request.bits, stated: this.#request.stated });
+    this.#answer = answerParts({ table: this.#host.table, node: this.#node.id, bits: this.#request.bits, stated: this.#request.stated, partBytes: this.#host.limits.partBytes });
     this.#request = undefined;
+    this.#progressAt = this.#host.now();
     this.#pump();
   }
 
@@ -284,7 +296,10 @@ export class Session implements StreamHandler {
     while (this.#answer !== undefined && !this.#isFull()) {
       const part = this.#answer.next();
       if (part.done === true) this.#finishAnswer();
-      else this.#send("answer", part.value);
+      else {
+        this.#progressAt = this.#host.now();
+        this.#send("answer", part.value);
+      }
     }
   }
 
@@ -313,7 +328,7 @@ export class Session implements StreamHandler {
   }
 
   #isFull(): boolean {
-    return this.stream.bytesInFlight >= MAX_BYTES_IN_FLIGHT;
+    return this.stream.bytesInFlight >= this.#host.limits.maxBytesInFlight;
   }
 
   #send(kind: "update" | "answer" | "heartbeat" | "other", message: Uint8Array): void {

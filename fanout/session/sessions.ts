@@ -14,7 +14,7 @@ import type { Commit, Table } from "../table/table.ts";
 import { Admission, type AdmissionOptions } from "./admission.ts";
 import { FlushWindow } from "./flush-window.ts";
 import { FrameCache } from "./frames.ts";
-import { Session, type SessionHost, type SessionObserver } from "./session.ts";
+import { SESSION_LIMITS, Session, type SessionHost, type SessionLimits, type SessionObserver } from "./session.ts";
 
 export interface SessionsOptions {
   readonly table: Table;
@@ -30,6 +30,7 @@ export interface SessionsOptions {
   readonly answerStallMs: number;
   readonly admission: AdmissionOptions;
   readonly flushWindowsMs?: readonly number[];
+  readonly limits?: SessionLimits;
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
   report(session: Session, report: EndpointReport): void;
 }
@@ -60,6 +61,7 @@ export class Sessions {
       epoch,
       heartbeatIntervalMs,
       observer,
+      limits: options.limits ?? SESSION_LIMITS,
       frames: new FrameCache(),
       admission: new Admission(options.admission),
       now: () => clock.now(),
@@ -146,7 +148,7 @@ export class Sessions {
           session.heartbeat();
           dueAt.set(session, now + heartbeatIntervalMs - tickMs);
         } else dueAt.set(session, due);
-        if (session.isAnswering && now - session.connectedAt > answerStallMs) session.yieldAdmission();
+        if ((session.stalledMs ?? 0) > answerStallMs) session.yieldAdmission();
       }
     }
     this.#stopped.abort();

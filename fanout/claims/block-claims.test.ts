@@ -1,0 +1,123 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { BlockAffinity, IpamBlock, IpPool } from "../../src/model/resource.ts";
+import { affinityName, blockName } from "../../src/ipam/block.ts";
+import { type Cidr, cidrAddressAt, parseCidr } from "../../src/net/cidr.ts";
+import { AddressBook } from "./address-book.ts";
+import { BlockClaims } from "./block-claims.ts";
+
+const N1 = "n1" as NodeName;
+const N2 = "n2" as NodeName;
+const POOL: IpPool = { kind: "IPPool", name: "p4", resourceVersion: "1", cidr: parseCidr("10.65.0.0/24"), blockSize: 26, natOutgoing: false, disabled: false, nodeSelector: "all()" };
+
+function fixture(pools: readonly IpPool[] = [POOL], store = new MemoryAddressStore()): { store: MemoryAddressStore; book: AddressBook; claims: BlockClaims } {
+  const book = new AddressBook();
+  for (const name of [N1, N2]) book.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: { zone: name }, addresses: [] } });
+  for (const resource of pools) book.apply({ kind: "upsert", resource });
+  return { store, book, claims: new BlockClaims({ book, store }) };
+}
+
+const blockOf = (cidr: Cidr, node: NodeName | undefined, used = 0): IpamBlock => ({
+  kind: "IPAMBlock", name: blockName(cidr), resourceVersion: "", cidr, node, isDeleted: false,
+  allocations: Array.from({ length: used }, (_, i) => ({ address: cidrAddressAt(cidr, i), handle: `h${i}`, pod: undefined, node })),
+});
+const affinityOf = (cidr: Cidr, node: NodeName, state: BlockAffinity["state"]): BlockAffinity => ({ kind: "BlockAffinity", name: affinityName(node, cidr), resourceVersion: "", node, cidr, state, isDeleted: false });
+const ask = (claims: BlockClaims, node = N1, full: readonly Cidr[] = []): ReturnType<BlockClaims["claim"]> => claims.claim({ node, version: 4, full });
+
+/** What must hold of the API whatever happened: a confirmed affinity's block says the same node, and no block has two confirmed affinities. */
+function expectSound(store: MemoryAddressStore): void {
+  const confirmed = [...store.objects.values()].filter((object) => object.kind === "BlockAffinity" && object.state === "confirmed") as BlockAffinity[];
+  for (const { node, cidr } of confirmed) expect(store.find("IPAMBlock", blockName(cidr))?.node).toBe(node);
+  expect(new Set(confirmed.map(({ cidr }) => cidr)).size).toBe(confirmed.length);
+}
+
+describe("block claims", () => {
+  it("pending, block, confirmed, in this order", async () => {
+    const { store, claims } = fixture();
+    const { block, pool } = await ask(claims);
+    expect(pool).toBe(POOL);
+    expect(store.calls.filter(({ verb }) => verb !== "read").map(({ verb, kind }) => `${verb} ${kind}`)).toEqual(["create BlockAffinity", "create IPAMBlock", "update BlockAffinity"]);
+    expect(store.find("BlockAffinity", affinityName(N1, block.cidr))?.state).toBe("confirmed");
+    expectSound(store);
+  });
+
+  it("an own block with room comes first, unless the node says that it is full; another node never gets it", async () => {
+    const { store, claims } = fixture();
+    const first = (await ask(claims)).block.cidr;
+    expect((await ask(claims)).block.cidr).toBe(first);
+    const second = (await ask(claims, N1, [first])).block.cidr;
+    const other = (await ask(claims, N2)).block.cidr;
+    expect(new Set([first, second, other]).size).toBe(3);
+    expectSound(store);
+  });
+
+  it("a block without free addresses is not given again", async () => {
+    const { store, book, claims } = fixture();
+    const cidr = parseCidr("10.65.0.0/26");
+    book.setBlock(blockName(cidr), store.put(blockOf(cidr, N1, 64)) as IpamBlock);
+    expect((await ask(claims)).block.cidr).not.toBe(cidr);
+  });
+
+  it("a claim that broke off is taken up: with its block, without it, or with the block gone to another", async () => {
+    for (const block of [undefined, N1, N2]) {
+      const { store, book, claims } = fixture();
+      const cidr = parseCidr("10.65.0.64/26");
+      const affinity = store.put(affinityOf(cidr, N1, "pending")) as BlockAffinity;
+      book.setAffinity(affinity.name, affinity);
+      if (block !== undefined) store.put(blockOf(cidr, block));
+      const given = (await ask(claims)).block.cidr;
+      expect(given === cidr).toBe(block !== N2);
+      expect(store.find("BlockAffinity", affinity.name)?.state).toBe(block === N2 ? undefined : "confirmed");
+      expectSound(store);
+    }
+  });
+
+  it("a block that exists though the watch has not told is not overwritten", async () => {
+    const { store, claims } = fixture();
+    for (let i = 0; i < 3; i++) store.put(blockOf(parseCidr(`10.65.0.${i * 64}/26`), N2));
+    expect((await ask(claims)).block.cidr).toBe("10.65.0.192/26");
+    await expect(ask(claims, N1, [parseCidr("10.65.0.192/26")])).rejects.toMatchObject({ problem: "no-free-block" });
+    expectSound(store);
+  });
+
+  it("unknown node → unknown-object; no pool, disabled pool, foreign selector, other family, full pool → no-free-block with the reason", async () => {
+    const { claims } = fixture();
+    await expect(ask(claims, "n9" as NodeName)).rejects.toMatchObject({ problem: "unknown-object" });
+    const pools: readonly (readonly IpPool[])[] = [[], [{ ...POOL, disabled: true }], [{ ...POOL, nodeSelector: "zone == 'n2'" }], [{ ...POOL, cidr: parseCidr("fd00::/120"), blockSize: 122 }]];
+    for (const list of pools) await expect(ask(fixture(list).claims)).rejects.toMatchObject({ problem: "no-free-block", message: expect.stringContaining("no enabled IPv4 pool") as string });
+    const full: Cidr[] = [];
+    for (let i = 0; i < 4; i++) full.push((await ask(claims, N1, full)).block.cidr);
+    await expect(ask(claims, N1, full)).rejects.toMatchObject({ problem: "no-free-block", message: expect.stringContaining("p4 (10.65.0.0/24)") as string });
+  });
+
+  it("two servers, any failures at any call: no block is given to two nodes, and afterwards every node can claim", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(9), { maxLength: 60 }), fc.array(fc.record({ node: fc.constantFrom(N1, N2), server: fc.nat(1) }), { maxLength: 4 }), async (faults, asks) => {
+        const store = new MemoryAddressStore();
+        const servers = [fixture([POOL], store), fixture([POOL], store)] as const;
+        let call = 0;
+        store.before = async () => {
+          for (let i = 0; i < (faults[call % Math.max(1, faults.length)] ?? 0) % 3; i++) await Promise.resolve();
+          if (faults[call++] === 9) throw new Error("API down");
+        };
+        const given = await Promise.allSettled(asks.map(({ node, server }) => ask((server === 0 ? servers[0] : servers[1]).claims, node)));
+        const owners = new Map<Cidr, NodeName>();
+        for (const [i, result] of given.entries()) {
+          if (result.status === "rejected") continue;
+          const node = asks[i]?.node;
+          expect(result.value.block.node).toBe(node);
+          expect(owners.get(result.value.block.cidr) ?? node).toBe(node);
+          owners.set(result.value.block.cidr, result.value.block.node ?? N1);
+        }
+        expectSound(store);
+        store.before = () => undefined;
+        const fresh = fixture([POOL], store);
+        for (const resource of store.objects.values()) fresh.book.apply({ kind: "upsert", resource });
+        for (const node of [N1, N2]) expect((await ask(fresh.claims, node)).block.node).toBe(node);
+        expectSound(store);
+      }),
+    );
+  });
+});

@@ -1,0 +1,278 @@
+import { describe, expect, it } from "vitest";
+import { MemoryAgent, MemoryStream } from "../../test/fakes/memory-stream.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { RecordChange } from "../../src/model/record.ts";
+import { ManualClock } from "../../src/runtime/clock.ts";
+import { addDigest, seedOf } from "../../src/wire/digest.ts";
+import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { SESSION_TRANSITIONS } from "../../src/wire/session-protocol.ts";
+import { decodeServerMessage } from "../../src/wire/update-codec.ts";
+import { View } from "../../src/wire/view.ts";
+import type { CallProblem } from "../status.ts";
+import { Table } from "../table/table.ts";
+import { FlushWindow } from "./flush-window.ts";
+import type { SessionLimits } from "./session.ts";
+import { Sessions } from "./sessions.ts";
+
+const SEED = seedOf("u");
+
+interface Fixture {
+  readonly clock: ManualClock;
+  readonly table: Table;
+  readonly sessions: Sessions;
+  readonly ends: (CallProblem | "closed")[];
+  readonly sent: { kind: string; bytes: number }[];
+  readonly reports: string[];
+  agent(node: string, view?: View): MemoryAgent;
+  commit(...changes: RecordChange[]): void;
+}
+
+function fixture(options: { readonly isServing?: boolean; readonly limits?: SessionLimits; readonly maxAnswers?: number; readonly maxWaiting?: number } = {}): Fixture {
+  const clock = new ManualClock();
+  const table = new Table({ seed: SEED });
+  const ends: Fixture["ends"] = [];
+  const sent: Fixture["sent"] = [];
+  const reports: string[] = [];
+  const sessions = new Sessions({
+    table,
+    serverName: "s",
+    epoch: "e",
+    clock,
+    observer: { sent: (kind, bytes) => sent.push({ kind, bytes }), delivered: () => undefined, programmed: () => undefined, ended: (_, reason) => ends.push(reason) },
+    heartbeatIntervalMs: 1000,
+    helloTimeoutMs: 500,
+    answerStallMs: 2000,
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+    admission: { maxAnswers: options.maxAnswers ?? 10, maxWaiting: options.maxWaiting ?? 10, defer: (run) => run() },
+    upstream: () => ({ ageMs: 7, isStale: true }),
+    report: (session) => reports.push(session.node?.name ?? ""),
+  });
+  if (options.isServing !== false) sessions.serve();
+  return {
+    clock, table, sessions, ends, sent, reports,
+    agent: (node, view = new View()) => new MemoryAgent({ node, view, accept: (stream) => sessions.accept(stream) }),
+    commit: (...changes) => {
+      const commit = table.commit(changes, 1n);
+      if (commit !== undefined) sessions.publish(commit);
+    },
+  };
+}
+
+const stack = (id: string, nodes: readonly string[], noMatchAction: "allow" | "deny" = "allow"): RecordChange => ({
+  key: `stack/${id}`, value: { kind: "stack", id, tiers: [], noMatchAction }, isRemoved: false, entered: nodes.map((node) => node as NodeName), left: [],
+});
+const hello = (node: string): Uint8Array => AgentMessage.encode({ message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
+const ack = (revision: bigint): Uint8Array => AgentMessage.encode({ message: { $case: "ack", value: { receivedRevision: revision, programmedRevision: revision, failed: [] } } }).finish();
+const view = (bucketBits: number, digests: bigint[]): Uint8Array => AgentMessage.encode({ message: { $case: "repair", value: { hashSeed: SEED, bucketBits, digests } } }).finish();
+
+/** A stream on which the test itself speaks. */
+function rawStream(f: Fixture, ...messages: Uint8Array[]): MemoryStream {
+  const stream = new MemoryStream();
+  stream.handler = f.sessions.accept(stream);
+  for (const message of messages) stream.handler.onMessage(message);
+  return stream;
+}
+
+const problemOf = (stream: MemoryStream): unknown => (stream.error as { problem?: unknown } | undefined)?.problem;
+
+describe("sessions", () => {
+  it("S2 a change for 20 of 200 nodes is 20 messages, and equal deltas share one frame", async () => {
+    const f = fixture();
+    const agents = Array.from({ length: 200 }, (_, i) => f.agent(`n${i}`));
+    for (const agent of agents) agent.connect();
+    for (const agent of agents) agent.read();
+    f.sent.length = 0;
+    f.commit(stack("a", agents.slice(0, 20).map(({ node }) => node)));
+    await f.clock.advance(10);
+    expect(f.sent.filter(({ kind }) => kind === "update")).toHaveLength(20);
+    expect(new Set(agents.flatMap(({ stream }) => stream?.inFlight ?? [])).size).toBe(1);
+    expect(f.sessions.frames.counts).toEqual({ made: 1, shared: 19 });
+    for (const agent of agents) agent.read();
+    expect(agents.filter(({ view: { size } }) => size === 1)).toHaveLength(20);
+  });
+
+  it("S3 a slow reader gets the newest value once, costs keys only and delays nobody", () => {
+    const f = fixture({ limits: { maxBytesInFlight: 100, partBytes: 1000 } });
+    const [slow, fast] = [f.agent("slow"), f.agent("fast")];
+    for (const agent of [slow, fast]) {
+      agent.connect();
+      agent.read();
+    }
+    for (let i = 0; i < 1000; i++) {
+      f.commit(stack("a", ["slow", "fast"], i % 2 === 0 ? "allow" : "deny"));
+      f.sessions.flush();
+      fast.read();
+      expect(slow.stream?.bytesInFlight).toBeLessThan(250);
+    }
+    expect(fast.view.revision).toBe(1000n);
+    const [client] = [...f.sessions.clients].filter((session) => session.node?.name === "slow");
+    expect(client?.dirtyKeys).toBe(1);
+    const before = slow.outputs.length;
+    slow.read();
+    expect(slow.outputs.slice(before).filter(({ kind }) => kind === "commit").length).toBeLessThan(5);
+    expect(slow.view.digest).toBe(fast.view.digest);
+    expect(slow.view.revision).toBe(1000n);
+  });
+
+  it("S4 changes during an answer are in the commit that ends it", () => {
+    const f = fixture({ limits: { maxBytesInFlight: 200, partBytes: 100 } });
+    const ids = Array.from({ length: 50 }, (_, i) => `s${i}`);
+    f.commit(...ids.map((id) => stack(id, ["n1"])));
+    const agent = f.agent("n1");
+    agent.connect();
+    agent.read(4);
+    expect(agent.session?.state).toBe("answering");
+    f.commit({ ...stack("s1", []), value: undefined, isRemoved: true }, stack("s2", [], "deny"), stack("new", ["n1"]));
+    agent.read();
+    expect(agent.session?.state).toBe("live");
+    expect(agent.view.revision).toBe(2n);
+    expect(agent.view.digest).toBe(f.table.viewDigest(f.table.nodes.idOf("n1" as NodeName)));
+    expect(agent.outputs.filter(({ kind }) => kind === "repair")).toEqual([]);
+  });
+
+  it("S5 a heartbeat has the digest when nothing is dirty, else none; a view that differs is repaired", () => {
+    const f = fixture();
+    f.commit(stack("a", ["n1"]), stack("b", ["n1"]));
+    const agent = f.agent("n1");
+    agent.connect();
+    agent.read();
+    const [session] = [...f.sessions.clients];
+    session?.heartbeat();
+    const message = decodeServerMessage(agent.stream?.take() ?? new Uint8Array());
+    expect(message).toEqual({ $case: "heartbeat", value: { revision: 1n, digest: agent.view.digest, upstreamAgeMs: 7n, stale: true } });
+    f.commit(stack("c", ["n1"]));
+    session?.heartbeat();
+    expect(decodeServerMessage(agent.stream?.take() ?? new Uint8Array())).toMatchObject({ value: { digest: undefined } });
+    f.sessions.flush();
+    agent.read();
+    // The agent's memory loses a record.
+    agent.view.stage({ buckets: [], upserts: [], removed: ["stack/a"], commit: true, revision: 2n, digest: undefined, committedAtUnixUs: 0n });
+    agent.view.commit();
+    session?.heartbeat();
+    agent.read();
+    expect(agent.outputs.filter(({ kind }) => kind === "repair")).toHaveLength(1);
+    expect([...agent.view.records.keys()].toSorted()).toEqual(["stack/a", "stack/b", "stack/c"]);
+  });
+
+  it("S6 a resume is told only of the buckets that differ", () => {
+    const f = fixture();
+    f.commit(...Array.from({ length: 400 }, (_, i) => stack(`s${i}`, ["n1"])));
+    const agent = f.agent("n1");
+    agent.connect();
+    agent.read();
+    agent.disconnect();
+    f.commit(stack("s7", [], "deny"));
+    f.sent.length = 0;
+    agent.connect();
+    agent.read();
+    expect(agent.view.revision).toBe(2n);
+    expect(f.sent.filter(({ kind }) => kind === "answer").reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThan(3000);
+    const isComplete = agent.view.digest === [...f.table.entries()].reduce((sum, { hash }) => addDigest(sum, hash), 0n);
+    expect(isComplete).toBe(true);
+  });
+
+  const misbehaviour: readonly (readonly [string, CallProblem, (f: Fixture) => MemoryStream])[] = [
+    ["garbage", "broken-message", (f) => rawStream(f, Buffer.from([0xff, 0xff]))],
+    ["an empty message", "broken-message", (f) => rawStream(f, new Uint8Array())],
+    ["Ack before Hello", "broken-message", (f) => rawStream(f, ack(0n))],
+    ["a second Hello", "broken-message", (f) => rawStream(f, hello("n1"), hello("n1"))],
+    ["Hello without a name", "broken-message", (f) => rawStream(f, hello(""))],
+    ["an Ack of the future", "broken-message", (f) => rawStream(f, hello("n1"), ack(99n))],
+    ["digests that do not fit", "broken-message", (f) => rawStream(f, hello("n1"), view(3, [1n]))],
+    ["too many buckets", "broken-message", (f) => rawStream(f, hello("n1"), view(13, []))],
+  ];
+  it.each(misbehaviour)("S7 %s → %s", (_, problem, act) => {
+    const f = fixture();
+    const stream = act(f);
+    expect(problemOf(stream)).toBe(problem);
+    expect(f.sessions.openStreams).toBe(0);
+    expect(f.ends).toEqual([problem]);
+  });
+
+  it("S7 another node's name → wrong-identity; no Hello in time → hello-overdue", async () => {
+    const f = fixture();
+    const stream = new MemoryStream({ kind: "node", node: "n2" as NodeName });
+    stream.handler = f.sessions.accept(stream);
+    stream.handler.onMessage(hello("n1"));
+    expect(problemOf(stream)).toBe("wrong-identity");
+    const silent = rawStream(f);
+    await f.clock.advance(499);
+    expect(silent.isOver).toBe(false);
+    await f.clock.advance(1);
+    expect(problemOf(silent)).toBe("hello-overdue");
+  });
+
+  it("S8 a node has one session: the newer ends the older", () => {
+    const f = fixture();
+    const older = rawStream(f, hello("n1"));
+    const newer = rawStream(f, hello("n1"));
+    expect([problemOf(older), newer.isOver, f.sessions.clients.size]).toEqual(["replaced", false, 1]);
+  });
+
+  it("S9 nothing is served before the table is complete, nor while draining", async () => {
+    const early = fixture({ isServing: false });
+    expect(rawStream(early, hello("n1")).error).toMatchObject({ problem: "not-in-sync", retryAfterMs: 1000 });
+    const f = fixture();
+    const agent = f.agent("n1");
+    agent.connect();
+    agent.read();
+    const done = f.sessions.drain(1000);
+    agent.read();
+    expect(agent.outputs.at(-1)).toMatchObject({ kind: "move", move: { deadlineMs: 1000 } });
+    expect(problemOf(rawStream(f, hello("n2")))).toBe("draining");
+    const stream = agent.stream;
+    await f.clock.advance(1000);
+    await done;
+    expect(stream === undefined ? undefined : problemOf(stream)).toBe("draining");
+    expect(f.sessions.openStreams).toBe(0);
+  });
+
+  it("S10 answers at once are bounded; a session beyond the line is told when to come again, and a stalled one gives its place up", async () => {
+    const f = fixture({ maxAnswers: 1, maxWaiting: 1, limits: { maxBytesInFlight: 100, partBytes: 50 } });
+    f.commit(...Array.from({ length: 50 }, (_, i) => stack(`s${i}`, ["n1", "n2", "n3"])));
+    const agents = ["n1", "n2", "n3"].map((node) => f.agent(node));
+    for (const agent of agents) agent.connect();
+    expect(agents.map(({ stream }) => (stream === undefined ? undefined : problemOf(stream)))).toEqual([undefined, undefined, "not-admitted"]);
+    agents[1]?.read();
+    expect(agents[1]?.session?.state).toBe("answering");
+    expect(agents[1]?.view.size).toBe(0);
+    const stop = new AbortController();
+    const running = f.sessions.run(stop.signal);
+    await f.clock.advance(2100);
+    agents[1]?.read();
+    expect(agents[1]?.view.size).toBe(50);
+    agents[0]?.read();
+    expect(agents[0]?.view.size).toBe(50);
+    stop.abort();
+    await f.clock.advance(100);
+    await running;
+  });
+
+  it("acknowledgements make a client level, and reports reach the host", () => {
+    const f = fixture();
+    f.commit(stack("a", ["n1"]));
+    const agent = f.agent("n1");
+    agent.connect();
+    const [client] = [...f.sessions.clients];
+    expect(client?.isLevel).toBe(false);
+    agent.read();
+    expect(client?.isLevel).toBe(true);
+    expect(client?.acknowledged).toMatchObject({ sent: 1n, received: 1n, programmed: 1n });
+    agent.stream?.handler?.onMessage(AgentMessage.encode({ message: { $case: "endpointReport", value: { block: undefined, generation: 1n, allocations: [] } } }).finish());
+    expect(f.reports).toEqual(["n1"]);
+  });
+
+  it("the table: over is final; only live flushes into a repair", () => {
+    for (const transition of Object.values(SESSION_TRANSITIONS.over)) expect(transition).toEqual({ next: "over", effect: "ignore" });
+    expect(Object.entries(SESSION_TRANSITIONS).filter(([, row]) => row.repair.effect === "queue-repair").map(([state]) => state)).toEqual(["live"]);
+  });
+
+  it("the flush window grows while flushing takes much of it, and shrinks again", () => {
+    const window = new FlushWindow([10, 100, 500]);
+    const seen = [6, 60, 400, 400, 5, 5, 0.5, 0.5].map((tookMs) => {
+      window.note(tookMs);
+      return window.currentMs;
+    });
+    expect(seen).toEqual([100, 500, 500, 500, 100, 100, 10, 10]);
+  });
+});
