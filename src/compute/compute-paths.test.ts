@@ -93,10 +93,12 @@ function follow(path: readonly Cluster[], order: (list: ClusterEvent[]) => reado
 function effectiveLabels(item: Pod, objects: Cluster): ReadonlyMap<string, string> {
   const labels = new Map<string, string>();
   const parent = objects.get(`Namespace ${item.namespace}`);
-  if (parent?.kind === "Namespace") for (const [label, value] of Object.entries(parent.labels)) labels.set(`pcns.${label}`, value);
-  labels.set("pcns.projectcalico.org/name", item.namespace);
-  labels.set("pcns.kubernetes.io/metadata.name", item.namespace);
-  for (const [label, value] of Object.entries(item.labels)) labels.set(label, value);
+  for (const [label, value] of Object.entries(item.labels)) if (!/^pc(?:ns|sa)\./.test(label)) labels.set(label, value);
+  if (parent?.kind === "Namespace") {
+    for (const [label, value] of Object.entries(parent.labels)) labels.set(`pcns.${label}`, value);
+    labels.set("pcns.projectcalico.org/name", item.namespace);
+    labels.set("pcns.kubernetes.io/metadata.name", item.namespace);
+  }
   labels.set("projectcalico.org/namespace", item.namespace);
   labels.set("projectcalico.org/orchestrator", "k8s");
   labels.delete("projectcalico.org/serviceaccount");

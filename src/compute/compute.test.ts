@@ -182,9 +182,17 @@ describe("Compute: labels", () => {
     expect(lines(after(compute, deletion(namespace("ops", {}))))).toEqual(["- set/ID/ -n1"]);
   });
 
-  it.each(["kubernetes.io/metadata.name", "projectcalico.org/name"])("%s is known before the Namespace is", (label) => {
+  it.each(["kubernetes.io/metadata.name", "projectcalico.org/name"])("%s is a label of every namespace, once the Namespace is seen", (label) => {
     const byName = { ...fromTeam, ingress: [{ peers: [peer(undefined, selector({ [label]: "ops" }))], ports: [] }] };
-    expect(valueOf(after(new Compute(), upsert(web), upsert(probe), upsert(byName)), "set").members).toEqual(["10.0.0.9"]);
+    expect(lines(after(new Compute(), upsert(web), upsert(probe), upsert(byName))).filter((line) => line.includes("set/"))).toEqual([]);
+    expect(valueOf(after(new Compute(), upsert(web), upsert(probe), upsert(byName), upsert(namespace("ops", {}))), "set").members).toEqual(["10.0.0.9"]);
+  });
+
+  it("a pod cannot give itself what a namespace hands down", () => {
+    const liar = pod("liar", { in: "ops", on: "n3", ips: ["10.0.0.66"], labels: { "pcns.team": "a", "pcsa.team": "a" } });
+    const compute = started(web, liar, fromTeam, namespace("ops", {}));
+    expect(lines(after(compute, upsert(namespace("ops", { other: "x" }))))).toEqual([]);
+    expect(lines(after(compute, upsert(namespace("ops", { team: "a" }))))).toEqual(["= set/ID/ +n1"]);
   });
 
   it("a pod cannot say that it is of another namespace or service account", () => {

@@ -1,8 +1,9 @@
 /**
  * A pod as policy sees it, and the namespace of which it inherits labels.
  *
- * Effective labels: the pod's own; projectcalico.org/namespace, /orchestrator and /serviceaccount, which a pod cannot set itself; and the
- * namespace's, each under `pcns.`, which a pod's own label of the same name hides (as in Calico).
+ * Effective labels: the pod's own; projectcalico.org/namespace, /orchestrator and /serviceaccount; and the namespace's, each under `pcns.`. What a pod
+ * inherits it cannot set itself: a label of its own that begins with `pcns.` or `pcsa.` does not count, or its author could pass for one of another
+ * team's namespace. (Calico lets the pod's own label win.)
  */
 import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
 import type { Labels, NamedPort, Pod } from "../model/resource.ts";
@@ -16,6 +17,7 @@ const NAMESPACE_LABEL = "projectcalico.org/namespace";
 const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
 const SERVICE_ACCOUNT_LABEL = "projectcalico.org/serviceaccount";
 const COMPUTED_LABELS: readonly string[] = [NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL];
+const INHERITED_PREFIXES: readonly string[] = [NAMESPACE_PREFIX, "pcsa."];
 /** Longer names are no label values. Names of exactly 63 characters would be, and are left out as Calico leaves them out. */
 const SERVICE_ACCOUNT_LENGTH_LIMIT = 63;
 
@@ -67,18 +69,26 @@ export function endpointNode(pod: Pod): NodeName | undefined {
 /** Labels that the pod itself has for selectors. */
 export function ownLabels(pod: Pod): readonly LabelPair[] {
   const pairs: LabelPair[] = [];
-  for (const [label, value] of Object.entries(pod.labels)) if (!COMPUTED_LABELS.includes(label)) pairs.push([label, value]);
+  for (const [label, value] of Object.entries(pod.labels)) if (isOwn(label)) pairs.push([label, value]);
   if (pod.serviceAccount !== "" && pod.serviceAccount.length < SERVICE_ACCOUNT_LENGTH_LIMIT) pairs.push([SERVICE_ACCOUNT_LABEL, pod.serviceAccount]);
   return pairs;
 }
 
-/** Labels that a namespace hands down. `labels` undefined: its object has not been seen; its name is known all the same. */
+function isOwn(label: string): boolean {
+  return !COMPUTED_LABELS.includes(label) && !INHERITED_PREFIXES.some((prefix) => label.startsWith(prefix));
+}
+
+/**
+ * Labels that a namespace hands down. `labels` undefined: its object has not been seen, so nothing is known that a namespace selector could match, not
+ * even one that only excludes (conversion asks for the name's label beside each exclusion).
+ */
 export function inheritedLabels(name: NamespaceName, labels: Labels | undefined): readonly LabelPair[] {
-  const handedDown = { ...labels, "kubernetes.io/metadata.name": name, "projectcalico.org/name": name };
   const pairs: LabelPair[] = [
     [NAMESPACE_LABEL, name],
     [ORCHESTRATOR_LABEL, "k8s"],
   ];
+  if (labels === undefined) return pairs;
+  const handedDown = { ...labels, "kubernetes.io/metadata.name": name, "projectcalico.org/name": name };
   for (const [label, value] of Object.entries(handedDown)) pairs.push([`${NAMESPACE_PREFIX}${label}`, value]);
   return pairs;
 }
