@@ -36,7 +36,8 @@ const SET_WORDS: Readonly<Record<SetType, string>> = { address: "set", prefix: "
 
 /** The type is part of the name: a set cannot change its type, and one of the new type takes its place instead. */
 export function setName(id: string, type: SetType, version: IpVersion): string {
-  return `${SET_WORDS[type]}/${safeName(id)}/v${version}`;
+  // Set ids are "<letter>:<base64url>": never a dot.
+  return `${SET_WORDS[type]}/${safeName(id.includes(".") ? id : id.replaceAll(":", "."))}/v${version}`;
 }
 
 function safeName(text: string): string {

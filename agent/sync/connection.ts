@@ -34,20 +34,13 @@ export async function connect(address: string, tls: TlsFiles | undefined): Promi
   });
 }
 
-/** Resolves when the channel is up; rejects at the deadline. */
-export function waitForReady(connection: SyncConnection, timeoutMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    connection.waitForReady(Date.now() + timeoutMs, (error) => (error == null ? resolve() : reject(error)));
-  });
-}
-
 async function tlsCredentials({ cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
   const [caPem, keyPem, certPem] = await Promise.all([readFile(ca), readFile(key), readFile(cert)]);
   return credentials.createSsl(caPem, keyPem, certPem);
 }
 
 export interface SessionFailure {
-  /** "UNAVAILABLE", …; "CONNECT" when there was no session at all. */
+  /** "UNAVAILABLE", …; "CONNECT" when not even a call was made, as for a certificate that cannot be read. */
   readonly code: string;
   readonly detail: string;
   /** What the server asks us to wait (trailer `retry-after-ms`). */

@@ -14,7 +14,7 @@ import type { Heartbeat, Move } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import type { RawSyncStream } from "../../src/wire/service.ts";
 import type { View, ViewDelta } from "../../src/wire/view.ts";
 import type { Acknowledgements } from "./acknowledgements.ts";
-import { connect, failureOf, type SessionFailure, type SyncConnection, type TlsFiles, waitForReady } from "./connection.ts";
+import { connect, failureOf, type SessionFailure, type SyncConnection, type TlsFiles } from "./connection.ts";
 import type { Freshness } from "./freshness.ts";
 import type { ReportQueue } from "./report-queue.ts";
 
@@ -40,7 +40,7 @@ export interface SyncClientOptions {
   readonly log: Logger;
 }
 
-const CONNECT_TIMEOUT_MS = 5_000;
+/** For the connection and the server's Welcome. */
 const GREETING_TIMEOUT_MS = 10_000;
 const SILENT_HEARTBEATS = 3;
 const LASTING_FAILURE_DELAY_MS = 30_000;
@@ -117,7 +117,6 @@ class Session {
     let connection: SyncConnection | undefined;
     try {
       connection = await connect(this.#server, tls);
-      await waitForReady(connection, CONNECT_TIMEOUT_MS);
       if (signal.aborted) return ABORTED;
       await this.#exchange(connection, signal, ended.signal);
       return this.#endedBy ?? { code: "OK", detail: "the server ended the stream", retryAfterMs: 0, isLasting: false };
