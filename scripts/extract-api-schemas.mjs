@@ -38,7 +38,7 @@ for (const [file, { out, kinds }] of Object.entries(wanted)) {
     const kindsOfSchema = schema["x-kubernetes-group-version-kind"] ?? [];
     if (kindsOfSchema.some(({ kind }) => kinds.includes(kind.replace(/List$/, "")))) visit(name);
   }
-  const result = Object.fromEntries([...names].sort().map((name) => [name, withoutDescriptions(schemas[name])]));
+  const result = Object.fromEntries([...names].toSorted((a, b) => (a < b ? -1 : 1)).map((name) => [name, withoutDescriptions(schemas[name])]));
   const lines = Object.entries(result).map(([name, schema]) => `${JSON.stringify(name)}:${JSON.stringify(schema)}`);
   writeFileSync(join(target, out), `{\n${lines.join(",\n")}\n}\n`);
 }
@@ -77,7 +77,7 @@ reach("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
 writeFileSync(
   join(target, "protobuf.json"),
   `{\n${[...reached]
-    .sort()
+    .toSorted((a, b) => (a < b ? -1 : 1))
     .map((name) => `${JSON.stringify(name)}:${JSON.stringify(messages[name])}`)
     .join(",\n")}\n}\n`,
 );

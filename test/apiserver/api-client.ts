@@ -1,8 +1,9 @@
 // The plainest client that can put questions to a Kubernetes API: one request, one answer, and a watch whose events can be awaited.
 // It shares no code with the source or the servers, so that it can judge both.
+
+import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
-import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
@@ -32,6 +33,12 @@ export function at(value: Json | undefined, ...path: readonly (string | number)[
   let current: Json | undefined = value;
   for (const step of path) current = typeof current === "object" && current !== null ? (current as { [key: string]: Json | undefined })[step] : undefined;
   return current;
+}
+
+/** The text or number at a path, as text; "undefined" when there is none. */
+export function textAt(value: Json | undefined, ...path: readonly (string | number)[]): string {
+  const found = at(value, ...path);
+  return typeof found === "object" ? JSON.stringify(found) : String(found);
 }
 
 /** A watch: events in the order in which they came. */
@@ -93,7 +100,7 @@ export class ApiClient {
     const [ca, cert, key] = [data(at(cluster, "certificate-authority-data")), data(at(user, "client-certificate-data")), data(at(user, "client-key-data"))];
     const file = at(cluster, "certificate-authority");
     const token = at(user, "token");
-    this.#url = new URL(String(at(cluster, "server")));
+    this.#url = new URL(textAt(cluster, "server"));
     this.#token = typeof token === "string" ? token : undefined;
     this.#agent = new Agent({
       keepAlive: true,
@@ -129,7 +136,12 @@ export class ApiClient {
       const request = httpsRequest(new URL(path, this.#url), {
         method,
         agent: this.#agent,
-        headers: { accept, "user-agent": "api-suite/1", ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), ...(text === undefined ? {} : { "content-type": type, "content-length": Buffer.byteLength(text) }) },
+        headers: {
+          accept,
+          "user-agent": "api-suite/1",
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(text === undefined ? {} : { "content-type": type, "content-length": Buffer.byteLength(text) }),
+        },
       });
       request.on("response", resolve).on("error", reject);
       request.end(text);

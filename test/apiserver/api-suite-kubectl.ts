@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { at } from "./api-client.ts";
-import { type GetScope, POLICIES, POOLS, uniqueName } from "./api-suite.ts";
+import { type GetScope, POLICIES, POOLS, uniqueName } from "./api-objects.ts";
 import { findGoTool } from "./start.ts";
 
 /** SEDGE_KUBECTL, the machine's, or the one built from Go modules. */
@@ -39,7 +39,9 @@ export function kubectlCases(scope: GetScope): void {
     const environment = (): NodeJS.ProcessEnv => ({ ...process.env, KUBECONFIG: scope().kubeconfigPath, HOME: home, KUBECACHEDIR: join(home, "cache") });
     function run(...args: readonly string[]): Promise<Output> {
       return new Promise((resolve) => {
-        execFile(binary ?? "", args, { env: environment(), timeout: 60_000 }, (error, out, err) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), out, err }));
+        execFile(binary ?? "", args, { env: environment(), timeout: 60_000 }, (error, out, err) =>
+          resolve({ code: error === null ? 0 : Number(error.code ?? 1), out, err }),
+        );
       });
     }
     async function file(name: string, text: string): Promise<string> {
@@ -47,7 +49,8 @@ export function kubectlCases(scope: GetScope): void {
       await writeFile(path, text);
       return path;
     }
-    const policy = (name: string, port: number): string => `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: ${name}}\nspec:\n  podSelector: {matchLabels: {app: web}}\n  policyTypes: [Ingress]\n  ingress: [{from: [{podSelector: {}}], ports: [{port: ${port}, protocol: TCP}]}]\n`;
+    const policy = (name: string, port: number): string =>
+      `apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: ${name}}\nspec:\n  podSelector: {matchLabels: {app: web}}\n  policyTypes: [Ingress]\n  ingress: [{from: [{podSelector: {}}], ports: [{port: ${port}, protocol: TCP}]}]\n`;
 
     it("apply: created, unchanged, configured, pruned field gone", async () => {
       const ns = await scope().namespace();
@@ -63,7 +66,10 @@ export function kubectlCases(scope: GetScope): void {
 
     it("apply of a custom kind, then label, annotate, get, delete", async () => {
       const name = uniqueName("pool");
-      const path = await file(`${name}.yaml`, `apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: ${name}}\nspec: {cidr: 10.9.0.0/16, natOutgoing: true}\n`);
+      const path = await file(
+        `${name}.yaml`,
+        `apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: ${name}}\nspec: {cidr: 10.9.0.0/16, natOutgoing: true}\n`,
+      );
       expect((await run("apply", "-f", path)).out.trim()).toBe(`ippool.projectcalico.org/${name} created`);
       expect((await run("label", "ippool", name, "team=net")).out).toContain("labeled");
       expect((await run("annotate", "ippool", name, "why=test")).out).toContain("annotated");
@@ -109,7 +115,11 @@ export function kubectlCases(scope: GetScope): void {
       expect((await run("replace", "-n", ns, "-f", path)).out).toContain("replaced");
       const editor = await file("editor.sh", "#!/bin/sh\nsed -i 's/8443/9443/' \"$1\"\n");
       await chmod(editor, 0o755);
-      const edited = await new Promise<string>((resolve) => execFile(binary, ["edit", "-n", ns, "networkpolicy", "web"], { env: { ...environment(), KUBE_EDITOR: editor }, timeout: 60_000 }, (_error, out, err) => resolve(out + err)));
+      const edited = await new Promise<string>((resolve) =>
+        execFile(binary, ["edit", "-n", ns, "networkpolicy", "web"], { env: { ...environment(), KUBE_EDITOR: editor }, timeout: 60_000 }, (_error, out, err) =>
+          resolve(out + err),
+        ),
+      );
       expect(edited).toContain("edited");
       const described = (await run("describe", "-n", ns, "networkpolicy", "web")).out;
       expect(described).toContain("To Port: 9443/TCP");
@@ -121,14 +131,27 @@ export function kubectlCases(scope: GetScope): void {
       expect((await run("create", "namespace", ns)).out.trim()).toBe(`namespace/${ns} created`);
       expect((await run("create", "serviceaccount", "worker", "-n", ns)).out.trim()).toBe("serviceaccount/worker created");
       expect((await run("run", "web", "-n", ns, "--image=registry.example/web:1", "--port=80", "--labels=app=web")).out.trim()).toBe("pod/web created");
-      expect((await run("get", "pods", "-n", ns, "-o", "wide")).out.split("\n")[0]?.split(/\s\s+/)).toEqual(["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
+      expect((await run("get", "pods", "-n", ns, "-o", "wide")).out.split("\n")[0]?.split(/\s\s+/)).toEqual([
+        "NAME",
+        "READY",
+        "STATUS",
+        "RESTARTS",
+        "AGE",
+        "IP",
+        "NODE",
+        "NOMINATED NODE",
+        "READINESS GATES",
+      ]);
       expect((await run("delete", "pod", "web", "-n", ns)).out).toContain('"web"');
       expect((await run("get", "pod", "web", "-n", ns)).err).toContain('pods "web" not found');
     });
 
     it("get -w shows what happens", async () => {
       const ns = await scope().namespace();
-      const watching = spawn(binary, ["get", "networkpolicies", "-n", ns, "-w", "--no-headers", "--output-watch-events"], { env: environment(), stdio: ["ignore", "pipe", "ignore"] });
+      const watching = spawn(binary, ["get", "networkpolicies", "-n", ns, "-w", "--no-headers", "--output-watch-events"], {
+        env: environment(),
+        stdio: ["ignore", "pipe", "ignore"],
+      });
       const lines = createInterface({ input: watching.stdout })[Symbol.asyncIterator]();
       const path = await file(`${ns}-watch.yaml`, policy("seen", 80));
       await run("apply", "-n", ns, "-f", path);
@@ -142,7 +165,8 @@ export function kubectlCases(scope: GetScope): void {
       expect((await run("explain", "networkpolicy.spec.ingress.from.ipBlock")).out).toMatch(/cidr\s+<string>/);
       expect((await run("explain", "ippools.spec.blockSize")).out).toMatch(/blockSize <integer>/);
       const lines = (await run("api-resources", "--no-headers")).out.split("\n");
-      for (const kind of ["Node", "Namespace", "Pod", "NetworkPolicy", "IPPool", "IPAMBlock", "BlockAffinity", "Lease", "CustomResourceDefinition"]) expect(lines.some((line) => line.trimEnd().endsWith(` ${kind}`))).toBe(true);
+      for (const kind of ["Node", "Namespace", "Pod", "NetworkPolicy", "IPPool", "IPAMBlock", "BlockAffinity", "Lease", "CustomResourceDefinition"])
+        expect(lines.some((line) => line.trimEnd().endsWith(` ${kind}`))).toBe(true);
     });
   });
 }

@@ -1,7 +1,7 @@
 // Reading: discovery, get, list, selectors, pages, watches, tables, refusals.
 import { describe, expect, it } from "vitest";
-import { at, type Body, type Json } from "./api-client.ts";
-import { type GetScope, PODS, podManifest, POLICIES, policyManifest, uniqueName } from "./api-suite.ts";
+import { at, type Body, type Json, textAt } from "./api-client.ts";
+import { type GetScope, PODS, POLICIES, podManifest, policyManifest, uniqueName } from "./api-objects.ts";
 
 function names(list: Body): Json[] {
   return ((at(list, "items") ?? []) as Json[]).map((item) => at(item, "metadata", "name") ?? null);
@@ -11,7 +11,12 @@ export function readCases(scope: GetScope): void {
   describe("reads", () => {
     it("wrong token → 401 Status", async () => {
       const { code, body } = await scope().api.ask("GET", "/api/v1/nodes", { token: "not-the-token" });
-      expect({ code, kind: body["kind"], reason: body["reason"], status: body["status"] }).toEqual({ code: 401, kind: "Status", reason: "Unauthorized", status: "Failure" });
+      expect({ code, kind: body["kind"], reason: body["reason"], status: body["status"] }).toEqual({
+        code: 401,
+        kind: "Status",
+        reason: "Unauthorized",
+        status: "Failure",
+      });
     });
 
     it("health and version are open, unknown paths are a 404 Status", async () => {
@@ -19,16 +24,29 @@ export function readCases(scope: GetScope): void {
       expect((await api.ask("GET", "/readyz", { token: "" })).text).toContain("ok");
       expect(at((await api.ask("GET", "/version")).body, "major")).toBe("1");
       expect((await api.ask("GET", "/apis/nothing.example/v1/things")).code).toBe(404);
-      expect((await api.ask("GET", "/api/v1/namespaces/default/pods/nobody")).body).toMatchObject({ kind: "Status", code: 404, reason: "NotFound", message: 'pods "nobody" not found', details: { name: "nobody", kind: "pods" } });
+      expect((await api.ask("GET", "/api/v1/namespaces/default/pods/nobody")).body).toMatchObject({
+        kind: "Status",
+        code: 404,
+        reason: "NotFound",
+        message: 'pods "nobody" not found',
+        details: { name: "nobody", kind: "pods" },
+      });
     });
 
     it("discovery names every kind with its verbs, plain and aggregated", async () => {
       const { api } = scope();
       const resources = at((await api.ask("GET", "/apis/networking.k8s.io/v1")).body, "resources") as Json[];
-      expect(resources.find((line) => at(line, "name") === "networkpolicies")).toMatchObject({ kind: "NetworkPolicy", namespaced: true, shortNames: ["netpol"], verbs: expect.arrayContaining(["create", "list", "patch", "watch"]) });
+      expect(resources.find((line) => at(line, "name") === "networkpolicies")).toMatchObject({
+        kind: "NetworkPolicy",
+        namespaced: true,
+        shortNames: ["netpol"],
+        verbs: expect.arrayContaining(["create", "list", "patch", "watch"]),
+      });
       const groups = await api.ask("GET", "/apis", { accept: "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json" });
       const calico = (at(groups.body, "items") as Json[]).find((item) => at(item, "metadata", "name") === "projectcalico.org");
-      expect((at(calico, "versions", 0, "resources") as Json[]).map((line) => at(line, "resource"))).toEqual(expect.arrayContaining(["ippools", "ipamblocks", "blockaffinities"]));
+      expect((at(calico, "versions", 0, "resources") as Json[]).map((line) => at(line, "resource"))).toEqual(
+        expect.arrayContaining(["ippools", "ipamblocks", "blockaffinities"]),
+      );
     });
 
     it("openapi v3 describes the kinds and says that patch takes fieldValidation", async () => {
@@ -44,7 +62,12 @@ export function readCases(scope: GetScope): void {
     it("label selectors: every form", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
-      for (const [name, labels] of [["a", { app: "web", env: "prod" }], ["b", { app: "db", env: "prod" }], ["c", { app: "web" }], ["d", {}]] as const) {
+      for (const [name, labels] of [
+        ["a", { app: "web", env: "prod" }],
+        ["b", { app: "db", env: "prod" }],
+        ["c", { app: "web" }],
+        ["d", {}],
+      ] as const) {
         expect((await api.ask("POST", PODS(ns), { body: podManifest(name, { labels }) })).code).toBe(201);
       }
       const table: readonly (readonly [string, string[]])[] = [
@@ -60,7 +83,8 @@ export function readCases(scope: GetScope): void {
         ["env in (prod),app notin (db)", ["a"]],
         ["", ["a", "b", "c", "d"]],
       ];
-      for (const [selector, expected] of table) expect([selector, names((await api.ask("GET", `${PODS(ns)}?labelSelector=${encodeURIComponent(selector)}`)).body)]).toEqual([selector, expected]);
+      for (const [selector, expected] of table)
+        expect([selector, names((await api.ask("GET", `${PODS(ns)}?labelSelector=${encodeURIComponent(selector)}`)).body)]).toEqual([selector, expected]);
       for (const wrong of ["app in web", "app=web,", "=x", "app in (web", "a b"]) {
         expect([wrong, (await api.ask("GET", `${PODS(ns)}?labelSelector=${encodeURIComponent(wrong)}`)).body["reason"]]).toEqual([wrong, "BadRequest"]);
       }
@@ -89,25 +113,26 @@ export function readCases(scope: GetScope): void {
       expect(at(first, "metadata", "remainingItemCount")).toBe(3);
       await api.ask("POST", POLICIES(ns), { body: policyManifest("p2a") });
       await api.ask("DELETE", `${POLICIES(ns)}/p4`);
-      const second = (await api.ask("GET", `${POLICIES(ns)}?limit=2&continue=${String(at(first, "metadata", "continue"))}`)).body;
+      const second = (await api.ask("GET", `${POLICIES(ns)}?limit=2&continue=${textAt(first, "metadata", "continue")}`)).body;
       expect(names(second)).toEqual(["p3", "p4"]);
       expect(at(second, "metadata", "resourceVersion")).toBe(at(first, "metadata", "resourceVersion"));
-      const third = (await api.ask("GET", `${POLICIES(ns)}?limit=2&continue=${String(at(second, "metadata", "continue"))}`)).body;
+      const third = (await api.ask("GET", `${POLICIES(ns)}?limit=2&continue=${textAt(second, "metadata", "continue")}`)).body;
       expect(names(third)).toEqual(["p5"]);
       expect(at(third, "metadata", "continue") ?? "").toBe("");
       expect(names((await api.ask("GET", POLICIES(ns))).body)).toEqual(["p1", "p2", "p2a", "p3", "p5"]);
-      const exact = await api.ask("GET", `${POLICIES(ns)}?resourceVersionMatch=Exact&resourceVersion=${String(at(first, "metadata", "resourceVersion"))}`);
+      const exact = await api.ask("GET", `${POLICIES(ns)}?resourceVersionMatch=Exact&resourceVersion=${textAt(first, "metadata", "resourceVersion")}`);
       expect(names(exact.body)).toEqual(["p1", "p2", "p3", "p4", "p5"]);
     });
 
     it("watch from a list: every change once and in order, with a selector what comes and goes", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
-      const version = String(at((await api.ask("GET", POLICIES(ns))).body, "metadata", "resourceVersion"));
+      const version = textAt((await api.ask("GET", POLICIES(ns))).body, "metadata", "resourceVersion");
       const all = await api.watch(`${POLICIES(ns)}?watch=true&resourceVersion=${version}`);
       const web = await api.watch(`${POLICIES(ns)}?watch=true&resourceVersion=${version}&labelSelector=app%3Dweb`);
       await api.ask("POST", POLICIES(ns), { body: { ...policyManifest("x"), metadata: { name: "x", labels: { app: "web" } } } });
-      const relabel = (app: string): Promise<unknown> => api.ask("PATCH", `${POLICIES(ns)}/x`, { type: "application/merge-patch+json", body: { metadata: { labels: { app } } } });
+      const relabel = (app: string): Promise<unknown> =>
+        api.ask("PATCH", `${POLICIES(ns)}/x`, { type: "application/merge-patch+json", body: { metadata: { labels: { app } } } });
       await relabel("db");
       await relabel("web");
       await api.ask("DELETE", `${POLICIES(ns)}/x`);
@@ -115,7 +140,7 @@ export function readCases(scope: GetScope): void {
       const versions: Json[] = [];
       for (let count = 0; count < 4; count++) {
         const event = await all.next();
-        seen.push(`${event?.type} ${String(at(event?.object, "metadata", "labels", "app"))}`);
+        seen.push(`${event?.type} ${textAt(event?.object, "metadata", "labels", "app")}`);
         versions.push(at(event?.object, "metadata", "resourceVersion") ?? null);
       }
       expect(seen).toEqual(["ADDED web", "MODIFIED db", "MODIFIED web", "DELETED web"]);
@@ -126,7 +151,7 @@ export function readCases(scope: GetScope): void {
       all.close();
       web.close();
       // Resuming at the second change shows what came after it, again.
-      const resumed = await api.watch(`${POLICIES(ns)}?watch=true&resourceVersion=${String(versions[1])}`);
+      const resumed = await api.watch(`${POLICIES(ns)}?watch=true&resourceVersion=${textAt(versions[1])}`);
       expect([(await resumed.next())?.type, (await resumed.next())?.type]).toEqual(["MODIFIED", "DELETED"]);
       resumed.close();
     });
@@ -177,7 +202,9 @@ export function readCases(scope: GetScope): void {
       expect(at(table, "rows", 0, "cells", 1)).toBe("app=web");
       expect(at(table, "rows", 0, "object", "metadata", "name")).toBe("shown");
       const name = uniqueName("pool");
-      await api.ask("POST", "/apis/projectcalico.org/v3/ippools", { body: { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "10.1.0.0/16" } } });
+      await api.ask("POST", "/apis/projectcalico.org/v3/ippools", {
+        body: { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec: { cidr: "10.1.0.0/16" } },
+      });
       const pool = (await api.ask("GET", `/apis/projectcalico.org/v3/ippools/${name}`, { accept })).body;
       expect((at(pool, "columnDefinitions") as Json[]).map((column) => at(column, "name")).slice(0, 3)).toEqual(["Name", "CIDR", "Block size"]);
       expect(at(pool, "rows", 0, "cells", 1)).toBe("10.1.0.0/16");

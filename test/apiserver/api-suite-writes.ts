@@ -1,7 +1,7 @@
 // Writing: create, replace, three kinds of patch, server-side apply, status, delete.
 import { describe, expect, it } from "vitest";
-import { at, type Body, type Json } from "./api-client.ts";
-import { type GetScope, PODS, podManifest, POLICIES, policyManifest, POOLS, poolManifest, uniqueName } from "./api-suite.ts";
+import { at, type Body, type Json, textAt } from "./api-client.ts";
+import { type GetScope, PODS, POLICIES, POOLS, podManifest, policyManifest, poolManifest, uniqueName } from "./api-objects.ts";
 
 const MERGE = "application/merge-patch+json";
 const JSON_PATCH = "application/json-patch+json";
@@ -18,11 +18,25 @@ export function writeCases(scope: GetScope): void {
       expect(body).toMatchObject({
         kind: "Pod",
         apiVersion: "v1",
-        metadata: { name: "web", namespace: ns, uid: expect.stringMatching(/^[0-9a-f-]{36}$/), resourceVersion: expect.stringMatching(/^\d+$/), creationTimestamp: expect.stringMatching(/^\d{4}-.*Z$/) },
-        spec: { restartPolicy: "Always", dnsPolicy: "ClusterFirst", containers: [{ name: "main", ports: [{ containerPort: 8080, protocol: "TCP" }], imagePullPolicy: "IfNotPresent" }] },
+        metadata: {
+          name: "web",
+          namespace: ns,
+          uid: expect.stringMatching(/^[0-9a-f-]{36}$/),
+          resourceVersion: expect.stringMatching(/^\d+$/),
+          creationTimestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+        },
+        spec: {
+          restartPolicy: "Always",
+          dnsPolicy: "ClusterFirst",
+          containers: [{ name: "main", ports: [{ containerPort: 8080, protocol: "TCP" }], imagePullPolicy: "IfNotPresent" }],
+        },
         status: { phase: "Pending" },
       });
-      expect((await api.ask("POST", PODS(ns), { body: podManifest("web") })).body).toMatchObject({ code: 409, reason: "AlreadyExists", message: 'pods "web" already exists' });
+      expect((await api.ask("POST", PODS(ns), { body: podManifest("web") })).body).toMatchObject({
+        code: 409,
+        reason: "AlreadyExists",
+        message: 'pods "web" already exists',
+      });
     });
 
     it("create: generateName, missing namespace, wrong namespace, wrong kind", async () => {
@@ -30,7 +44,10 @@ export function writeCases(scope: GetScope): void {
       const ns = await namespace();
       const generated = await api.ask("POST", POLICIES(ns), { body: { ...policyManifest(""), metadata: { generateName: "deny-" } } });
       expect(at(generated.body, "metadata", "name")).toMatch(/^deny-[a-z0-9]{5}$/);
-      expect((await api.ask("POST", PODS("no-such-namespace"), { body: podManifest("x") })).body).toMatchObject({ code: 404, message: 'namespaces "no-such-namespace" not found' });
+      expect((await api.ask("POST", PODS("no-such-namespace"), { body: podManifest("x") })).body).toMatchObject({
+        code: 404,
+        message: 'namespaces "no-such-namespace" not found',
+      });
       expect((await api.ask("POST", PODS(ns), { body: { ...podManifest("x"), metadata: { name: "x", namespace: "other" } } })).code).toBe(400);
       expect((await api.ask("POST", PODS(ns), { body: policyManifest("x") })).code).toBe(400);
       expect((await api.ask("POST", PODS(ns), { body: "{not an object" })).code).toBe(400);
@@ -39,16 +56,26 @@ export function writeCases(scope: GetScope): void {
     it("a namespace carries its own name as a label", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
-      expect((await api.ask("GET", `/api/v1/namespaces/${ns}`)).body).toMatchObject({ metadata: { labels: { "kubernetes.io/metadata.name": ns } }, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } });
+      expect((await api.ask("GET", `/api/v1/namespaces/${ns}`)).body).toMatchObject({
+        metadata: { labels: { "kubernetes.io/metadata.name": ns } },
+        spec: { finalizers: ["kubernetes"] },
+        status: { phase: "Active" },
+      });
     });
 
     it("replace: needs the version it read; the same content is no change", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
       const made = (await api.ask("POST", POLICIES(ns), { body: policyManifest("p") })).body;
-      const changed = (await api.ask("PUT", `${POLICIES(ns)}/p`, { body: { ...made, spec: { podSelector: { matchLabels: { a: "b" } }, policyTypes: ["Egress"] } } })).body;
+      const changed = (
+        await api.ask("PUT", `${POLICIES(ns)}/p`, { body: { ...made, spec: { podSelector: { matchLabels: { a: "b" } }, policyTypes: ["Egress"] } } })
+      ).body;
       expect(at(changed, "metadata", "generation")).toBe(2);
-      expect((await api.ask("PUT", `${POLICIES(ns)}/p`, { body: made })).body).toMatchObject({ code: 409, reason: "Conflict", message: expect.stringContaining("the object has been modified") });
+      expect((await api.ask("PUT", `${POLICIES(ns)}/p`, { body: made })).body).toMatchObject({
+        code: 409,
+        reason: "Conflict",
+        message: expect.stringContaining("the object has been modified"),
+      });
       const same = (await api.ask("PUT", `${POLICIES(ns)}/p`, { body: changed })).body;
       expect(at(same, "metadata", "resourceVersion")).toBe(at(changed, "metadata", "resourceVersion"));
       expect((await api.ask("PUT", `${POLICIES(ns)}/other`, { body: changed })).code).toBe(400);
@@ -60,7 +87,10 @@ export function writeCases(scope: GetScope): void {
       const ns = await namespace();
       await api.ask("POST", POLICIES(ns), { body: policyManifest("p", { podSelector: { matchLabels: { a: "1", b: "2" } }, ingress: [{}] }) });
       const path = `${POLICIES(ns)}/p`;
-      const { body } = await api.ask("PATCH", path, { type: MERGE, body: { metadata: { labels: { x: "y" } }, spec: { podSelector: { matchLabels: { a: null, c: "3" } }, ingress: [] } } });
+      const { body } = await api.ask("PATCH", path, {
+        type: MERGE,
+        body: { metadata: { labels: { x: "y" } }, spec: { podSelector: { matchLabels: { a: null, c: "3" } }, ingress: [] } },
+      });
       expect(body).toMatchObject({ metadata: { labels: { x: "y" } }, spec: { podSelector: { matchLabels: { b: "2", c: "3" } } } });
       expect(at(body, "spec", "podSelector", "matchLabels", "a")).toBeUndefined();
       expect((await api.ask("PATCH", path, { type: MERGE, body: { metadata: { resourceVersion: "1", labels: { z: "z" } } } })).code).toBe(409);
@@ -71,9 +101,22 @@ export function writeCases(scope: GetScope): void {
       const ns = await namespace();
       await api.ask("POST", PODS(ns), { body: podManifest("p", { labels: { a: "1" } }) });
       const path = `${PODS(ns)}/p`;
-      const done = await api.ask("PATCH", path, { type: JSON_PATCH, body: [{ op: "test", path: "/metadata/labels/a", value: "1" }, { op: "add", path: "/metadata/labels/x~1y", value: "2" }, { op: "remove", path: "/metadata/labels/a" }] });
+      const done = await api.ask("PATCH", path, {
+        type: JSON_PATCH,
+        body: [
+          { op: "test", path: "/metadata/labels/a", value: "1" },
+          { op: "add", path: "/metadata/labels/x~1y", value: "2" },
+          { op: "remove", path: "/metadata/labels/a" },
+        ],
+      });
       expect(at(done.body, "metadata", "labels")).toEqual({ "x/y": "2" });
-      const failed = await api.ask("PATCH", path, { type: JSON_PATCH, body: [{ op: "add", path: "/metadata/labels/z", value: "z" }, { op: "test", path: "/metadata/labels/x~1y", value: "other" }] });
+      const failed = await api.ask("PATCH", path, {
+        type: JSON_PATCH,
+        body: [
+          { op: "add", path: "/metadata/labels/z", value: "z" },
+          { op: "test", path: "/metadata/labels/x~1y", value: "other" },
+        ],
+      });
       expect(failed.code).toBe(422);
       expect(at((await api.ask("GET", path)).body, "metadata", "labels")).toEqual({ "x/y": "2" });
     });
@@ -81,14 +124,38 @@ export function writeCases(scope: GetScope): void {
     it("strategic patch: containers by name, environment by name, deletion by directive; custom kinds refuse it", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
-      const spec = { containers: [{ name: "a", image: "registry.example/a:1", env: [{ name: "X", value: "1" }] }, { name: "b", image: "registry.example/b:1" }], tolerations: [{ key: "k", operator: "Exists" }] };
+      const spec = {
+        containers: [
+          { name: "a", image: "registry.example/a:1", env: [{ name: "X", value: "1" }] },
+          { name: "b", image: "registry.example/b:1" },
+        ],
+        tolerations: [{ key: "k", operator: "Exists" }],
+      };
       await api.ask("POST", PODS(ns), { body: podManifest("p", { spec }) });
-      const { body } = await api.ask("PATCH", `${PODS(ns)}/p`, { type: STRATEGIC, body: { spec: { containers: [{ name: "b", image: "registry.example/b:2" }] } } });
+      const { body } = await api.ask("PATCH", `${PODS(ns)}/p`, {
+        type: STRATEGIC,
+        body: { spec: { containers: [{ name: "b", image: "registry.example/b:2" }] } },
+      });
       expect((at(body, "spec", "containers") as Json[]).map((container) => at(container, "image"))).toEqual(["registry.example/a:1", "registry.example/b:2"]);
-      const status = await api.ask("PATCH", `${PODS(ns)}/p/status`, { type: STRATEGIC, body: { status: { podIPs: [{ ip: "10.0.0.1" }], podIP: "10.0.0.1", conditions: [{ type: "Ready", status: "True" }] } } });
+      const status = await api.ask("PATCH", `${PODS(ns)}/p/status`, {
+        type: STRATEGIC,
+        body: { status: { podIPs: [{ ip: "10.0.0.1" }], podIP: "10.0.0.1", conditions: [{ type: "Ready", status: "True" }] } },
+      });
       expect(at(status.body, "status", "podIPs")).toEqual([{ ip: "10.0.0.1" }]);
-      const more = await api.ask("PATCH", `${PODS(ns)}/p/status`, { type: STRATEGIC, body: { status: { conditions: [{ type: "Ready", status: "False" }, { type: "Other", status: "True" }] } } });
-      expect((at(more.body, "status", "conditions") as Json[]).map((condition) => `${String(at(condition, "type"))}=${String(at(condition, "status"))}`).sort()).toEqual(["Other=True", "Ready=False"]);
+      const more = await api.ask("PATCH", `${PODS(ns)}/p/status`, {
+        type: STRATEGIC,
+        body: {
+          status: {
+            conditions: [
+              { type: "Ready", status: "False" },
+              { type: "Other", status: "True" },
+            ],
+          },
+        },
+      });
+      expect(
+        (at(more.body, "status", "conditions") as Json[]).map((condition) => `${textAt(condition, "type")}=${textAt(condition, "status")}`).sort(),
+      ).toEqual(["Other=True", "Ready=False"]);
       const gone = await api.ask("PATCH", `${PODS(ns)}/p/status`, { type: STRATEGIC, body: { status: { conditions: [{ type: "Other", $patch: "delete" }] } } });
       expect((at(gone.body, "status", "conditions") as Json[]).map((condition) => at(condition, "type"))).toEqual(["Ready"]);
       const name = uniqueName("pool");
@@ -113,17 +180,30 @@ export function writeCases(scope: GetScope): void {
       const ns = await namespace();
       const path = `${PODS(ns)}/p`;
       const apply = (manager: string, labels: Body, force = false): Promise<{ code: number; body: Body }> =>
-        api.ask("PATCH", `${path}?fieldManager=${manager}${force ? "&force=true" : ""}`, { type: APPLY, body: { apiVersion: "v1", kind: "Pod", metadata: { name: "p", labels }, ...(manager === "one" ? { spec: podManifest("p")["spec"] ?? {} } : {}) } });
+        api.ask("PATCH", `${path}?fieldManager=${manager}${force ? "&force=true" : ""}`, {
+          type: APPLY,
+          body: { apiVersion: "v1", kind: "Pod", metadata: { name: "p", labels }, ...(manager === "one" ? { spec: podManifest("p")["spec"] ?? {} } : {}) },
+        });
       expect((await apply("one", { a: "1", b: "1" })).code).toBe(201);
       expect((await apply("one", { a: "1", b: "1" })).code).toBe(200);
       const conflict = await apply("two", { b: "2", c: "2" });
-      expect(conflict.body).toMatchObject({ code: 409, reason: "Conflict", message: 'Apply failed with 1 conflict: conflict with "one": .metadata.labels.b', details: { causes: [{ reason: "FieldManagerConflict", field: ".metadata.labels.b", message: 'conflict with "one"' }] } });
+      expect(conflict.body).toMatchObject({
+        code: 409,
+        reason: "Conflict",
+        message: 'Apply failed with 1 conflict: conflict with "one": .metadata.labels.b',
+        details: { causes: [{ reason: "FieldManagerConflict", field: ".metadata.labels.b", message: 'conflict with "one"' }] },
+      });
       expect((await apply("two", { b: "2", c: "2" }, true)).code).toBe(200);
       const dropped = await apply("two", { b: "2" });
       expect(at(dropped.body, "metadata", "labels")).toEqual({ a: "1", b: "2" });
       expect(at((await apply("one", {})).body, "metadata", "labels")).toEqual({ b: "2" });
       const managers = at(dropped.body, "metadata", "managedFields") as Json[];
-      expect(managers.find((entry) => at(entry, "manager") === "two")).toMatchObject({ operation: "Apply", apiVersion: "v1", fieldsType: "FieldsV1", fieldsV1: { "f:metadata": { "f:labels": { "f:b": {} } } } });
+      expect(managers.find((entry) => at(entry, "manager") === "two")).toMatchObject({
+        operation: "Apply",
+        apiVersion: "v1",
+        fieldsType: "FieldsV1",
+        fieldsV1: { "f:metadata": { "f:labels": { "f:b": {} } } },
+      });
       expect((await api.ask("PATCH", path, { type: APPLY, body: podManifest("p") })).code).toBe(422);
     });
 
@@ -135,7 +215,10 @@ export function writeCases(scope: GetScope): void {
       await api.ask("PATCH", `${path}?fieldManager=config`, { type: APPLY, body: applied });
       await api.ask("PATCH", `${path}?fieldManager=hand`, { type: MERGE, body: { spec: { policyTypes: ["Egress"] } } });
       const again = await api.ask("PATCH", `${path}?fieldManager=config`, { type: APPLY, body: applied });
-      expect(again.body).toMatchObject({ code: 409, details: { causes: [{ field: ".spec.policyTypes", message: expect.stringContaining('conflict with "hand" using networking.k8s.io/v1') }] } });
+      expect(again.body).toMatchObject({
+        code: 409,
+        details: { causes: [{ field: ".spec.policyTypes", message: expect.stringContaining('conflict with "hand" using networking.k8s.io/v1') }] },
+      });
     });
 
     it("delete: preconditions, then gone", async () => {
@@ -144,9 +227,14 @@ export function writeCases(scope: GetScope): void {
       const made = (await api.ask("POST", POLICIES(ns), { body: policyManifest("p") })).body;
       const path = `${POLICIES(ns)}/p`;
       const options = (preconditions: Body): Body => ({ kind: "DeleteOptions", apiVersion: "v1", preconditions });
-      expect((await api.ask("DELETE", path, { body: options({ uid: "00000000-0000-0000-0000-000000000000" }) })).body).toMatchObject({ code: 409, reason: "Conflict" });
+      expect((await api.ask("DELETE", path, { body: options({ uid: "00000000-0000-0000-0000-000000000000" }) })).body).toMatchObject({
+        code: 409,
+        reason: "Conflict",
+      });
       expect((await api.ask("DELETE", path, { body: options({ resourceVersion: "1" }) })).code).toBe(409);
-      const gone = await api.ask("DELETE", path, { body: options({ uid: at(made, "metadata", "uid") ?? "", resourceVersion: at(made, "metadata", "resourceVersion") ?? "" }) });
+      const gone = await api.ask("DELETE", path, {
+        body: options({ uid: at(made, "metadata", "uid") ?? "", resourceVersion: at(made, "metadata", "resourceVersion") ?? "" }),
+      });
       expect(gone.body).toMatchObject({ kind: "Status", status: "Success", details: { name: "p", kind: "networkpolicies" } });
       expect((await api.ask("DELETE", path)).code).toBe(404);
     });
@@ -166,7 +254,12 @@ export function writeCases(scope: GetScope): void {
     it("deletecollection takes what the selector names", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();
-      for (const [name, app] of [["a", "web"], ["b", "db"], ["c", "web"]] as const) await api.ask("POST", POLICIES(ns), { body: { ...policyManifest(name), metadata: { name, labels: { app } } } });
+      for (const [name, app] of [
+        ["a", "web"],
+        ["b", "db"],
+        ["c", "web"],
+      ] as const)
+        await api.ask("POST", POLICIES(ns), { body: { ...policyManifest(name), metadata: { name, labels: { app } } } });
       expect((await api.ask("DELETE", `${POLICIES(ns)}?labelSelector=app%3Dweb`)).code).toBe(200);
       expect(((await api.ask("GET", POLICIES(ns))).body["items"] as Json[]).map((item) => at(item, "metadata", "name"))).toEqual(["b"]);
     });
@@ -197,7 +290,11 @@ export function writeCases(scope: GetScope): void {
       const { api, namespace } = scope();
       const ns = await namespace();
       const path = `/apis/coordination.k8s.io/v1/namespaces/${ns}/leases`;
-      const made = (await api.ask("POST", path, { body: { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: "l" }, spec: { holderIdentity: "a", leaseDurationSeconds: 15 } } })).body;
+      const made = (
+        await api.ask("POST", path, {
+          body: { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: "l" }, spec: { holderIdentity: "a", leaseDurationSeconds: 15 } },
+        })
+      ).body;
       const take = (holderIdentity: string): Promise<{ code: number }> => api.ask("PUT", `${path}/l`, { body: { ...made, spec: { holderIdentity } } });
       const codes = [(await take("b")).code, (await take("c")).code];
       expect(codes).toEqual([200, 409]);

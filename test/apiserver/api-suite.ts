@@ -2,12 +2,12 @@
 // what it says is true of both, so that whatever works against one works against the other.
 //
 // Every case makes a namespace of its own and depends on no other. Not here: what differs on purpose (docs/embedded-api.md).
-import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { ApiClient, at, type Body, type Json } from "./api-client.ts";
+import { ApiClient, at, type Body, type Json, textAt } from "./api-client.ts";
+import { type Scope, uniqueName } from "./api-objects.ts";
 import { kubectlCases } from "./api-suite-kubectl.ts";
 import { readCases } from "./api-suite-reads.ts";
 import { validationCases } from "./api-suite-validation.ts";
@@ -16,35 +16,6 @@ import { writeCases } from "./api-suite-writes.ts";
 export interface ApiUnderTest {
   readonly kubeconfigPath: string;
   close(): Promise<void>;
-}
-
-export interface Scope {
-  readonly api: ApiClient;
-  readonly kubeconfigPath: string;
-  /** A fresh namespace. */
-  namespace(): Promise<string>;
-}
-
-export type GetScope = () => Scope;
-
-export const PODS = (namespace: string): string => `/api/v1/namespaces/${namespace}/pods`;
-export const POLICIES = (namespace: string): string => `/apis/networking.k8s.io/v1/namespaces/${namespace}/networkpolicies`;
-export const POOLS = "/apis/projectcalico.org/v3/ippools";
-
-export function uniqueName(prefix: string): string {
-  return `${prefix}-${randomBytes(5).toString("hex")}`;
-}
-
-export function podManifest(name: string, more: { readonly labels?: Body; readonly spec?: Body } = {}): Body {
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, labels: more.labels ?? {} }, spec: { containers: [{ name: "main", image: "registry.example/main:1", ports: [{ containerPort: 8080, name: "http" }] }], ...more.spec } };
-}
-
-export function policyManifest(name: string, spec: Body = { podSelector: {} }): Body {
-  return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name }, spec };
-}
-
-export function poolManifest(name: string, spec: Body): Body {
-  return { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name }, spec };
 }
 
 /** `start` gives the API, or the reason why it is not there. */
@@ -86,10 +57,10 @@ async function installCrds(api: ApiClient): Promise<void> {
       const crd = document.toJS() as Body;
       const created = await api.ask("POST", path, { body: crd });
       if (created.code !== 201 && created.code !== 409) throw new Error(`${file}: HTTP ${created.code} ${created.text}`);
-      const watch = await api.watch(`${path}?watch=true&fieldSelector=metadata.name=${String(at(crd, "metadata", "name"))}`);
+      const watch = await api.watch(`${path}?watch=true&fieldSelector=metadata.name=${textAt(crd, "metadata", "name")}`);
       for (let event = await watch.next(); event !== undefined && !isEstablished(event.object); ) event = await watch.next();
       watch.close();
-      const served = `/apis/${String(at(crd, "spec", "group"))}/${String(at(crd, "spec", "versions", 0, "name"))}/${String(at(crd, "spec", "names", "plural"))}`;
+      const served = `/apis/${textAt(crd, "spec", "group")}/${textAt(crd, "spec", "versions", 0, "name")}/${textAt(crd, "spec", "names", "plural")}`;
       // The real server serves a new kind a little after it says so; each round is one request.
       while ((await api.ask("GET", served)).code === 404) await new Promise((resolve) => setTimeout(resolve, 50));
     }

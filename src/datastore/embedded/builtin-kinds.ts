@@ -1,8 +1,17 @@
 /** The built-in kinds that the embedded API serves. Adding one: its schema (scripts/extract-api-schemas.mjs), a line in this table, rules if it has any. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { projectFile } from "./project-files.ts";
-import { CRD_COLUMNS, EVENT_COLUMNS, LEASE_COLUMNS, NAMESPACE_COLUMNS, NETWORK_POLICY_COLUMNS, NODE_COLUMNS, POD_COLUMNS, SERVICE_ACCOUNT_COLUMNS, SERVICE_COLUMNS } from "./columns.ts";
+import {
+  CRD_COLUMNS,
+  EVENT_COLUMNS,
+  LEASE_COLUMNS,
+  NAMESPACE_COLUMNS,
+  NETWORK_POLICY_COLUMNS,
+  NODE_COLUMNS,
+  POD_COLUMNS,
+  SERVICE_ACCOUNT_COLUMNS,
+  SERVICE_COLUMNS,
+} from "./columns.ts";
 import { customResourceDefinitionRules } from "./crd.ts";
 import { pathLabel } from "./field-selector.ts";
 import type { JsonObject } from "./json.ts";
@@ -10,6 +19,7 @@ import { arrayAt, ensureObject, isObject, stringAt, valueAt } from "./json.ts";
 import { dnsLabelProblems, dnsSubdomainProblems } from "./names.ts";
 import { networkPolicyRules } from "./network-policy.ts";
 import { podRules } from "./pod.ts";
+import { projectFile } from "./project-files.ts";
 import type { Column, KindRules, ResourceType } from "./resource-type.ts";
 import type { Schema } from "./schema.ts";
 import { linkSchemas } from "./schema.ts";
@@ -90,20 +100,99 @@ const serviceRules: KindRules = {
 };
 
 /** Every rule about pods' fields by which kube-apiserver and kubectl select. */
-const POD_FIELDS = ["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP", "status.nominatedNodeName"];
-const EVENT_FIELDS = ["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"];
+const POD_FIELDS = [
+  "spec.nodeName",
+  "spec.restartPolicy",
+  "spec.schedulerName",
+  "spec.serviceAccountName",
+  "status.phase",
+  "status.podIP",
+  "status.nominatedNodeName",
+];
+const EVENT_FIELDS = [
+  "involvedObject.kind",
+  "involvedObject.namespace",
+  "involvedObject.name",
+  "involvedObject.uid",
+  "involvedObject.apiVersion",
+  "involvedObject.resourceVersion",
+  "involvedObject.fieldPath",
+  "reason",
+  "reportingComponent",
+  "source",
+  "type",
+];
 
 const core = { apiVersion: "v1", schemaPrefix: "io.k8s.api.core.v1" } as const;
 
 const DEFINITIONS: readonly Definition[] = [
-  { ...core, kind: "Node", plural: "nodes", shortNames: ["no"], isNamespaced: false, hasStatus: true, fields: ["spec.unschedulable"], columns: NODE_COLUMNS, rules: nodeRules },
-  { ...core, kind: "Namespace", plural: "namespaces", shortNames: ["ns"], isNamespaced: false, hasStatus: true, fields: ["status.phase"], columns: NAMESPACE_COLUMNS, rules: namespaceRules },
-  { ...core, kind: "Pod", plural: "pods", shortNames: ["po"], isNamespaced: true, hasStatus: true, categories: ["all"], fields: POD_FIELDS, columns: POD_COLUMNS, rules: podRules },
+  {
+    ...core,
+    kind: "Node",
+    plural: "nodes",
+    shortNames: ["no"],
+    isNamespaced: false,
+    hasStatus: true,
+    fields: ["spec.unschedulable"],
+    columns: NODE_COLUMNS,
+    rules: nodeRules,
+  },
+  {
+    ...core,
+    kind: "Namespace",
+    plural: "namespaces",
+    shortNames: ["ns"],
+    isNamespaced: false,
+    hasStatus: true,
+    fields: ["status.phase"],
+    columns: NAMESPACE_COLUMNS,
+    rules: namespaceRules,
+  },
+  {
+    ...core,
+    kind: "Pod",
+    plural: "pods",
+    shortNames: ["po"],
+    isNamespaced: true,
+    hasStatus: true,
+    categories: ["all"],
+    fields: POD_FIELDS,
+    columns: POD_COLUMNS,
+    rules: podRules,
+  },
   { ...core, kind: "ServiceAccount", plural: "serviceaccounts", shortNames: ["sa"], isNamespaced: true, columns: SERVICE_ACCOUNT_COLUMNS, rules: plainRules },
-  { ...core, kind: "Service", plural: "services", shortNames: ["svc"], isNamespaced: true, hasStatus: true, categories: ["all"], fields: ["spec.clusterIP", "spec.type"], columns: SERVICE_COLUMNS, rules: serviceRules },
+  {
+    ...core,
+    kind: "Service",
+    plural: "services",
+    shortNames: ["svc"],
+    isNamespaced: true,
+    hasStatus: true,
+    categories: ["all"],
+    fields: ["spec.clusterIP", "spec.type"],
+    columns: SERVICE_COLUMNS,
+    rules: serviceRules,
+  },
   { ...core, kind: "Event", plural: "events", shortNames: ["ev"], isNamespaced: true, fields: EVENT_FIELDS, columns: EVENT_COLUMNS, rules: plainRules },
-  { apiVersion: "networking.k8s.io/v1", schemaPrefix: "io.k8s.api.networking.v1", kind: "NetworkPolicy", plural: "networkpolicies", shortNames: ["netpol"], isNamespaced: true, columns: NETWORK_POLICY_COLUMNS, rules: networkPolicyRules },
-  { apiVersion: "coordination.k8s.io/v1", schemaPrefix: "io.k8s.api.coordination.v1", kind: "Lease", plural: "leases", isNamespaced: true, columns: LEASE_COLUMNS, rules: plainRules },
+  {
+    apiVersion: "networking.k8s.io/v1",
+    schemaPrefix: "io.k8s.api.networking.v1",
+    kind: "NetworkPolicy",
+    plural: "networkpolicies",
+    shortNames: ["netpol"],
+    isNamespaced: true,
+    columns: NETWORK_POLICY_COLUMNS,
+    rules: networkPolicyRules,
+  },
+  {
+    apiVersion: "coordination.k8s.io/v1",
+    schemaPrefix: "io.k8s.api.coordination.v1",
+    kind: "Lease",
+    plural: "leases",
+    isNamespaced: true,
+    columns: LEASE_COLUMNS,
+    rules: plainRules,
+  },
   {
     apiVersion: "apiextensions.k8s.io/v1",
     schemaPrefix: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",

@@ -1,10 +1,21 @@
 /** What `kubectl get` shows of the built-in kinds: the columns of kube-apiserver (pkg/printers/internalversion), the cells computed here. */
 import type { JsonObject, JsonValue } from "./json.ts";
-import { arrayAt, objectAt, stringAt, valueAt } from "./json.ts";
+import { arrayAt, objectAt, plainText, stringAt, valueAt } from "./json.ts";
 import type { Column } from "./resource-type.ts";
 
-export function column(name: string, cell: Column["cell"], options: { readonly type?: string; readonly format?: string; readonly priority?: number; readonly description?: string } = {}): Column {
-  return { name, type: options.type ?? "string", ...(options.format === undefined ? {} : { format: options.format }), description: options.description ?? "", priority: options.priority ?? 0, cell };
+export function column(
+  name: string,
+  cell: Column["cell"],
+  options: { readonly type?: string; readonly format?: string; readonly priority?: number; readonly description?: string } = {},
+): Column {
+  return {
+    name,
+    type: options.type ?? "string",
+    ...(options.format === undefined ? {} : { format: options.format }),
+    description: options.description ?? "",
+    priority: options.priority ?? 0,
+    cell,
+  };
 }
 
 /** Age as kubectl writes it: "5s", "3m12s", "4h", "2d3h", "47d". */
@@ -28,8 +39,13 @@ export function ageText(timestamp: string, nowMs: number): string {
   return years < 8 && days % 365 !== 0 ? `${years}y${days % 365}d` : `${years}y`;
 }
 
-export const NAME = column("Name", (object) => stringAt(object, "metadata", "name"), { format: "name", description: "Name must be unique within a namespace." });
-export const AGE = column("Age", (object, now) => ageText(stringAt(object, "metadata", "creationTimestamp"), now), { description: "CreationTimestamp is when the object was created." });
+export const NAME = column("Name", (object) => stringAt(object, "metadata", "name"), {
+  format: "name",
+  description: "Name must be unique within a namespace.",
+});
+export const AGE = column("Age", (object, now) => ageText(stringAt(object, "metadata", "creationTimestamp"), now), {
+  description: "CreationTimestamp is when the object was created.",
+});
 
 export const DEFAULT_COLUMNS: readonly Column[] = [NAME, AGE];
 
@@ -37,7 +53,7 @@ const wide = { priority: 1 } as const;
 const orNone = (text: string): string => (text === "" ? "<none>" : text);
 
 export function selectorText(selector: JsonObject): string {
-  const labels = Object.entries(objectAt(selector, "matchLabels")).map(([key, value]) => `${key}=${String(value)}`);
+  const labels = Object.entries(objectAt(selector, "matchLabels")).map(([key, value]) => `${key}=${plainText(value)}`);
   const expressions = arrayAt(selector, "matchExpressions").map((expression) => {
     const key = stringAt(expression, "key");
     const values = arrayAt(expression, "values").map(String).sort().join(",");
@@ -64,12 +80,19 @@ function nodeStatus(node: JsonObject): string {
 
 function nodeRoles(node: JsonObject): string {
   const prefix = "node-role.kubernetes.io/";
-  const roles = Object.keys(objectAt(node, "metadata", "labels")).filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length));
+  const roles = Object.keys(objectAt(node, "metadata", "labels"))
+    .filter((key) => key.startsWith(prefix))
+    .map((key) => key.slice(prefix.length));
   return orNone(roles.sort().join(","));
 }
 
 function nodeAddress(node: JsonObject, type: string): string {
-  return orNone(stringAt(arrayAt(node, "status", "addresses").find((address) => stringAt(address, "type") === type), "address"));
+  return orNone(
+    stringAt(
+      arrayAt(node, "status", "addresses").find((address) => stringAt(address, "type") === type),
+      "address",
+    ),
+  );
 }
 
 function podStatus(pod: JsonObject): string {
@@ -92,7 +115,14 @@ function podRestarts(pod: JsonObject): string {
 }
 
 function servicePorts(service: JsonObject): string {
-  return orNone(arrayAt(service, "spec", "ports").map((port) => `${String(valueAt(port, "port"))}${valueAt(port, "nodePort") === undefined ? "" : `:${String(valueAt(port, "nodePort"))}`}/${stringAt(port, "protocol") || "TCP"}`).join(","));
+  return orNone(
+    arrayAt(service, "spec", "ports")
+      .map(
+        (port) =>
+          `${plainText(valueAt(port, "port"))}${valueAt(port, "nodePort") === undefined ? "" : `:${plainText(valueAt(port, "nodePort"))}`}/${stringAt(port, "protocol") || "TCP"}`,
+      )
+      .join(","),
+  );
 }
 
 function field(...path: readonly string[]): Column["cell"] {
@@ -128,7 +158,11 @@ export const POD_COLUMNS: readonly Column[] = [
 
 export const NETWORK_POLICY_COLUMNS: readonly Column[] = [NAME, column("Pod-Selector", (policy) => selectorText(objectAt(policy, "spec", "podSelector"))), AGE];
 
-export const SERVICE_ACCOUNT_COLUMNS: readonly Column[] = [NAME, column("Secrets", (account): JsonValue => arrayAt(account, "secrets").length, { type: "integer" }), AGE];
+export const SERVICE_ACCOUNT_COLUMNS: readonly Column[] = [
+  NAME,
+  column("Secrets", (account): JsonValue => arrayAt(account, "secrets").length, { type: "integer" }),
+  AGE,
+];
 
 export const SERVICE_COLUMNS: readonly Column[] = [
   NAME,

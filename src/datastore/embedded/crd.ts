@@ -6,7 +6,7 @@
 import { AGE, ageText, column, NAME } from "./columns.ts";
 import { pathLabel } from "./field-selector.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
-import { arrayAt, ensureObject, isObject, objectAt, stringAt, valueAt } from "./json.ts";
+import { arrayAt, ensureObject, isObject, objectAt, plainText, stringAt, valueAt } from "./json.ts";
 import { dnsLabelProblems, dnsSubdomainProblems } from "./names.ts";
 import { parsePrinterPath, printerValue } from "./printer-path.ts";
 import type { Column, KindRules, ResourceType } from "./resource-type.ts";
@@ -25,7 +25,8 @@ export const customResourceDefinitionRules: KindRules = {
     if (stringAt(names, "listKind") === "") names["listKind"] = `${stringAt(names, "kind")}List`;
     if (Object.keys(objectAt(spec, "conversion")).length === 0) spec["conversion"] = { strategy: "None" };
     for (const version of arrayAt(spec, "versions")) {
-      if (isObject(version) && Array.isArray(version["additionalPrinterColumns"]) && version["additionalPrinterColumns"].length === 0) delete version["additionalPrinterColumns"];
+      if (isObject(version) && Array.isArray(version["additionalPrinterColumns"]) && version["additionalPrinterColumns"].length === 0)
+        delete version["additionalPrinterColumns"];
     }
   },
   validate: problems,
@@ -48,7 +49,8 @@ function problems(crd: JsonObject, before: JsonObject | undefined): Cause[] {
   else if (scope !== "Cluster" && scope !== "Namespaced") causes.push(fieldNotSupported("spec.scope", scope, ["Cluster", "Namespaced"]));
   const versions = arrayAt(spec, "versions");
   if (versions.length === 0) causes.push(fieldRequired("spec.versions", "must have at least one version"));
-  if (versions.filter((version) => valueAt(version, "storage") === true).length !== 1 && versions.length > 0) causes.push(fieldInvalid("spec.versions", "versions", "must have exactly one version marked as storage version"));
+  if (versions.filter((version) => valueAt(version, "storage") === true).length !== 1 && versions.length > 0)
+    causes.push(fieldInvalid("spec.versions", "versions", "must have exactly one version marked as storage version"));
   for (const [index, version] of versions.entries()) {
     const path = `spec.versions[${index}]`;
     const versionName = stringAt(version, "name");
@@ -57,7 +59,8 @@ function problems(crd: JsonObject, before: JsonObject | undefined): Cause[] {
     if (schema === undefined) causes.push(fieldRequired(`${path}.schema.openAPIV3Schema`, "schemas are required"));
     else causes.push(...schemaProblems(schema, `${path}.schema.openAPIV3Schema`, true));
     for (const [at, shown] of arrayAt(version, "additionalPrinterColumns").entries()) {
-      if (parsePrinterPath(stringAt(shown, "jsonPath")) === undefined) causes.push(fieldInvalid(`${path}.additionalPrinterColumns[${at}].jsonPath`, stringAt(shown, "jsonPath"), "this form of JSONPath is not supported"));
+      if (parsePrinterPath(stringAt(shown, "jsonPath")) === undefined)
+        causes.push(fieldInvalid(`${path}.additionalPrinterColumns[${at}].jsonPath`, stringAt(shown, "jsonPath"), "this form of JSONPath is not supported"));
     }
   }
   const strategy = stringAt(spec, "conversion", "strategy");
@@ -83,7 +86,8 @@ function schemaProblems(schema: JsonValue, path: string, isRoot: boolean): Cause
   const causes: Cause[] = [];
   const type = stringAt(schema, "type");
   const isOpen = schema["x-kubernetes-preserve-unknown-fields"] === true || schema["x-kubernetes-int-or-string"] === true;
-  if (type === "" && !isOpen) causes.push(fieldRequired(`${path}.type`, isRoot ? "must not be empty at the root" : "must not be empty for specified object fields"));
+  if (type === "" && !isOpen)
+    causes.push(fieldRequired(`${path}.type`, isRoot ? "must not be empty at the root" : "must not be empty for specified object fields"));
   else if (type !== "" && !TYPES.includes(type)) causes.push(fieldNotSupported(`${path}.type`, type, TYPES));
   if (isRoot && type !== "" && type !== "object") causes.push(fieldInvalid(`${path}.type`, type, "must be object at the root"));
   if (stringAt(schema, "$ref") !== "") causes.push(fieldForbidden(`${path}.$ref`, "$ref is not supported"));
@@ -120,7 +124,10 @@ export function acceptedStatus(crd: JsonObject, now: string): JsonObject {
     return isObject(existing) ? existing : { type, status: "True", lastTransitionTime: now, reason, message };
   };
   return {
-    conditions: [condition("NamesAccepted", "NoConflicts", "no conflicts found"), condition("Established", "InitialNamesAccepted", "the initial names have been accepted")],
+    conditions: [
+      condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+      condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+    ],
     acceptedNames: objectAt(crd, "spec", "names"),
     storedVersions: stored.includes(storageVersion) ? stored : [...stored, storageVersion],
   };
@@ -175,7 +182,7 @@ function customColumns(declared: readonly JsonValue[]): readonly Column[] {
       (object, now) => {
         const value = printerValue(object, steps);
         if (value === undefined || value === null) return null;
-        if (type === "date") return ageText(String(value), now);
+        if (type === "date") return ageText(plainText(value), now);
         return typeof value === "object" ? JSON.stringify(value) : type === "string" ? String(value) : value;
       },
       { type, priority, description: stringAt(shown, "description"), format: stringAt(shown, "format") },
@@ -193,4 +200,3 @@ export function publishedSchema(type: ResourceType, metadataReference: string): 
     "x-kubernetes-group-version-kind": [{ group: type.group, kind: type.kind, version: type.version }],
   };
 }
-

@@ -50,7 +50,8 @@ export function findTypeProblem(value: JsonValue, schema: Schema, path = ""): st
   switch (schema.type) {
     case "string":
       if (typeof value !== "string") return mismatch(value, "string", path);
-      if (schema.format === "date-time" && Number.isNaN(Date.parse(value))) return `${path}: parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse`;
+      if (schema.format === "date-time" && Number.isNaN(Date.parse(value)))
+        return `${path}: parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse`;
       return undefined;
     case "boolean":
       return typeof value === "boolean" ? undefined : mismatch(value, "boolean", path);
@@ -58,7 +59,8 @@ export function findTypeProblem(value: JsonValue, schema: Schema, path = ""): st
       return typeof value === "number" ? undefined : mismatch(value, "number", path);
     case "integer":
       if (typeof value !== "number" || !Number.isInteger(value)) return mismatch(value, "integer", path);
-      if (schema.format === "int32" && (value > 2_147_483_647 || value < -2_147_483_648)) return `${path}: json: cannot unmarshal number ${value} into Go value of type int32`;
+      if (schema.format === "int32" && (value > 2_147_483_647 || value < -2_147_483_648))
+        return `${path}: json: cannot unmarshal number ${value} into Go value of type int32`;
       return undefined;
     case "array": {
       if (!Array.isArray(value)) return mismatch(value, "array", path);

@@ -8,7 +8,12 @@ const STATUS_VERBS = ["get", "patch", "update"];
 
 /** Is this request for the aggregated form? */
 export function wantsAggregated(accept: string | undefined): boolean {
-  return (accept ?? "").split(",").some((option) => option.includes("as=APIGroupDiscoveryList") && option.includes("v=v2") && !option.includes("v=v2beta1") && option.trim().startsWith("application/json"));
+  return (accept ?? "")
+    .split(",")
+    .some(
+      (option) =>
+        option.includes("as=APIGroupDiscoveryList") && option.includes("v=v2") && !option.includes("v=v2beta1") && option.trim().startsWith("application/json"),
+    );
 }
 
 export const AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -44,7 +49,9 @@ function optional(key: string, values: readonly string[]): JsonObject {
 
 function resourceLines(type: ResourceType): JsonValue[] {
   const common = { singularName: type.singular, namespaced: type.isNamespaced, kind: type.kind } as const;
-  const lines: JsonValue[] = [{ name: type.plural, ...common, verbs: VERBS, ...optional("shortNames", type.shortNames), ...optional("categories", type.categories) }];
+  const lines: JsonValue[] = [
+    { name: type.plural, ...common, verbs: VERBS, ...optional("shortNames", type.shortNames), ...optional("categories", type.categories) },
+  ];
   if (type.hasStatusSubresource) lines.push({ name: `${type.plural}/status`, ...common, singularName: "", verbs: STATUS_VERBS });
   if (type.group === "" && type.kind === "Pod") lines.push({ name: "pods/binding", singularName: "", namespaced: true, kind: "Binding", verbs: ["create"] });
   return lines;
@@ -53,7 +60,9 @@ function resourceLines(type: ResourceType): JsonValue[] {
 /** undefined when the version is not served. */
 export function resourceList(registry: Registry, apiVersion: string): JsonObject | undefined {
   const found = registry.groupVersions().find((item) => item.apiVersion === apiVersion);
-  return found === undefined ? undefined : { kind: "APIResourceList", apiVersion: "v1", groupVersion: apiVersion, resources: found.types.flatMap(resourceLines) };
+  return found === undefined
+    ? undefined
+    : { kind: "APIResourceList", apiVersion: "v1", groupVersion: apiVersion, resources: found.types.flatMap(resourceLines) };
 }
 
 /** `isCore`: of the core group (at /api), else of the named groups (at /apis). */
@@ -63,29 +72,43 @@ export function aggregated(registry: Registry, isCore: boolean): JsonObject {
     kind: "APIGroupDiscoveryList",
     apiVersion: "apidiscovery.k8s.io/v2",
     metadata: {},
-    items: all.map(([name, versions]): JsonObject => ({
-      metadata: name === "" ? {} : { name },
-      versions: versions.map(({ version, types }): JsonObject => ({
-        version,
-        freshness: "Current",
-        resources: types.map((type): JsonObject => {
-          const responseKind = { group: type.group, version: type.version, kind: type.kind };
-          return {
-            resource: type.plural,
-            responseKind,
-            scope: type.isNamespaced ? "Namespaced" : "Cluster",
-            singularResource: type.singular,
-            verbs: VERBS,
-            ...optional("shortNames", type.shortNames),
-            ...optional("categories", type.categories),
-            ...(type.hasStatusSubresource ? { subresources: [{ subresource: "status", responseKind, verbs: STATUS_VERBS }] } : {}),
-          };
-        }),
-      })),
-    })),
+    items: all.map(
+      ([name, versions]): JsonObject => ({
+        metadata: name === "" ? {} : { name },
+        versions: versions.map(
+          ({ version, types }): JsonObject => ({
+            version,
+            freshness: "Current",
+            resources: types.map((type): JsonObject => {
+              const responseKind = { group: type.group, version: type.version, kind: type.kind };
+              return {
+                resource: type.plural,
+                responseKind,
+                scope: type.isNamespaced ? "Namespaced" : "Cluster",
+                singularResource: type.singular,
+                verbs: VERBS,
+                ...optional("shortNames", type.shortNames),
+                ...optional("categories", type.categories),
+                ...(type.hasStatusSubresource ? { subresources: [{ subresource: "status", responseKind, verbs: STATUS_VERBS }] } : {}),
+              };
+            }),
+          }),
+        ),
+      }),
+    ),
   };
 }
 
 export function serverVersion(): JsonObject {
-  return { major: "1", minor: "37", gitVersion: "v1.37.2+sedge", gitCommit: "", gitTreeState: "clean", buildDate: "1970-01-01T00:00:00Z", goVersion: "", compiler: "", platform: `linux/${process.arch === "x64" ? "amd64" : process.arch}` };
+  return {
+    major: "1",
+    minor: "37",
+    gitVersion: "v1.37.2+sedge",
+    gitCommit: "",
+    gitTreeState: "clean",
+    buildDate: "1970-01-01T00:00:00Z",
+    goVersion: "",
+    compiler: "",
+    platform: `linux/${process.arch === "x64" ? "amd64" : process.arch}`,
+  };
 }

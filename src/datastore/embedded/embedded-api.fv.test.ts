@@ -9,13 +9,18 @@ import { createInterface } from "node:readline";
 import { connect } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ApiClient, at, type Body, type Json } from "../../../test/apiserver/api-client.ts";
+import { ApiClient, at, type Body, type Json, textAt } from "../../../test/apiserver/api-client.ts";
 import { type EmbeddedApi, type EmbeddedApiOptions, startEmbeddedApi } from "./start.ts";
 
 const MAIN = fileURLToPath(new URL("main.ts", import.meta.url));
 const POLICIES = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
 const POOLS = "/apis/projectcalico.org/v3/ippools";
-const policy = (name: string, more: Body = {}): Body => ({ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { name, ...more }, spec: { podSelector: {} } });
+const policy = (name: string, more: Body = {}): Body => ({
+  apiVersion: "networking.k8s.io/v1",
+  kind: "NetworkPolicy",
+  metadata: { name, ...more },
+  spec: { podSelector: {} },
+});
 const names = (list: Body): Json[] => (at(list, "items") as Json[]).map((item) => at(item, "metadata", "name") ?? null);
 
 let directory = "";
@@ -62,7 +67,7 @@ describe("sedge api", () => {
   it("kill -9 under load: everything that was answered is there again, and a watch resumes where it was", async () => {
     const data = join(directory, "data");
     const first = await startProcess("--data-dir", data);
-    const from = String(at((await first.client.ask("GET", POLICIES)).body, "metadata", "resourceVersion"));
+    const from = textAt((await first.client.ask("GET", POLICIES)).body, "metadata", "resourceVersion");
     const answered: string[] = [];
     let isKilled = false;
     const writers = Array.from({ length: 8 }, async (_, writer) => {
@@ -140,7 +145,10 @@ describe("startEmbeddedApi", () => {
   it("nobody without a token gets in, open paths apart", async () => {
     const { client } = await start();
     for (const path of ["/api", "/apis", "/api/v1/pods", "/openapi/v3", "/"]) {
-      expect([path, (await client.ask("GET", path, { token: "" })).body]).toEqual([path, expect.objectContaining({ kind: "Status", code: 401, reason: "Unauthorized" })]);
+      expect([path, (await client.ask("GET", path, { token: "" })).body]).toEqual([
+        path,
+        expect.objectContaining({ kind: "Status", code: 401, reason: "Unauthorized" }),
+      ]);
     }
     for (const path of ["/healthz", "/readyz", "/livez", "/version"]) expect([path, (await client.ask("GET", path, { token: "" })).code]).toEqual([path, 200]);
   });
@@ -153,7 +161,10 @@ describe("startEmbeddedApi", () => {
     await client.ask("POST", inside, { body: policy("held", { finalizers: ["sedge.network/test"] }) });
     expect((await client.ask("DELETE", "/api/v1/namespaces/gone")).body).toMatchObject({ status: { phase: "Terminating" } });
     expect(names((await client.ask("GET", inside)).body)).toEqual(["held"]);
-    expect((await client.ask("POST", inside, { body: policy("late") })).body).toMatchObject({ code: 403, details: { causes: [{ reason: "NamespaceTerminating" }] } });
+    expect((await client.ask("POST", inside, { body: policy("late") })).body).toMatchObject({
+      code: 403,
+      details: { causes: [{ reason: "NamespaceTerminating" }] },
+    });
     await client.ask("PATCH", `${inside}/held`, { type: "application/merge-patch+json", body: { metadata: { finalizers: null } } });
     expect((await client.ask("GET", "/api/v1/namespaces/gone")).code).toBe(404);
     expect((await client.ask("DELETE", "/api/v1/namespaces/kube-system")).code).toBe(403);
@@ -161,8 +172,11 @@ describe("startEmbeddedApi", () => {
 
   it("a watch whose place in the history is gone gets 410 Expired, and so does an exact list", async () => {
     const { client } = await start({ historyChanges: 10 });
-    const from = String(at((await client.ask("GET", POOLS)).body, "metadata", "resourceVersion"));
-    for (let index = 0; index < 30; index++) await client.ask("POST", POOLS, { body: { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: `p${index}` }, spec: { cidr: `10.${index}.0.0/16` } } });
+    const from = textAt((await client.ask("GET", POOLS)).body, "metadata", "resourceVersion");
+    for (let index = 0; index < 30; index++)
+      await client.ask("POST", POOLS, {
+        body: { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: `p${index}` }, spec: { cidr: `10.${index}.0.0/16` } },
+      });
     for (const version of [from, "1"]) {
       const watch = await client.watch(`${POOLS}?watch=true&resourceVersion=${version}`);
       const event = await watch.next();
@@ -177,7 +191,12 @@ describe("startEmbeddedApi", () => {
     const watch = await client.watch(`${POOLS}?watch=true&allowWatchBookmarks=true`);
     await client.ask("POST", POLICIES, { body: policy("elsewhere") });
     const wanted = String(api.store.revision);
-    for (let event = await watch.next({ withBookmarks: true }); at(event?.object, "metadata", "resourceVersion") !== wanted; event = await watch.next({ withBookmarks: true })) expect(event).toMatchObject({ type: "BOOKMARK", object: { kind: "IPPool" } });
+    for (
+      let event = await watch.next({ withBookmarks: true });
+      at(event?.object, "metadata", "resourceVersion") !== wanted;
+      event = await watch.next({ withBookmarks: true })
+    )
+      expect(event).toMatchObject({ type: "BOOKMARK", object: { kind: "IPPool" } });
     watch.close();
   });
 
@@ -203,9 +222,15 @@ describe("startEmbeddedApi", () => {
 
   it("a body that is too large, not JSON, of a foreign type, or a half of protobuf: a Status each", async () => {
     const { client } = await start();
-    expect((await client.ask("POST", POLICIES, { body: policy("x", { annotations: { a: "x".repeat(3_200_000) } }) })).body).toMatchObject({ code: 413, reason: "RequestEntityTooLarge" });
+    expect((await client.ask("POST", POLICIES, { body: policy("x", { annotations: { a: "x".repeat(3_200_000) } }) })).body).toMatchObject({
+      code: 413,
+      reason: "RequestEntityTooLarge",
+    });
     expect((await client.ask("POST", POLICIES, { type: "text/plain", body: policy("x") })).body).toMatchObject({ code: 415, reason: "UnsupportedMediaType" });
-    expect((await client.ask("POST", POLICIES, { type: "application/vnd.kubernetes.protobuf", body: policy("x") })).body).toMatchObject({ code: 400, reason: "BadRequest" });
+    expect((await client.ask("POST", POLICIES, { type: "application/vnd.kubernetes.protobuf", body: policy("x") })).body).toMatchObject({
+      code: 400,
+      reason: "BadRequest",
+    });
     expect((await client.ask("PATCH", `${POLICIES}/x`, { type: "application/json", body: {} })).body).toMatchObject({ code: 415 });
     expect((await client.ask("PUT", POLICIES, { body: policy("x") })).body).toMatchObject({ code: 405, reason: "MethodNotAllowed" });
   });

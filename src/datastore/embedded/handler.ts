@@ -6,8 +6,7 @@ import type { Logger } from "../../runtime/log.ts";
 import { AGGREGATED_TYPE, aggregated, apiVersions, group, groupList, resourceList, serverVersion, wantsAggregated } from "./discovery.ts";
 import type { JsonObject } from "./json.ts";
 import { handleList, sendObject } from "./list.ts";
-import type { Clock } from "./objects.ts";
-import { Objects } from "./objects.ts";
+import type { Clock, Objects } from "./objects.ts";
 import { openApiDocument, openApiIndex, swaggerDocument } from "./openapi.ts";
 import type { Registry } from "./registry.ts";
 import type { ApiRequest, ResourcePath } from "./request.ts";
@@ -42,7 +41,14 @@ export class Handler {
   /** Answers one request; never rejects. */
   async handle(raw: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(raw.url ?? "/", "https://localhost");
-    const request: ApiRequest = { raw, response, method: raw.method ?? "GET", path: url.pathname.replace(/\/+$/, "") || "/", query: url.searchParams, warnings: [] };
+    const request: ApiRequest = {
+      raw,
+      response,
+      method: raw.method ?? "GET",
+      path: url.pathname.replace(/\/+$/, "") || "/",
+      query: url.searchParams,
+      warnings: [],
+    };
     try {
       await this.#dispatch(request);
     } catch (error) {
@@ -52,7 +58,10 @@ export class Handler {
 
   #fail(request: ApiRequest, error: unknown): void {
     const { response } = request;
-    const known = error instanceof ApiError ? error : new ApiError({ code: 500, reason: "InternalError", message: `Internal error occurred: ${error instanceof Error ? error.message : String(error)}` });
+    const known =
+      error instanceof ApiError
+        ? error
+        : new ApiError({ code: 500, reason: "InternalError", message: `Internal error occurred: ${error instanceof Error ? error.message : String(error)}` });
     if (!(error instanceof ApiError)) this.#options.log.error({ err: error, method: request.method, path: request.path }, "request failed");
     if (response.headersSent) {
       response.destroy();
@@ -75,7 +84,9 @@ export class Handler {
     if (resource !== undefined) return this.#onResource(request, resource);
     if (request.method !== "GET" && request.method !== "HEAD") throw methodNotAllowed();
     if ((path === "/api" || path === "/apis") && wantsAggregated(request.raw.headers.accept)) {
-      request.response.writeHead(200, { "content-type": AGGREGATED_TYPE, "cache-control": "public" }).end(JSON.stringify(aggregated(this.#options.registry, path === "/api")));
+      request.response
+        .writeHead(200, { "content-type": AGGREGATED_TYPE, "cache-control": "public" })
+        .end(JSON.stringify(aggregated(this.#options.registry, path === "/api")));
       return;
     }
     const document = this.#document(request);
@@ -102,7 +113,8 @@ export class Handler {
     if (path === "/openapi/v3") return openApiIndex(registry);
     if (path.startsWith("/openapi/v3/")) return openApiDocument(registry, path.slice("/openapi/v3/".length));
     if (path === "/openapi/v2") {
-      if (!/application\/json|\*\/\*|^$/.test(raw.headers.accept ?? "")) throw new ApiError({ code: 406, reason: "NotAcceptable", message: "only the following media types are accepted: application/json" });
+      if (!/application\/json|\*\/\*|^$/.test(raw.headers.accept ?? ""))
+        throw new ApiError({ code: 406, reason: "NotAcceptable", message: "only the following media types are accepted: application/json" });
       return swaggerDocument(registry);
     }
     if (path === "/") return { paths: ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] };

@@ -39,7 +39,9 @@ async function keptAuthority(directory: string): Promise<CertificateAuthority> {
     try {
       return await loadCertificateAuthority({ cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") });
     } catch (error) {
-      throw new Error(`${cert} and ${key} are not a usable CA. Move both away to have a new one made (every kubeconfig is then written anew).`, { cause: error });
+      throw new Error(`${cert} and ${key} are not a usable CA. Move both away to have a new one made (every kubeconfig is then written anew).`, {
+        cause: error,
+      });
     }
   }
   const authority = await createCertificateAuthority("sedge-api-ca");

@@ -10,8 +10,23 @@
  * On start a torn end of the newest log (the write that the crash interrupted, never answered) is cut. Anything else that does not read is an
  * error that names the file, and nothing is changed: a guess could lose objects.
  */
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { fdatasync, write } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fdatasync,
+  fdatasyncSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  write,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { JsonObject } from "./json.ts";
@@ -77,7 +92,9 @@ function readLines(path: string): ReadFile {
     const line = end < 0 ? undefined : parseLine(bytes.toString("utf8", start, end));
     if (line === undefined) {
       if (hasWholeLineAfter(bytes, start)) {
-        throw new DataDirectoryError(`${path}: damaged at byte ${start}, with readable changes after it. Nothing was changed. Restore the file from a copy, or move the directory away and start with an empty one.`);
+        throw new DataDirectoryError(
+          `${path}: damaged at byte ${start}, with readable changes after it. Nothing was changed. Restore the file from a copy, or move the directory away and start with an empty one.`,
+        );
       }
       return { lines, goodBytes: start, isTorn: true };
     }
@@ -113,7 +130,13 @@ export class Journal {
   #flush: Promise<void> | undefined;
   #failure: Error | undefined;
 
-  private constructor({ directory, store, file, logBytes, snapshotAfterBytes }: { readonly directory: string; readonly store: Store; readonly file: number; readonly logBytes: number; readonly snapshotAfterBytes: number }) {
+  private constructor({
+    directory,
+    store,
+    file,
+    logBytes,
+    snapshotAfterBytes,
+  }: { readonly directory: string; readonly store: Store; readonly file: number; readonly logBytes: number; readonly snapshotAfterBytes: number }) {
     this.#directory = directory;
     this.#store = store;
     this.#file = file;
@@ -126,7 +149,15 @@ export class Journal {
    * Takes the directory (made when it is not there), fills the empty store from it and records the store's changes from here on.
    * The store must not publish by itself. Throws DataDirectoryError.
    */
-  static open({ directory, store, snapshotAfterBytes = SNAPSHOT_AFTER_BYTES }: { readonly directory: string; readonly store: Store; readonly snapshotAfterBytes?: number }): Journal {
+  static open({
+    directory,
+    store,
+    snapshotAfterBytes = SNAPSHOT_AFTER_BYTES,
+  }: {
+    readonly directory: string;
+    readonly store: Store;
+    readonly snapshotAfterBytes?: number;
+  }): Journal {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     lock(directory);
     const names = readdirSync(directory);
@@ -135,11 +166,16 @@ export class Journal {
     for (const name of names) {
       if (OTHER_FILES.has(name) || revisionIn(name, "snapshot") !== undefined || revisionIn(name, "log") !== undefined) continue;
       if (name.endsWith(".tmp")) rmSync(join(directory, name));
-      else throw new DataDirectoryError(`${join(directory, name)} is not a file of the embedded API. Nothing was changed. Give --data-dir a directory of its own, or move this file away.`);
+      else
+        throw new DataDirectoryError(
+          `${join(directory, name)} is not a file of the embedded API. Nothing was changed. Give --data-dir a directory of its own, or move this file away.`,
+        );
     }
     const [base] = snapshots;
     if (base === undefined && logs[0] !== undefined) {
-      throw new DataDirectoryError(`${join(directory, `log-${logs[0]}.jsonl`)} has no snapshot to start from: snapshot-${logs[0]}.jsonl is missing. Nothing was changed. Restore it from a copy, or move the directory away.`);
+      throw new DataDirectoryError(
+        `${join(directory, `log-${logs[0]}.jsonl`)} has no snapshot to start from: snapshot-${logs[0]}.jsonl is missing. Nothing was changed. Restore it from a copy, or move the directory away.`,
+      );
     }
     const from = base ?? store.revision;
     if (base === undefined) writeSnapshot(directory, store.snapshot());
@@ -149,10 +185,16 @@ export class Journal {
     for (const revision of wanted) {
       const path = join(directory, `log-${revision}.jsonl`);
       const { lines, goodBytes, isTorn } = readLines(path);
-      if (isTorn && revision !== wanted.at(-1)) throw new DataDirectoryError(`${path}: damaged at byte ${goodBytes}, and a newer log follows. Nothing was changed. Restore the file from a copy, or move the directory away.`);
+      if (isTorn && revision !== wanted.at(-1))
+        throw new DataDirectoryError(
+          `${path}: damaged at byte ${goodBytes}, and a newer log follows. Nothing was changed. Restore the file from a copy, or move the directory away.`,
+        );
       if (isTorn) cut(path, goodBytes);
       for (const line of lines) {
-        if (line.t !== "change") throw new DataDirectoryError(`${path}: holds a line that is no change. Nothing was changed. Restore the file from a copy, or move the directory away.`);
+        if (line.t !== "change")
+          throw new DataDirectoryError(
+            `${path}: holds a line that is no change. Nothing was changed. Restore the file from a copy, or move the directory away.`,
+          );
         changes.push({ revision: line.rv, kind: line.c, entry: entryOf(line) });
       }
     }
@@ -200,7 +242,9 @@ export class Journal {
       await writeAll(this.#file, bytes);
       await new Promise<void>((resolve, reject) => fdatasync(this.#file, (error) => (error === null ? resolve() : reject(error))));
     } catch (error) {
-      this.#failure = new DataDirectoryError(`the data directory ${this.#directory} cannot be written; make room or repair the disk and start again`, { cause: error });
+      this.#failure = new DataDirectoryError(`the data directory ${this.#directory} cannot be written; make room or repair the disk and start again`, {
+        cause: error,
+      });
       throw this.#failure;
     }
     this.#logBytes += bytes.length;
@@ -243,7 +287,9 @@ function readSnapshot(path: string, revision: number): Entry[] {
   const { lines, isTorn } = readLines(path);
   const end = lines.at(-1);
   if (isTorn || end?.t !== "end" || end.n !== lines.length - 1 || end.rv !== revision) {
-    throw new DataDirectoryError(`${path}: the snapshot is not whole. Nothing was changed. Restore the file from a copy, or move the directory away and start with an empty one.`);
+    throw new DataDirectoryError(
+      `${path}: the snapshot is not whole. Nothing was changed. Restore the file from a copy, or move the directory away and start with an empty one.`,
+    );
   }
   return lines.flatMap((line) => (line.t === "object" ? [entryOf(line)] : []));
 }
@@ -263,7 +309,9 @@ function syncDirectory(directory: string): void {
 
 async function writeAll(file: number, bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
-    at += await new Promise<number>((resolve, reject) => write(file, bytes, at, bytes.length - at, null, (error, written) => (error === null ? resolve(written) : reject(error))));
+    at += await new Promise<number>((resolve, reject) =>
+      write(file, bytes, at, bytes.length - at, null, (error, written) => (error === null ? resolve(written) : reject(error))),
+    );
   }
 }
 

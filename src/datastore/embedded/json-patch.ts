@@ -1,6 +1,6 @@
 /** JSON patch, RFC 6902, over RFC 6901 pointers. Pure: all operations succeed, or the document stays as it was and an error says which one failed. */
 import type { JsonObject, JsonValue } from "./json.ts";
-import { cloneJson, equalJson, isObject, setKey } from "./json.ts";
+import { cloneJson, equalJson, isObject, plainText, setKey } from "./json.ts";
 
 /** An operation that cannot be carried out; the message names it. */
 export class JsonPatchError extends Error {
@@ -33,7 +33,11 @@ function arrayIndex(step: string, length: number, mayAppend: boolean): number {
 function find(document: JsonValue, path: readonly string[]): JsonValue {
   let current: JsonValue = document;
   for (const step of path) {
-    const next: JsonValue | undefined = Array.isArray(current) ? current[arrayIndex(step, current.length, false)] : isObject(current) && Object.hasOwn(current, step) ? current[step] : undefined;
+    const next: JsonValue | undefined = Array.isArray(current)
+      ? current[arrayIndex(step, current.length, false)]
+      : isObject(current) && Object.hasOwn(current, step)
+        ? current[step]
+        : undefined;
     if (next === undefined) throw new JsonPatchError(`path /${path.join("/")} does not exist`);
     current = next;
   }
@@ -98,14 +102,16 @@ function applyOne(document: JsonValue, operation: JsonObject): JsonValue {
 /** Throws JsonPatchError. */
 export function jsonPatch(target: JsonValue, patch: JsonValue): JsonValue {
   if (!Array.isArray(patch)) throw new JsonPatchError("a JSON patch is an array of operations");
-  if (patch.length > MAX_JSON_PATCH_OPERATIONS) throw new JsonPatchError(`The allowed maximum operations in a JSON patch is ${MAX_JSON_PATCH_OPERATIONS}, got ${patch.length}`);
+  if (patch.length > MAX_JSON_PATCH_OPERATIONS)
+    throw new JsonPatchError(`The allowed maximum operations in a JSON patch is ${MAX_JSON_PATCH_OPERATIONS}, got ${patch.length}`);
   let document = cloneJson(target);
   for (const [index, operation] of patch.entries()) {
     if (!isObject(operation)) throw new JsonPatchError(`operation ${index} is not an object`);
     try {
       document = applyOne(document, operation);
     } catch (error) {
-      if (error instanceof JsonPatchError) throw new JsonPatchError(`operation ${index} (${String(operation["op"])} ${String(operation["path"])}): ${error.message}`);
+      if (error instanceof JsonPatchError)
+        throw new JsonPatchError(`operation ${index} (${plainText(operation["op"])} ${plainText(operation["path"])}): ${error.message}`);
       throw error;
     }
   }

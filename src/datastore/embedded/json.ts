@@ -46,6 +46,11 @@ export function ensureObject(parent: JsonObject, key: string): JsonObject {
   return made;
 }
 
+/** A value as text: texts as they are, everything else as JSON. */
+export function plainText(value: JsonValue | undefined): string {
+  return typeof value === "string" ? value : JSON.stringify(value ?? null);
+}
+
 export function cloneJson<T extends JsonValue>(value: T): T {
   return structuredClone(value);
 }

@@ -2,8 +2,9 @@
  * Label selectors of list and watch requests: equality ("a=b", "a==b", "a!=b") and set-based ("a in (b,c)", "a notin (b)", "a", "!a"),
  * with Kubernetes' grammar and meaning (k8s.io/apimachinery/pkg/labels): "!=" and "notin" hold when the label is missing.
  */
-import { badRequest } from "./status.ts";
+
 import { labelKeyProblems, labelValueProblems } from "./names.ts";
+import { badRequest } from "./status.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 

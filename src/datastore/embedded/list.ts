@@ -4,12 +4,13 @@
  * A continue token is the revision of the first page and the last key shown; as long as the history reaches back to that revision the list is
  * the one that the first page began, after that the token is expired and the client starts anew.
  */
+
+import type { FieldRequirement } from "./field-selector.ts";
 import { matchesFields, parseFieldSelector } from "./field-selector.ts";
 import type { JsonObject } from "./json.ts";
 import { objectAt, stringAt } from "./json.ts";
-import type { Labels, LabelRequirement } from "./label-selector.ts";
+import type { LabelRequirement, Labels } from "./label-selector.ts";
 import { matchesLabels, parseLabelSelector } from "./label-selector.ts";
-import type { FieldRequirement } from "./field-selector.ts";
 import type { ApiRequest } from "./request.ts";
 import { numberParameter, representation, sendJson, sendText } from "./request.ts";
 import type { ResourceType } from "./resource-type.ts";
@@ -58,7 +59,15 @@ export function includeObject(query: URLSearchParams): IncludeObject {
 export function sendObject(request: ApiRequest, code: number, type: ResourceType, object: JsonObject, nowMs: number): void {
   switch (representation(request)) {
     case "table":
-      return sendJson(request, code, tableOf(type, [object], { metadata: { resourceVersion: stringAt(object, "metadata", "resourceVersion") }, include: includeObject(request.query), nowMs }));
+      return sendJson(
+        request,
+        code,
+        tableOf(type, [object], {
+          metadata: { resourceVersion: stringAt(object, "metadata", "resourceVersion") },
+          include: includeObject(request.query),
+          nowMs,
+        }),
+      );
     case "metadata":
       return sendJson(request, code, partialMetadata(object));
     default:
@@ -103,12 +112,17 @@ function readPage(store: Store, type: ResourceType, filter: Filter, query: URLSe
   const match = query.get("resourceVersionMatch") ?? "";
   const version = numberParameter(query, "resourceVersion");
   const token = query.get("continue") ?? "";
-  if (!VERSION_MATCHES.includes(match)) throw badRequest(`resourceVersionMatch: Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan"`);
+  if (!VERSION_MATCHES.includes(match))
+    throw badRequest(`resourceVersionMatch: Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan"`);
   if (match !== "" && query.get("resourceVersion") === null) throw badRequest("resourceVersionMatch is forbidden unless resourceVersion is provided");
   if (match === "Exact" && version === 0) throw badRequest('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"');
   if (token !== "" && version !== undefined && version !== 0) throw badRequest("specifying resource version is not allowed when using continue");
   const page = token === "" ? undefined : decodeContinue(token);
-  const exact = page?.revision ?? (match === "Exact" || (match === "" && version !== undefined && version !== 0 && query.get("limit") !== null && query.get("limit") !== "0") ? version : undefined);
+  const exact =
+    page?.revision ??
+    (match === "Exact" || (match === "" && version !== undefined && version !== 0 && query.get("limit") !== null && query.get("limit") !== "0")
+      ? version
+      : undefined);
   if (exact === undefined) {
     if (version !== undefined && version > store.revision) throw tooLargeVersion(version, store.revision);
     return { revision: store.revision, after: "", entries: store.list(resource, filter.namespace) };
@@ -126,12 +140,19 @@ function readPage(store: Store, type: ResourceType, filter: Filter, query: URLSe
 }
 
 /** GET of a collection. Resolves when the answer is written; what it shows is on disk by then (`settled`). */
-export async function handleList(request: ApiRequest, type: ResourceType, namespace: string | undefined, context: { readonly store: Store; settled(): Promise<void>; readonly nowMs: number }): Promise<void> {
+export async function handleList(
+  request: ApiRequest,
+  type: ResourceType,
+  namespace: string | undefined,
+  context: { readonly store: Store; settled(): Promise<void>; readonly nowMs: number },
+): Promise<void> {
   const { query } = request;
   const filter = filterOf(type, namespace, "", query);
   const limit = numberParameter(query, "limit") ?? 0;
   const page = readPage(context.store, type, filter, query);
-  const matching = page.entries.filter((entry) => (page.after === "" || listKey(entry.key.namespace, entry.key.name) > page.after) && matchesFilter(filter, type, entry));
+  const matching = page.entries.filter(
+    (entry) => (page.after === "" || listKey(entry.key.namespace, entry.key.name) > page.after) && matchesFilter(filter, type, entry),
+  );
   const shown = limit > 0 ? matching.slice(0, limit) : matching;
   const last = shown.at(-1);
   const metadata: JsonObject = { resourceVersion: String(page.revision) };
@@ -142,10 +163,27 @@ export async function handleList(request: ApiRequest, type: ResourceType, namesp
   await context.settled();
   switch (representation(request)) {
     case "table":
-      return sendJson(request, 200, tableOf(type, shown.map((entry) => entry.object), { metadata, include: includeObject(query), nowMs: context.nowMs }));
+      return sendJson(
+        request,
+        200,
+        tableOf(
+          type,
+          shown.map((entry) => entry.object),
+          { metadata, include: includeObject(query), nowMs: context.nowMs },
+        ),
+      );
     case "metadata":
-      return sendJson(request, 200, { kind: "PartialObjectMetadataList", apiVersion: "meta.k8s.io/v1", metadata, items: shown.map((entry) => partialMetadata(entry.object)) });
+      return sendJson(request, 200, {
+        kind: "PartialObjectMetadataList",
+        apiVersion: "meta.k8s.io/v1",
+        metadata,
+        items: shown.map((entry) => partialMetadata(entry.object)),
+      });
     default:
-      return sendText(request, 200, `{"kind":${JSON.stringify(type.listKind)},"apiVersion":${JSON.stringify(type.apiVersion)},"metadata":${JSON.stringify(metadata)},"items":[${shown.map((entry) => textOf(type, entry)).join(",")}]}`);
+      return sendText(
+        request,
+        200,
+        `{"kind":${JSON.stringify(type.listKind)},"apiVersion":${JSON.stringify(type.apiVersion)},"metadata":${JSON.stringify(metadata)},"items":[${shown.map((entry) => textOf(type, entry)).join(",")}]}`,
+      );
   }
 }

@@ -9,8 +9,16 @@ import { startEmbeddedApi } from "./start.ts";
 const LISTEN = /^(\[[0-9a-fA-F:]+\]|[^:]+):(\d{1,5})$/;
 
 export const apiConfig = z.object({
-  listen: z.string().regex(LISTEN, "must be ADDRESS:PORT, for example 127.0.0.1:6443 or [::1]:6443").default("127.0.0.1:6443").describe("Address and port of the API; port 0 picks a free one."),
-  dataDir: z.string().min(1).optional().describe("Directory that keeps objects, certificates and token. Without it everything is in memory and gone at the end."),
+  listen: z
+    .string()
+    .regex(LISTEN, "must be ADDRESS:PORT, for example 127.0.0.1:6443 or [::1]:6443")
+    .default("127.0.0.1:6443")
+    .describe("Address and port of the API; port 0 picks a free one."),
+  dataDir: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Directory that keeps objects, certificates and token. Without it everything is in memory and gone at the end."),
   kubeconfigOut: z.string().min(1).optional().describe("Write a kubeconfig for the admin here (mode 0600)."),
   san: z.array(z.string().min(1)).default([]).describe("Further DNS name or address for the server certificate; may be repeated."),
   crds: z.boolean().default(true).describe("Install Sedge's own definitions (IPPool, IPAMBlock, BlockAffinity)."),
@@ -28,7 +36,14 @@ export async function main(argv: readonly string[]): Promise<number> {
     const log = createLogger({ level: config.logLevel, program: "api" });
     const signal = signalsToAbort(log);
     const [, host = "", port = ""] = LISTEN.exec(config.listen) ?? [];
-    const api = await startEmbeddedApi({ host: host.replace(/^\[(.*)\]$/, "$1"), port: Number(port), sans: config.san, dataDir: config.dataDir, installsCrds: config.crds, log });
+    const api = await startEmbeddedApi({
+      host: host.replace(/^\[(.*)\]$/, "$1"),
+      port: Number(port),
+      sans: config.san,
+      dataDir: config.dataDir,
+      installsCrds: config.crds,
+      log,
+    });
     if (config.kubeconfigOut !== undefined) {
       writeFileSync(`${config.kubeconfigOut}.tmp`, api.kubeconfig, { mode: 0o600 });
       renameSync(`${config.kubeconfigOut}.tmp`, config.kubeconfigOut);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { loadSchemaDocuments } from "./builtin-kinds.ts";
 import { EMPTY_SET, fieldsOf, memberPaths, parseFieldSet, renderFieldSet } from "./field-set.ts";
@@ -8,14 +8,24 @@ import type { Manager } from "./managed-fields.ts";
 import { applyConfiguration, recordUpdate } from "./managed-fields.ts";
 
 const schema = loadSchemaDocuments().get("v1")?.linked.get("io.k8s.api.core.v1.Pod") ?? {};
-const manager = (name: string, operation: Manager["operation"] = "Apply"): Manager => ({ name, operation, apiVersion: "v1", subresource: "", time: "2026-01-01T00:00:00Z" });
-const apply = (live: JsonObject | undefined, applied: JsonObject, name: string, isForced = false): JsonObject => applyConfiguration({ live, applied, schema, manager: manager(name), reset: EMPTY_SET, isForced });
+const manager = (name: string, operation: Manager["operation"] = "Apply"): Manager => ({
+  name,
+  operation,
+  apiVersion: "v1",
+  subresource: "",
+  time: "2026-01-01T00:00:00Z",
+});
+const apply = (live: JsonObject | undefined, applied: JsonObject, name: string, isForced = false): JsonObject =>
+  applyConfiguration({ live, applied, schema, manager: manager(name), reset: EMPTY_SET, isForced });
 const labels = (values: Record<string, string>): JsonObject => ({ apiVersion: "v1", kind: "Pod", metadata: { name: "p", labels: values } });
 const withoutOwners = (object: JsonObject): JsonObject => ({ ...object, metadata: { ...objectAt(object, "metadata"), managedFields: [] } });
 
 describe("field sets", () => {
   it("parse and render are each other's inverse, keyed lists by key", () => {
-    const pod = { spec: { containers: [{ name: "a", image: "x", ports: [{ containerPort: 80 }] }], tolerations: [{ key: "k" }] }, metadata: { finalizers: ["f/x"] } };
+    const pod = {
+      spec: { containers: [{ name: "a", image: "x", ports: [{ containerPort: 80 }] }], tolerations: [{ key: "k" }] },
+      metadata: { finalizers: ["f/x"] },
+    };
     const set = fieldsOf(pod, schema);
     expect(parseFieldSet(renderFieldSet(set))).toEqual(set);
     expect(memberPaths(set).sort()).toEqual([
@@ -65,10 +75,20 @@ describe("applyConfiguration", () => {
 
   it("a dropped element of a keyed list goes, what another manager owns in it stays", () => {
     const spec = (containers: JsonObject[]): JsonObject => ({ metadata: { name: "p" }, spec: { containers } });
-    let live = apply(undefined, spec([{ name: "a", image: "1" }, { name: "b", image: "1" }]), "one");
+    let live = apply(
+      undefined,
+      spec([
+        { name: "a", image: "1" },
+        { name: "b", image: "1" },
+      ]),
+      "one",
+    );
     live = apply(live, spec([{ name: "b", workingDir: "/w" }]), "two");
     live = apply(live, spec([{ name: "a", image: "1" }]), "one");
-    expect(arrayAt(live, "spec", "containers")).toEqual([{ name: "a", image: "1" }, { name: "b", workingDir: "/w" }]);
+    expect(arrayAt(live, "spec", "containers")).toEqual([
+      { name: "a", image: "1" },
+      { name: "b", workingDir: "/w" },
+    ]);
     live = apply(live, spec([]), "two");
     expect(arrayAt(live, "spec", "containers")).toEqual([{ name: "a", image: "1" }]);
   });
@@ -79,7 +99,9 @@ describe("recordUpdate", () => {
     const before = apply(undefined, labels({ a: "1", b: "1" }), "config");
     const after: JsonObject = { ...before, metadata: { ...objectAt(before, "metadata"), labels: { a: "2", c: "3" } } };
     recordUpdate({ before, after, schema, manager: manager("hand", "Update"), reset: EMPTY_SET });
-    const owners = Object.fromEntries(arrayAt(after, "metadata", "managedFields").map((entry) => [stringAt(entry, "manager"), isObject(entry) ? entry["fieldsV1"] : {}]));
+    const owners = Object.fromEntries(
+      arrayAt(after, "metadata", "managedFields").map((entry) => [stringAt(entry, "manager"), isObject(entry) ? entry["fieldsV1"] : {}]),
+    );
     expect(owners).toEqual({ hand: { "f:metadata": { "f:labels": { "f:a": {}, "f:c": {} } } } });
   });
 

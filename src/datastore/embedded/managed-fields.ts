@@ -6,7 +6,22 @@
  * that changes a field of somebody else is a conflict unless forced, and a field that its configuration no longer names is removed when nobody else owns it.
  */
 import type { FieldSet } from "./field-set.ts";
-import { childrenOf, compare, difference, elementStep, EMPTY_SET, fieldsOf, intersection, isAtomic, isEmptySet, memberPaths, parseFieldSet, renderFieldSet, union, withoutSubtrees } from "./field-set.ts";
+import {
+  childrenOf,
+  compare,
+  difference,
+  EMPTY_SET,
+  elementStep,
+  fieldsOf,
+  intersection,
+  isAtomic,
+  isEmptySet,
+  memberPaths,
+  parseFieldSet,
+  renderFieldSet,
+  union,
+  withoutSubtrees,
+} from "./field-set.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
 import { arrayAt, ensureObject, isObject, setKey, stringAt } from "./json.ts";
 import type { Schema } from "./schema.ts";
@@ -33,8 +48,17 @@ const UNOWNED = parseFieldSet({
   "f:apiVersion": {},
   "f:kind": {},
   "f:metadata": {
-    "f:name": {}, "f:namespace": {}, "f:generateName": {}, "f:uid": {}, "f:resourceVersion": {}, "f:generation": {}, "f:creationTimestamp": {},
-    "f:deletionTimestamp": {}, "f:deletionGracePeriodSeconds": {}, "f:selfLink": {}, "f:managedFields": {},
+    "f:name": {},
+    "f:namespace": {},
+    "f:generateName": {},
+    "f:uid": {},
+    "f:resourceVersion": {},
+    "f:generation": {},
+    "f:creationTimestamp": {},
+    "f:deletionTimestamp": {},
+    "f:deletionGracePeriodSeconds": {},
+    "f:selfLink": {},
+    "f:managedFields": {},
   },
 });
 
@@ -66,15 +90,17 @@ function readManagers(object: JsonObject | undefined): Owned[] {
 function writeManagers(object: JsonObject, managers: readonly Owned[]): void {
   const entries = managers
     .filter(({ fields }) => !isEmptySet(fields))
-    .map(({ manager, fields }): JsonObject => ({
-      manager: manager.name,
-      operation: manager.operation,
-      apiVersion: manager.apiVersion,
-      time: manager.time,
-      fieldsType: "FieldsV1",
-      fieldsV1: renderFieldSet(fields),
-      ...(manager.subresource === "" ? {} : { subresource: manager.subresource }),
-    }));
+    .map(
+      ({ manager, fields }): JsonObject => ({
+        manager: manager.name,
+        operation: manager.operation,
+        apiVersion: manager.apiVersion,
+        time: manager.time,
+        fieldsType: "FieldsV1",
+        fieldsV1: renderFieldSet(fields),
+        ...(manager.subresource === "" ? {} : { subresource: manager.subresource }),
+      }),
+    );
   const metadata = ensureObject(object, "metadata");
   if (entries.length === 0) delete metadata["managedFields"];
   else metadata["managedFields"] = entries;
@@ -88,7 +114,19 @@ function isSame(a: Manager, b: Manager): boolean {
  * Writes metadata.managedFields of `after` for a plain write. What the client sent there counts as the owners so far (that is how kubectl
  * hands a client-side configuration over to server-side apply); a list with one empty entry forgets them all.
  */
-export function recordUpdate({ before, after, schema, manager, reset }: { readonly before: JsonObject | undefined; readonly after: JsonObject; readonly schema: Schema; readonly manager: Manager; readonly reset: FieldSet }): void {
+export function recordUpdate({
+  before,
+  after,
+  schema,
+  manager,
+  reset,
+}: {
+  readonly before: JsonObject | undefined;
+  readonly after: JsonObject;
+  readonly schema: Schema;
+  readonly manager: Manager;
+  readonly reset: FieldSet;
+}): void {
   const sent = arrayAt(after, "metadata", "managedFields");
   const managers = sent.length > 0 ? readManagers(after) : readManagers(before);
   const { changed, removed } = compare(before ?? {}, after, schema);
@@ -129,7 +167,9 @@ export function applyConfiguration({ live, applied, schema, manager, reset, isFo
   const { changed } = compare(live ?? {}, merged, schema);
   const taken = intersection(configured, changed);
   const allowed = manager.name === "kubectl" && live !== undefined ? lastAppliedFields(live, schema) : EMPTY_SET;
-  const conflicts = others.flatMap((entry) => memberPaths(difference(intersection(entry.fields, taken), allowed)).map((path) => ({ manager: entry.manager, path })));
+  const conflicts = others.flatMap((entry) =>
+    memberPaths(difference(intersection(entry.fields, taken), allowed)).map((path) => ({ manager: entry.manager, path })),
+  );
   if (conflicts.length > 0 && !isForced) throw applyConflict(conflicts);
 
   const remaining = others.map((entry) => ({ manager: entry.manager, fields: difference(entry.fields, taken) }));
@@ -233,4 +273,3 @@ export function managerName(fieldManager: string | undefined, userAgent: string 
   if (fieldManager !== undefined && fieldManager !== "") return fieldManager;
   return ((userAgent ?? "").split("/")[0] ?? "").slice(0, 128) || "unknown";
 }
-

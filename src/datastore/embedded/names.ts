@@ -29,7 +29,12 @@ export function dnsLabelProblems(value: string): string[] {
     problems.push(
       subdomainPattern.test(value)
         ? "must not contain dots"
-        : mustMatch("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character", LABEL, "my-name", "123-abc"),
+        : mustMatch(
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
+            LABEL,
+            "my-name",
+            "123-abc",
+          ),
     );
   }
   return problems;
@@ -41,7 +46,11 @@ export function dnsSubdomainProblems(value: string): string[] {
   if (value.length > 253) problems.push(tooLong(253));
   if (!subdomainPattern.test(value)) {
     problems.push(
-      mustMatch("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character", SUBDOMAIN, "example.com"),
+      mustMatch(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+        SUBDOMAIN,
+        "example.com",
+      ),
     );
   }
   return problems;
@@ -53,7 +62,8 @@ const QUALIFIED_RULE = "must consist of alphanumeric characters, '-', '_' or '.'
 export function labelKeyProblems(value: string): string[] {
   const examples = ["MyName", "my.name", "123-abc"];
   const parts = value.split("/");
-  if (parts.length > 2) return [`a valid label key ${mustMatch(QUALIFIED_RULE, QUALIFIED, ...examples)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
+  if (parts.length > 2)
+    return [`a valid label key ${mustMatch(QUALIFIED_RULE, QUALIFIED, ...examples)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
   const problems: string[] = [];
   const name = parts.at(-1) ?? "";
   const prefix = parts.length === 2 ? parts[0] : undefined;
@@ -70,7 +80,13 @@ export function labelValueProblems(value: string): string[] {
   if (value.length > 63) problems.push(tooLong(63));
   if (!labelValuePattern.test(value)) {
     problems.push(
-      mustMatch("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character", LABEL_VALUE, "MyValue", "my_value", "12345"),
+      mustMatch(
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+        LABEL_VALUE,
+        "MyValue",
+        "my_value",
+        "12345",
+      ),
     );
   }
   return problems;

@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import { cidrContainsCidr, cidrLength, hasHostBits, tryParseCidr } from "../../net/cidr.ts";
 import type { JsonObject, JsonValue } from "./json.ts";
-import { arrayAt, ensureObject, isObject, objectAt, stringAt, valueAt } from "./json.ts";
+import { arrayAt, ensureObject, isObject, objectAt, plainText, stringAt, valueAt } from "./json.ts";
 import { dnsSubdomainProblems, portNameProblems, portNumberProblems } from "./names.ts";
 import { labelSelectorProblems } from "./object-meta.ts";
 import type { KindRules } from "./resource-type.ts";
@@ -25,7 +25,10 @@ function problems(policy: JsonObject, before: JsonObject | undefined): Cause[] {
   const spec = objectAt(policy, "spec");
   const accepted = before === undefined ? new Set<string>() : cidrsOf(before);
   const causes = labelSelectorProblems(objectAt(spec, "podSelector"), "spec.podSelector");
-  for (const [direction, peers] of [["ingress", "from"], ["egress", "to"]] as const) {
+  for (const [direction, peers] of [
+    ["ingress", "from"],
+    ["egress", "to"],
+  ] as const) {
     for (const [index, rule] of arrayAt(spec, direction).entries()) {
       const path = `spec.${direction}[${index}]`;
       arrayAt(rule, "ports").forEach((port, at) => causes.push(...portProblems(port, `${path}.ports[${at}]`)));
@@ -43,7 +46,8 @@ function problems(policy: JsonObject, before: JsonObject | undefined): Cause[] {
 function portProblems(port: JsonValue, path: string): Cause[] {
   const causes: Cause[] = [];
   const protocol = valueAt(port, "protocol");
-  if (protocol !== undefined && protocol !== "TCP" && protocol !== "UDP" && protocol !== "SCTP") causes.push(fieldNotSupported(`${path}.protocol`, protocol, ["SCTP", "TCP", "UDP"]));
+  if (protocol !== undefined && protocol !== "TCP" && protocol !== "UDP" && protocol !== "SCTP")
+    causes.push(fieldNotSupported(`${path}.protocol`, protocol, ["SCTP", "TCP", "UDP"]));
   const number = valueAt(port, "port");
   const endPort = valueAt(port, "endPort");
   if (typeof number === "number") {
@@ -65,7 +69,8 @@ function peerProblems(peer: JsonValue, path: string, accepted: ReadonlySet<strin
   for (const field of ["podSelector", "namespaceSelector"]) if (has(field)) causes.push(...labelSelectorProblems(objectAt(peer, field), `${path}.${field}`));
   if (has("ipBlock")) causes.push(...ipBlockProblems(objectAt(peer, "ipBlock"), `${path}.ipBlock`, accepted));
   if (!has("podSelector") && !has("namespaceSelector") && !has("ipBlock")) causes.push(fieldRequired(path, "must specify a peer"));
-  else if (has("ipBlock") && (has("podSelector") || has("namespaceSelector"))) causes.push(fieldForbidden(path, "may not specify both ipBlock and another peer"));
+  else if (has("ipBlock") && (has("podSelector") || has("namespaceSelector")))
+    causes.push(fieldForbidden(path, "may not specify both ipBlock and another peer"));
   return causes;
 }
 
@@ -77,9 +82,10 @@ function ipBlockProblems(block: JsonObject, path: string, accepted: ReadonlySet<
   if (outer === undefined) return causes;
   for (const [index, value] of arrayAt(block, "except").entries()) {
     const at = `${path}.except[${index}]`;
-    causes.push(...cidrProblems(String(value), at, accepted));
-    const inner = tryParseCidr(String(value));
-    if (inner !== undefined && (!cidrContainsCidr(outer, inner) || cidrLength(outer) >= cidrLength(inner))) causes.push(fieldInvalid(at, value, "must be a strict subset of `cidr`"));
+    causes.push(...cidrProblems(plainText(value), at, accepted));
+    const inner = tryParseCidr(plainText(value));
+    if (inner !== undefined && (!cidrContainsCidr(outer, inner) || cidrLength(outer) >= cidrLength(inner)))
+      causes.push(fieldInvalid(at, value, "must be a strict subset of `cidr`"));
   }
   return causes;
 }
@@ -89,7 +95,13 @@ function cidrProblems(text: string, path: string, accepted: ReadonlySet<string>)
   if (tryParseCidr(text) === undefined) {
     const [address = "", length = ""] = text.split("/");
     const isSloppy = /^\d+$/.test(length) && isIP(address.replaceAll(/\b0+(?=\d)/g, "")) > 0 && Number(length) <= 128;
-    return [fieldInvalid(path, text, isSloppy ? "must not have leading 0s in IP or prefix length" : "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")];
+    return [
+      fieldInvalid(
+        path,
+        text,
+        isSloppy ? "must not have leading 0s in IP or prefix length" : "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+      ),
+    ];
   }
   if (/^::ffff:\d+\./i.test(text)) return [fieldInvalid(path, text, "must not have an IPv4-mapped IPv6 address")];
   return hasHostBits(text) ? [fieldInvalid(path, text, "must not have bits set beyond the prefix length")] : [];
@@ -98,11 +110,14 @@ function cidrProblems(text: string, path: string, accepted: ReadonlySet<string>)
 /** What an update may keep although it would not be accepted anew. */
 function cidrsOf(policy: JsonObject): Set<string> {
   const found = new Set<string>();
-  for (const [direction, peers] of [["ingress", "from"], ["egress", "to"]] as const) {
+  for (const [direction, peers] of [
+    ["ingress", "from"],
+    ["egress", "to"],
+  ] as const) {
     for (const rule of arrayAt(policy, "spec", direction)) {
       for (const peer of arrayAt(rule, peers)) {
         found.add(stringAt(peer, "ipBlock", "cidr"));
-        for (const value of arrayAt(peer, "ipBlock", "except")) found.add(String(value));
+        for (const value of arrayAt(peer, "ipBlock", "except")) found.add(plainText(value));
       }
     }
   }

@@ -1,6 +1,6 @@
 /** Checks of metadata that every kind shares: names, labels, annotations, finalizers, owners; and what an update must not change. */
 import type { JsonObject } from "./json.ts";
-import { arrayAt, equalJson, isObject, objectAt, stringAt, valueAt } from "./json.ts";
+import { arrayAt, equalJson, isObject, objectAt, plainText, stringAt, valueAt } from "./json.ts";
 import { labelKeyProblems, labelValueProblems } from "./names.ts";
 import type { ResourceType } from "./resource-type.ts";
 import type { Cause } from "./status.ts";
@@ -17,11 +17,12 @@ export function metadataProblems(object: JsonObject, type: ResourceType): Cause[
   let bytes = 0;
   for (const [key, value] of Object.entries(objectAt(object, "metadata", "annotations"))) {
     causes.push(...labelKeyProblems(key.toLowerCase()).map((problem) => fieldInvalid("metadata.annotations", key, problem)));
-    bytes += Buffer.byteLength(key) + Buffer.byteLength(String(value));
+    bytes += Buffer.byteLength(key) + Buffer.byteLength(plainText(value));
   }
-  if (bytes > MAX_ANNOTATION_BYTES) causes.push({ reason: "FieldValueTooLong", message: `Too long: may not be more than ${MAX_ANNOTATION_BYTES} bytes`, field: "metadata.annotations" });
+  if (bytes > MAX_ANNOTATION_BYTES)
+    causes.push({ reason: "FieldValueTooLong", message: `Too long: may not be more than ${MAX_ANNOTATION_BYTES} bytes`, field: "metadata.annotations" });
   for (const [index, finalizer] of arrayAt(object, "metadata", "finalizers").entries()) {
-    causes.push(...labelKeyProblems(String(finalizer)).map((problem) => fieldInvalid(`metadata.finalizers[${index}]`, finalizer, problem)));
+    causes.push(...labelKeyProblems(plainText(finalizer)).map((problem) => fieldInvalid(`metadata.finalizers[${index}]`, finalizer, problem)));
   }
   for (const [index, owner] of arrayAt(object, "metadata", "ownerReferences").entries()) {
     for (const field of ["apiVersion", "kind", "name", "uid"]) {
@@ -53,7 +54,7 @@ export function labelSelectorProblems(selector: JsonObject, path: string): Cause
     const key = stringAt(requirement, "key");
     causes.push(...labelKeyProblems(key).map((problem) => fieldInvalid(`${at}.key`, key, problem)));
     for (const [position, value] of values.entries()) {
-      causes.push(...labelValueProblems(String(value)).map((problem) => fieldInvalid(`${at}.values[${position}]`, value, problem)));
+      causes.push(...labelValueProblems(plainText(value)).map((problem) => fieldInvalid(`${at}.values[${position}]`, value, problem)));
     }
   }
   return causes;
@@ -70,7 +71,10 @@ export function immutableMetadataProblems(object: JsonObject, before: JsonObject
   if (valueAt(before, "metadata", "deletionTimestamp") !== undefined) {
     const had = arrayAt(before, "metadata", "finalizers");
     const added = arrayAt(object, "metadata", "finalizers").filter((finalizer) => !had.includes(finalizer));
-    if (added.length > 0) causes.push(fieldForbidden("metadata.finalizers", `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(added)}`));
+    if (added.length > 0)
+      causes.push(
+        fieldForbidden("metadata.finalizers", `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(added)}`),
+      );
   }
   return causes;
 }

@@ -89,7 +89,12 @@ export class Objects {
   }
 
   /** PUT. `subresource` is "" or "status". */
-  update(type: ResourceType, at: { readonly namespace: string; readonly name: string; readonly subresource: string }, body: JsonObject, options: WriteOptions): Written {
+  update(
+    type: ResourceType,
+    at: { readonly namespace: string; readonly name: string; readonly subresource: string },
+    body: JsonObject,
+    options: WriteOptions,
+  ): Written {
     const object = this.#decode(type, body, options);
     const metadata = ensureObject(object, "metadata");
     this.#place(type, at.namespace, metadata);
@@ -99,22 +104,34 @@ export class Objects {
   }
 
   /** PATCH with a patch that is a function of the live object. */
-  patch(type: ResourceType, at: { readonly namespace: string; readonly name: string; readonly subresource: string }, apply: (live: JsonObject) => JsonObject, options: WriteOptions): Written {
+  patch(
+    type: ResourceType,
+    at: { readonly namespace: string; readonly name: string; readonly subresource: string },
+    apply: (live: JsonObject) => JsonObject,
+    options: WriteOptions,
+  ): Written {
     const live = this.get(type, at.namespace, at.name);
     const object = this.#decode(type, apply(cloneJson(this.present(type, live.object))), options);
     const metadata = ensureObject(object, "metadata");
-    if (stringAt(metadata, "name") !== at.name) throw badRequest(`the name of the object (${stringAt(metadata, "name")}) does not match the name on the URL (${at.name})`);
+    if (stringAt(metadata, "name") !== at.name)
+      throw badRequest(`the name of the object (${stringAt(metadata, "name")}) does not match the name on the URL (${at.name})`);
     return { object: this.#replace(type, live, object, at.subresource, options), isCreated: false };
   }
 
   /** PATCH with a configuration: server-side apply. Creates the object when it is not there. */
-  apply(type: ResourceType, at: { readonly namespace: string; readonly name: string; readonly subresource: string }, body: JsonObject, options: WriteOptions): Written {
+  apply(
+    type: ResourceType,
+    at: { readonly namespace: string; readonly name: string; readonly subresource: string },
+    body: JsonObject,
+    options: WriteOptions,
+  ): Written {
     if (arrayAt(body, "metadata", "managedFields").length > 0) throw badRequest("metadata.managedFields must be nil");
     const applied = this.#decode(type, body, options);
     const metadata = ensureObject(applied, "metadata");
     this.#place(type, at.namespace, metadata);
     metadata["name"] ??= at.name;
-    if (stringAt(metadata, "name") !== at.name) throw badRequest(`the name of the object (${stringAt(metadata, "name")}) does not match the name on the URL (${at.name})`);
+    if (stringAt(metadata, "name") !== at.name)
+      throw badRequest(`the name of the object (${stringAt(metadata, "name")}) does not match the name on the URL (${at.name})`);
     const live = this.#store.get(keyOf(type, at.namespace, at.name));
     const version = stringAt(metadata, "resourceVersion");
     const uid = stringAt(metadata, "uid");
@@ -137,16 +154,26 @@ export class Objects {
   }
 
   /** Throws a 409 when a precondition does not hold. Finalizers keep the object until they are taken off. */
-  delete(type: ResourceType, at: { readonly namespace: string; readonly name: string }, { preconditions, isDryRun }: { readonly preconditions: Preconditions; readonly isDryRun: boolean }): Deleted {
+  delete(
+    type: ResourceType,
+    at: { readonly namespace: string; readonly name: string },
+    { preconditions, isDryRun }: { readonly preconditions: Preconditions; readonly isDryRun: boolean },
+  ): Deleted {
     const live = this.get(type, at.namespace, at.name);
     const uid = stringAt(live.object, "metadata", "uid");
-    if (preconditions.uid !== undefined && preconditions.uid !== uid) throw conflict(type, at.name, `Precondition failed: UID in precondition: ${preconditions.uid}, UID in object meta: ${uid}`);
+    if (preconditions.uid !== undefined && preconditions.uid !== uid)
+      throw conflict(type, at.name, `Precondition failed: UID in precondition: ${preconditions.uid}, UID in object meta: ${uid}`);
     if (preconditions.resourceVersion !== undefined && preconditions.resourceVersion !== String(live.revision)) {
-      throw conflict(type, at.name, `Precondition failed: ResourceVersion in precondition: ${preconditions.resourceVersion}, ResourceVersion in object meta: ${live.revision}`);
+      throw conflict(
+        type,
+        at.name,
+        `Precondition failed: ResourceVersion in precondition: ${preconditions.resourceVersion}, ResourceVersion in object meta: ${live.revision}`,
+      );
     }
     const isNamespace = type.group === "" && type.kind === "Namespace";
     const isHeld = arrayAt(live.object, "metadata", "finalizers").length > 0 || isNamespace || storageName(type) === CRD_RESOURCE;
-    if (isNamespace && (at.name === "default" || at.name === "kube-system" || at.name === "kube-public")) throw forbidden(type, at.name, "this namespace may not be deleted");
+    if (isNamespace && (at.name === "default" || at.name === "kube-system" || at.name === "kube-public"))
+      throw forbidden(type, at.name, "this namespace may not be deleted");
     if (isDryRun) return { outcome: isHeld ? "terminating" : "removed", object: live.object };
     if (!isHeld) {
       this.#store.remove(live.key);
@@ -169,7 +196,8 @@ export class Objects {
   /** Finishes what a stop interrupted: contents of namespaces and definitions that are being deleted. */
   resumeTerminations(): void {
     for (const type of this.#registry.stored()) {
-      for (const entry of this.#store.list(storageName(type))) if (valueAt(entry.object, "metadata", "deletionTimestamp") !== undefined) this.#continueTermination(entry.key);
+      for (const entry of this.#store.list(storageName(type)))
+        if (valueAt(entry.object, "metadata", "deletionTimestamp") !== undefined) this.#continueTermination(entry.key);
     }
   }
 
@@ -186,10 +214,13 @@ export class Objects {
     const apiVersion = stringAt(body, "apiVersion");
     const kind = stringAt(body, "kind");
     if ((kind !== "" && kind !== type.kind) || (apiVersion !== "" && apiVersion !== type.apiVersion)) {
-      throw badRequest(`${kind || type.kind} in version ${JSON.stringify(apiVersion)} cannot be handled as a ${type.kind}: the path is for ${type.apiVersion} ${type.plural}`);
+      throw badRequest(
+        `${kind || type.kind} in version ${JSON.stringify(apiVersion)} cannot be handled as a ${type.kind}: the path is for ${type.apiVersion} ${type.plural}`,
+      );
     }
     const { object, unknown } = pruneUnknown(body, type.schema);
-    if (unknown.length > 0 && options.fieldValidation === "Strict") throw badRequest(`strict decoding error: ${unknown.map((path) => `unknown field ${JSON.stringify(path)}`).join(", ")}`);
+    if (unknown.length > 0 && options.fieldValidation === "Strict")
+      throw badRequest(`strict decoding error: ${unknown.map((path) => `unknown field ${JSON.stringify(path)}`).join(", ")}`);
     if (options.fieldValidation === "Warn") for (const path of unknown) options.warn(`unknown field ${JSON.stringify(path)}`);
     const checked = type.isCustom ? { metadata: object["metadata"] ?? {} } : object;
     const problem = findTypeProblem(checked, type.schema);
@@ -205,7 +236,8 @@ export class Objects {
       delete metadata["namespace"];
       return;
     }
-    if (sent !== "" && sent !== namespace) throw badRequest(`the namespace of the provided object does not match the namespace sent on the request: ${sent} is not ${namespace}`);
+    if (sent !== "" && sent !== namespace)
+      throw badRequest(`the namespace of the provided object does not match the namespace sent on the request: ${sent} is not ${namespace}`);
     metadata["namespace"] = namespace;
   }
 
@@ -218,7 +250,13 @@ export class Objects {
     ]);
   }
 
-  #insert(type: ResourceType, namespace: string, object: JsonObject, options: WriteOptions, { operation, subresource }: { readonly operation: Manager["operation"]; readonly subresource: string }): JsonObject {
+  #insert(
+    type: ResourceType,
+    namespace: string,
+    object: JsonObject,
+    options: WriteOptions,
+    { operation, subresource }: { readonly operation: Manager["operation"]; readonly subresource: string },
+  ): JsonObject {
     const sent = cloneJson(object);
     const metadata = ensureObject(object, "metadata");
     for (const field of ["selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"]) delete metadata[field];
@@ -247,7 +285,8 @@ export class Objects {
     const version = stringAt(metadata, "resourceVersion");
     if (version !== "" && version !== "0" && version !== String(live.revision)) throw conflict(type, name, STALE_VERSION);
     const uid = stringAt(metadata, "uid");
-    if (uid !== "" && uid !== stringAt(before, "metadata", "uid")) throw conflict(type, name, `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${stringAt(before, "metadata", "uid")}`);
+    if (uid !== "" && uid !== stringAt(before, "metadata", "uid"))
+      throw conflict(type, name, `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${stringAt(before, "metadata", "uid")}`);
     const after = this.#merge(type, before, object, subresource);
     this.#fillIn(type, after);
     const generation = Number(valueAt(before, "metadata", "generation") ?? 0);
@@ -255,7 +294,14 @@ export class Objects {
     afterMetadata["generation"] = generation + (hasSpecChanged(type, before, after) ? 1 : 0);
     if (subresource === "") this.#check(type, after, before);
     else if (type.isCustom) this.#check(type, after, before);
-    if (!hasOwners) recordUpdate({ before, after, schema: type.schema, manager: this.#manager(type, options, "Update", subresource), reset: resetFields({ hasStatusSubresource: type.hasStatusSubresource, subresource }) });
+    if (!hasOwners)
+      recordUpdate({
+        before,
+        after,
+        schema: type.schema,
+        manager: this.#manager(type, options, "Update", subresource),
+        reset: resetFields({ hasStatusSubresource: type.hasStatusSubresource, subresource }),
+      });
     if (isSameButTimes(before, after)) return before;
     if (options.isDryRun) return after;
     const isOver = valueAt(after, "metadata", "deletionTimestamp") !== undefined && arrayAt(after, "metadata", "finalizers").length === 0;
@@ -309,8 +355,16 @@ export class Objects {
 
   /** Removes an object under deletion once nothing holds it: its finalizers, a namespace's contents, a definition's objects. */
   #continueTermination(key: ObjectKey): void {
-    if (key.resource === "namespaces") this.#deleteAll(this.#registry.stored().filter((type) => type.isNamespaced), key.name);
-    if (key.resource === CRD_RESOURCE) this.#deleteAll(this.#registry.stored().filter((type) => storageName(type) === key.name), undefined);
+    if (key.resource === "namespaces")
+      this.#deleteAll(
+        this.#registry.stored().filter((type) => type.isNamespaced),
+        key.name,
+      );
+    if (key.resource === CRD_RESOURCE)
+      this.#deleteAll(
+        this.#registry.stored().filter((type) => storageName(type) === key.name),
+        undefined,
+      );
     const entry = this.#store.get(key);
     if (entry === undefined || arrayAt(entry.object, "metadata", "finalizers").length > 0) return;
     const isEmpty = (type: ResourceType, namespace: string | undefined): boolean => this.#store.list(storageName(type), namespace).length === 0;
@@ -318,7 +372,10 @@ export class Objects {
     if (key.resource === CRD_RESOURCE && !this.#registry.stored().every((type) => storageName(type) !== key.name || isEmpty(type, undefined))) return;
     this.#store.remove(key);
     // The last object of a namespace or of a definition under deletion may have been what it waited for.
-    for (const owner of [{ resource: "namespaces", namespace: "", name: key.namespace }, { resource: CRD_RESOURCE, namespace: "", name: key.resource }]) {
+    for (const owner of [
+      { resource: "namespaces", namespace: "", name: key.namespace },
+      { resource: CRD_RESOURCE, namespace: "", name: key.resource },
+    ]) {
       const held = this.#store.get(owner);
       if (held !== undefined && valueAt(held.object, "metadata", "deletionTimestamp") !== undefined) this.#continueTermination(owner);
     }
@@ -351,7 +408,8 @@ function orderedKeys(object: JsonObject): JsonObject {
 }
 
 function hasSpecChanged(type: ResourceType, before: JsonObject, after: JsonObject): boolean {
-  const relevant = (object: JsonObject): JsonObject => Object.fromEntries(Object.entries(object).filter(([key]) => key !== "metadata" && !(key === "status" && (type.hasStatusSubresource || !type.isCustom))));
+  const relevant = (object: JsonObject): JsonObject =>
+    Object.fromEntries(Object.entries(object).filter(([key]) => key !== "metadata" && !(key === "status" && (type.hasStatusSubresource || !type.isCustom))));
   return !equalJson(relevant(before), relevant(after));
 }
 

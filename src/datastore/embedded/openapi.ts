@@ -38,9 +38,29 @@ function pathsOf(item: GroupVersion): JsonObject {
   const paths: JsonObject = {};
   for (const type of item.types) {
     const collection = `/${groupPath(item)}/${type.isNamespaced ? "namespaces/{namespace}/" : ""}${type.plural}`;
-    const list = ["labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "watch", "allowWatchBookmarks", "sendInitialEvents", "timeoutSeconds"];
-    paths[collection] = { get: operation(type, "list", list), post: operation(type, "post", WRITE_PARAMETERS), delete: operation(type, "deletecollection", list) };
-    const one: JsonObject = { get: operation(type, "get", []), put: operation(type, "put", WRITE_PARAMETERS), patch: operation(type, "patch", [...WRITE_PARAMETERS, "force"]), delete: operation(type, "delete", ["dryRun"]) };
+    const list = [
+      "labelSelector",
+      "fieldSelector",
+      "limit",
+      "continue",
+      "resourceVersion",
+      "resourceVersionMatch",
+      "watch",
+      "allowWatchBookmarks",
+      "sendInitialEvents",
+      "timeoutSeconds",
+    ];
+    paths[collection] = {
+      get: operation(type, "list", list),
+      post: operation(type, "post", WRITE_PARAMETERS),
+      delete: operation(type, "deletecollection", list),
+    };
+    const one: JsonObject = {
+      get: operation(type, "get", []),
+      put: operation(type, "put", WRITE_PARAMETERS),
+      patch: operation(type, "patch", [...WRITE_PARAMETERS, "force"]),
+      delete: operation(type, "delete", ["dryRun"]),
+    };
     paths[`${collection}/{name}`] = one;
     if (type.hasStatusSubresource) paths[`${collection}/{name}/status`] = { get: one["get"] ?? {}, put: one["put"] ?? {}, patch: one["patch"] ?? {} };
   }
@@ -58,7 +78,12 @@ function schemasOf(registry: Registry, item: GroupVersion): JsonObject {
     schemas[`${type.schemaName}List`] = {
       type: "object",
       required: ["items"],
-      properties: { apiVersion: { type: "string" }, kind: { type: "string" }, metadata: { type: "object" }, items: { type: "array", items: { $ref: `${REFERENCE}${type.schemaName}` } } },
+      properties: {
+        apiVersion: { type: "string" },
+        kind: { type: "string" },
+        metadata: { type: "object" },
+        items: { type: "array", items: { $ref: `${REFERENCE}${type.schemaName}` } },
+      },
       "x-kubernetes-group-version-kind": [{ group: type.group, kind: type.listKind, version: type.version }],
     };
   }
@@ -72,7 +97,8 @@ function documentOf(registry: Registry, item: GroupVersion): JsonObject {
 /** /openapi/v3: where the document of each group version is. */
 export function openApiIndex(registry: Registry): JsonObject {
   const paths: JsonObject = {};
-  for (const item of registry.groupVersions()) paths[groupPath(item)] = { serverRelativeURL: `/openapi/v3/${groupPath(item)}?hash=${hashOf(documentOf(registry, item))}` };
+  for (const item of registry.groupVersions())
+    paths[groupPath(item)] = { serverRelativeURL: `/openapi/v3/${groupPath(item)}?hash=${hashOf(documentOf(registry, item))}` };
   return { paths };
 }
 
@@ -88,7 +114,8 @@ export function swaggerDocument(registry: Registry): JsonObject {
   const paths: JsonObject = {};
   for (const item of registry.groupVersions()) {
     for (const [name, schema] of Object.entries(schemasOf(registry, item))) definitions[name] = asSwagger(schema);
-    for (const [path, methods] of Object.entries(pathsOf(item))) paths[path] = isObject(methods) ? Object.fromEntries(Object.entries(methods).map(([method, value]) => [method, swaggerOperation(value)])) : {};
+    for (const [path, methods] of Object.entries(pathsOf(item)))
+      paths[path] = isObject(methods) ? Object.fromEntries(Object.entries(methods).map(([method, value]) => [method, swaggerOperation(value)])) : {};
   }
   return { swagger: "2.0", info: { title: "Kubernetes", version: "v1.37.2" }, paths, definitions };
 }
@@ -112,7 +139,11 @@ function asSwagger(value: JsonValue): JsonValue {
   const only = Array.isArray(wrapped) && wrapped.length === 1 ? wrapped[0] : undefined;
   if (isObject(only) && typeof only["$ref"] === "string") {
     const rest = Object.fromEntries(Object.entries(value).filter(([key]) => key !== "allOf" && key !== "default"));
-    return { ...rest, $ref: String(only["$ref"]).replace(REFERENCE, "#/definitions/") };
+    return { ...rest, $ref: only["$ref"].replace(REFERENCE, "#/definitions/") };
   }
-  return Object.fromEntries(Object.entries(value).filter(([key]) => key !== "nullable" && key !== "oneOf" && key !== "anyOf").map(([key, inner]) => [key, asSwagger(inner)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => key !== "nullable" && key !== "oneOf" && key !== "anyOf")
+      .map(([key, inner]) => [key, asSwagger(inner)]),
+  );
 }

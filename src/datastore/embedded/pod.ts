@@ -54,7 +54,8 @@ function problems(pod: JsonObject, before: JsonObject | undefined): Cause[] {
     for (const [index, container] of arrayAt(spec, list).entries()) causes.push(...containerProblems(container, `spec.${list}[${index}]`, names, portNames));
   }
   const restart = valueAt(spec, "restartPolicy");
-  if (restart !== "Always" && restart !== "OnFailure" && restart !== "Never") causes.push(fieldNotSupported("spec.restartPolicy", restart, ["Always", "OnFailure", "Never"]));
+  if (restart !== "Always" && restart !== "OnFailure" && restart !== "Never")
+    causes.push(fieldNotSupported("spec.restartPolicy", restart, ["Always", "OnFailure", "Never"]));
   const node = stringAt(spec, "nodeName");
   if (node !== "") causes.push(...dnsSubdomainProblems(node).map((problem) => fieldInvalid("spec.nodeName", node, problem)));
   const account = stringAt(spec, "serviceAccountName");
@@ -75,7 +76,13 @@ function containerProblems(container: JsonValue, path: string, names: Set<string
     const portName = stringAt(port, "name");
     if (portName !== "") {
       causes.push(...portNameProblems(portName).map((problem) => fieldInvalid(`${at}.name`, portName, problem)));
-      if (portNames.has(portName) && arrayAt(container, "ports").slice(0, index).some((other) => stringAt(other, "name") === portName)) causes.push(fieldDuplicate(`${at}.name`, portName));
+      if (
+        portNames.has(portName) &&
+        arrayAt(container, "ports")
+          .slice(0, index)
+          .some((other) => stringAt(other, "name") === portName)
+      )
+        causes.push(fieldDuplicate(`${at}.name`, portName));
       portNames.add(portName);
     }
     const number = valueAt(port, "containerPort");

@@ -2,9 +2,14 @@
 import type { JsonValue } from "./json.ts";
 import { equalJson, isObject, valueAt } from "./json.ts";
 
-type Step = { readonly kind: "key"; readonly key: string } | { readonly kind: "index"; readonly index: number } | { readonly kind: "all" } | { readonly kind: "filter"; readonly path: readonly string[]; readonly value: JsonValue };
+type Step =
+  | { readonly kind: "key"; readonly key: string }
+  | { readonly kind: "index"; readonly index: number }
+  | { readonly kind: "all" }
+  | { readonly kind: "filter"; readonly path: readonly string[]; readonly value: JsonValue };
 
-const STEP = /\.([A-Za-z0-9_$-]+(?:\\\.[A-Za-z0-9_$-]+)*)|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]|\[(-?\d+)\]|\[(\*)\]|\[\?\(\s*@\.([A-Za-z0-9_.]+)\s*==\s*(.+?)\s*\)\]|\.(\*)/y;
+const STEP =
+  /\.([A-Za-z0-9_$-]+(?:\\\.[A-Za-z0-9_$-]+)*)|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]|\[(-?\d+)\]|\[(\*)\]|\[\?\(\s*@\.([A-Za-z0-9_.]+)\s*==\s*(.+?)\s*\)\]|\.(\*)/y;
 
 /** Undefined when the path is written in a form that is not supported here. */
 export function parsePrinterPath(text: string): readonly Step[] | undefined {

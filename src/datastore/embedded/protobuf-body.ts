@@ -34,7 +34,23 @@ function load(): Tables {
 }
 
 const META = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const NOT_POINTERS = new Set(["hostNetwork", "hostPID", "hostIPC", "hostPort", "stdin", "stdinOnce", "tty", "readOnly", "generation", "unschedulable", "publishNotReadyAddresses", "nodePort", "healthCheckNodePort", "optional", "count"]);
+const NOT_POINTERS = new Set([
+  "hostNetwork",
+  "hostPID",
+  "hostIPC",
+  "hostPort",
+  "stdin",
+  "stdinOnce",
+  "tty",
+  "readOnly",
+  "generation",
+  "unschedulable",
+  "publishNotReadyAddresses",
+  "nodePort",
+  "healthCheckNodePort",
+  "optional",
+  "count",
+]);
 
 class Reader {
   readonly #bytes: Uint8Array;
@@ -108,7 +124,11 @@ export function decodeProtobuf(body: Uint8Array): JsonObject {
   const [apiVersion, kind] = [meta.get(1) ?? "", meta.get(2) ?? ""];
   const name = messageName(apiVersion, kind);
   if (load().messages[name] === undefined) {
-    throw new ApiError({ code: 415, reason: "UnsupportedMediaType", message: `${kind} in ${apiVersion} cannot be read from protobuf here - accepted media types include: application/json, application/yaml` });
+    throw new ApiError({
+      code: 415,
+      reason: "UnsupportedMediaType",
+      message: `${kind} in ${apiVersion} cannot be read from protobuf here - accepted media types include: application/json, application/yaml`,
+    });
   }
   const raw = unknown.get(2);
   const object = decodeMessage(raw instanceof Uint8Array ? raw : new Uint8Array(), name);
@@ -134,7 +154,8 @@ function decodeMessage(bytes: Uint8Array, name: string): JsonValue | undefined {
     if (shape === "map") {
       const entry = new Map(value instanceof Uint8Array ? [...wireFields(value)].map((part) => [part.number, part.value]) : []);
       const inner = decodeValue(entry.get(2) ?? new Uint8Array(), type);
-      if (inner !== undefined) Object.defineProperty((result[key] ??= {}), text(entry.get(1)), { value: inner, enumerable: true, writable: true, configurable: true });
+      if (inner !== undefined)
+        Object.defineProperty((result[key] ??= {}), text(entry.get(1)), { value: inner, enumerable: true, writable: true, configurable: true });
       continue;
     }
     const decoded = decodeValue(value, type);

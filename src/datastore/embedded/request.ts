@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { parse as parseYaml } from "yaml";
 import type { JsonObject, JsonValue } from "./json.ts";
 import { isObject } from "./json.ts";
-import { decodeProtobuf, PROTOBUF_TYPE } from "./protobuf-body.ts";
 import type { FieldValidation } from "./objects.ts";
+import { decodeProtobuf, PROTOBUF_TYPE } from "./protobuf-body.ts";
 import { ApiError, badRequest } from "./status.ts";
 
 /** Largest request body, bytes: what kube-apiserver takes. */
@@ -35,7 +35,10 @@ export interface ApiRequest {
 export function parseResourcePath(path: string): ResourcePath | undefined {
   let steps: string[];
   try {
-    steps = path.split("/").filter((step) => step !== "").map(decodeURIComponent);
+    steps = path
+      .split("/")
+      .filter((step) => step !== "")
+      .map(decodeURIComponent);
   } catch {
     throw badRequest(`the path ${path} is not valid percent-encoding`);
   }
@@ -61,7 +64,8 @@ async function readBytes(request: ApiRequest): Promise<Buffer> {
   for await (const chunk of request.raw) {
     const bytes = chunk as Buffer;
     size += bytes.length;
-    if (size > MAX_BODY_BYTES) throw new ApiError({ code: 413, reason: "RequestEntityTooLarge", message: `Request entity too large: limit is ${MAX_BODY_BYTES}` });
+    if (size > MAX_BODY_BYTES)
+      throw new ApiError({ code: 413, reason: "RequestEntityTooLarge", message: `Request entity too large: limit is ${MAX_BODY_BYTES}` });
     chunks.push(bytes);
   }
   return Buffer.concat(chunks);
@@ -78,7 +82,11 @@ export async function readBody(request: ApiRequest, accepted: readonly string[])
   if (bytes.length === 0) return undefined;
   if (type === PROTOBUF_TYPE && accepted === OBJECT_TYPES) return decodeProtobuf(bytes);
   if (!accepted.includes(type)) {
-    throw new ApiError({ code: 415, reason: "UnsupportedMediaType", message: `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}` });
+    throw new ApiError({
+      code: 415,
+      reason: "UnsupportedMediaType",
+      message: `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}`,
+    });
   }
   const text = bytes.toString("utf8");
   try {
@@ -150,7 +158,11 @@ export function sendJson(request: ApiRequest, code: number, body: JsonValue): vo
 /** Sends JSON that is already text. */
 export function sendText(request: ApiRequest, code: number, text: string): void {
   const { response } = request;
-  if (request.warnings.length > 0) response.setHeader("warning", request.warnings.slice(0, 50).map((warning) => `299 - ${JSON.stringify(warning)}`));
+  if (request.warnings.length > 0)
+    response.setHeader(
+      "warning",
+      request.warnings.slice(0, 50).map((warning) => `299 - ${JSON.stringify(warning)}`),
+    );
   response.writeHead(code, { "content-type": "application/json", "cache-control": "no-cache, private" });
   response.end(`${text}\n`);
 }

@@ -88,7 +88,7 @@ export function linkSchemas(definitions: JsonObject): ReadonlyMap<string, Schema
 
 /** A schema from a CustomResourceDefinition: no references there, so its JSON is the schema. */
 export function schemaFromJson(value: JsonValue | undefined): Schema {
-  return isObject(value) ? (value as unknown as Schema) : ANYTHING;
+  return isObject(value) ? value : ANYTHING;
 }
 
 export function propertySchema(schema: Schema, key: string): Schema | undefined {
@@ -100,7 +100,11 @@ export function propertySchema(schema: Schema, key: string): Schema | undefined 
 
 /** Can the object have keys of any name? */
 export function isOpen(schema: Schema): boolean {
-  return schema["x-kubernetes-preserve-unknown-fields"] === true || (schema.additionalProperties !== undefined && schema.additionalProperties !== false) || isBare(schema);
+  return (
+    schema["x-kubernetes-preserve-unknown-fields"] === true ||
+    (schema.additionalProperties !== undefined && schema.additionalProperties !== false) ||
+    isBare(schema)
+  );
 }
 
 /** Says nothing about the shape: RawExtension, FieldsV1 and the like. */
@@ -110,7 +114,11 @@ function isBare(schema: Schema): boolean {
 
 /** Has an unspecified, whole-number-or-text value (ports, percentages) or a quantity. */
 export function isUnion(schema: Schema): boolean {
-  return schema["x-kubernetes-int-or-string"] === true || schema.format === "int-or-string" || (schema.type === undefined && (schema.oneOf !== undefined || schema.anyOf !== undefined) && isBare(schema));
+  return (
+    schema["x-kubernetes-int-or-string"] === true ||
+    schema.format === "int-or-string" ||
+    (schema.type === undefined && (schema.oneOf !== undefined || schema.anyOf !== undefined) && isBare(schema))
+  );
 }
 
 export type ListKind = { readonly kind: "atomic" } | { readonly kind: "set" } | { readonly kind: "map"; readonly keys: readonly string[] };

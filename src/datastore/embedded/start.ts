@@ -88,9 +88,19 @@ export async function startEmbeddedApi(options: EmbeddedApiOptions = {}): Promis
     bookmarkIntervalMs: options.bookmarkIntervalMs ?? BOOKMARK_INTERVAL_MS,
     stalledMs: options.stalledMs ?? STALLED_MS,
   });
-  const server = createServer({ cert: identity.server.cert, key: identity.server.key, ca: identity.certificateAuthority, requestCert: true, rejectUnauthorized: false, keepAliveTimeout: 60_000 }, (request: IncomingMessage, response: ServerResponse) => {
-    void handler.handle(request, response);
-  });
+  const server = createServer(
+    {
+      cert: identity.server.cert,
+      key: identity.server.key,
+      ca: identity.certificateAuthority,
+      requestCert: true,
+      rejectUnauthorized: false,
+      keepAliveTimeout: 60_000,
+    },
+    (request: IncomingMessage, response: ServerResponse) => {
+      void handler.handle(request, response);
+    },
+  );
   server.on("tlsClientError", (error) => log.debug({ err: error }, "TLS handshake failed"));
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -33,7 +33,12 @@ export class ApiError extends Error {
   readonly reason: string;
   readonly details: StatusDetails | undefined;
 
-  constructor({ code, reason, message, details }: { readonly code: number; readonly reason: string; readonly message: string; readonly details?: StatusDetails | undefined }) {
+  constructor({
+    code,
+    reason,
+    message,
+    details,
+  }: { readonly code: number; readonly reason: string; readonly message: string; readonly details?: StatusDetails | undefined }) {
     super(message);
     this.name = "ApiError";
     this.code = code;
@@ -68,11 +73,21 @@ export function noSuchPath(): ApiError {
 }
 
 export function alreadyExists(type: Named, name: string): ApiError {
-  return new ApiError({ code: 409, reason: "AlreadyExists", message: `${qualifiedResource(type)} "${name}" already exists`, details: resourceDetails(type, name) });
+  return new ApiError({
+    code: 409,
+    reason: "AlreadyExists",
+    message: `${qualifiedResource(type)} "${name}" already exists`,
+    details: resourceDetails(type, name),
+  });
 }
 
 export function conflict(type: Named, name: string, why: string): ApiError {
-  return new ApiError({ code: 409, reason: "Conflict", message: `Operation cannot be fulfilled on ${qualifiedResource(type)} "${name}": ${why}`, details: resourceDetails(type, name) });
+  return new ApiError({
+    code: 409,
+    reason: "Conflict",
+    message: `Operation cannot be fulfilled on ${qualifiedResource(type)} "${name}": ${why}`,
+    details: resourceDetails(type, name),
+  });
 }
 
 export const STALE_VERSION = "the object has been modified; please apply your changes to the latest version and try again";

@@ -123,10 +123,19 @@ function inOrder(list: readonly JsonValue[], order: readonly JsonValue[], before
   let next = 0;
   for (const item of named) {
     const place = rank(item, before);
-    while (next < others.length && place >= 0 && rank(others[next] ?? null, before) >= 0 && rank(others[next] ?? null, before) < place) result.push(others[next++] ?? null);
+    // Others that stood before this one stay before it.
+    for (let other = others[next]; other !== undefined && isBefore(rank(other, before), place); other = others[next]) {
+      result.push(other);
+      next++;
+    }
     result.push(item);
   }
   return [...result, ...others.slice(next)];
+}
+
+/** Both places are known, and the first is ahead. */
+function isBefore(place: number, other: number): boolean {
+  return place >= 0 && other >= 0 && place < other;
 }
 
 function withoutKey(object: JsonObject, key: string): JsonObject {

@@ -14,16 +14,22 @@ function definitions(type: ResourceType): JsonValue[] {
 }
 
 /** `hasColumns` false: the client has the columns already (later events of one watch). */
-export function tableOf(type: ResourceType, objects: readonly JsonObject[], options: { readonly metadata: JsonObject; readonly include: IncludeObject; readonly nowMs: number; readonly hasColumns?: boolean }): JsonObject {
+export function tableOf(
+  type: ResourceType,
+  objects: readonly JsonObject[],
+  options: { readonly metadata: JsonObject; readonly include: IncludeObject; readonly nowMs: number; readonly hasColumns?: boolean },
+): JsonObject {
   const { metadata, include, nowMs, hasColumns = true } = options;
   return {
     kind: "Table",
     apiVersion: "meta.k8s.io/v1",
     metadata,
     columnDefinitions: hasColumns ? definitions(type) : [],
-    rows: objects.map((object): JsonObject => ({
-      cells: type.columns.map((column) => column.cell(object, nowMs)),
-      ...(include === "None" ? {} : { object: include === "Object" ? object : partialMetadata(object) }),
-    })),
+    rows: objects.map(
+      (object): JsonObject => ({
+        cells: type.columns.map((column) => column.cell(object, nowMs)),
+        ...(include === "None" ? {} : { object: include === "Object" ? object : partialMetadata(object) }),
+      }),
+    ),
   };
 }

@@ -50,7 +50,12 @@ export function eventOf(change: Change, isIn: (entry: Entry) => boolean): { read
   return { type: "DELETED", entry: { key: change.previous.key, revision: change.revision, object, text: JSON.stringify(object) } };
 }
 
-export async function handleWatch(request: ApiRequest, type: ResourceType, at: { readonly namespace: string | undefined; readonly name: string }, context: WatchContext): Promise<void> {
+export async function handleWatch(
+  request: ApiRequest,
+  type: ResourceType,
+  at: { readonly namespace: string | undefined; readonly name: string },
+  context: WatchContext,
+): Promise<void> {
   const watch = new Watch(request, type, filterOf(type, at.namespace, at.name, request.query), context);
   await watch.run();
 }
@@ -153,10 +158,12 @@ class Watch {
     const named = { group: "meta.k8s.io", plural: "listoptions", kind: "ListOptions" };
     const match = query.get("resourceVersionMatch") ?? "";
     if (query.get("sendInitialEvents") === null) {
-      if (match !== "") throw invalid(named, "", [fieldForbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")]);
+      if (match !== "")
+        throw invalid(named, "", [fieldForbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")]);
       return;
     }
-    if (match !== "NotOlderThan") throw invalid(named, "", [fieldForbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]);
+    if (match !== "NotOlderThan")
+      throw invalid(named, "", [fieldForbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]);
   }
 
   #isIn(entry: Entry): boolean {
@@ -190,14 +197,22 @@ class Watch {
   #objectText(entry: Entry): string {
     if (this.#form === "object") return textOf(this.#type, entry);
     if (this.#form === "metadata") return JSON.stringify(partialMetadata(entry.object));
-    const table = tableOf(this.#type, [entry.object], { metadata: { resourceVersion: stringAt(entry.object, "metadata", "resourceVersion") }, include: includeObject(this.#request.query), nowMs: this.#context.now(), hasColumns: !this.#hasSentColumns });
+    const table = tableOf(this.#type, [entry.object], {
+      metadata: { resourceVersion: stringAt(entry.object, "metadata", "resourceVersion") },
+      include: includeObject(this.#request.query),
+      nowMs: this.#context.now(),
+      hasColumns: !this.#hasSentColumns,
+    });
     this.#hasSentColumns = true;
     return JSON.stringify(table);
   }
 
   #bookmark(revision: number, annotations: Readonly<Record<string, string>> | undefined): string {
     const metadata: JsonObject = { resourceVersion: String(revision), ...(annotations === undefined ? {} : { annotations: { ...annotations } }) };
-    const object: JsonObject = this.#form === "table" ? tableOf(this.#type, [], { metadata, include: "None", nowMs: 0 }) : { kind: this.#type.kind, apiVersion: this.#type.apiVersion, metadata };
+    const object: JsonObject =
+      this.#form === "table"
+        ? tableOf(this.#type, [], { metadata, include: "None", nowMs: 0 })
+        : { kind: this.#type.kind, apiVersion: this.#type.apiVersion, metadata };
     return `{"type":"BOOKMARK","object":${JSON.stringify(object)}}\n`;
   }
 

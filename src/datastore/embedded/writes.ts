@@ -1,7 +1,7 @@
 /** The verbs that write, as HTTP: which body each takes, which patch, which options, and what is answered. */
 import type { JsonObject, JsonValue } from "./json.ts";
 import { ensureObject, isObject, stringAt, valueAt } from "./json.ts";
-import { jsonPatch, JsonPatchError } from "./json-patch.ts";
+import { JsonPatchError, jsonPatch } from "./json-patch.ts";
 import { filterOf, matchesFilter, sendObject } from "./list.ts";
 import { managerName } from "./managed-fields.ts";
 import { mergePatch } from "./merge-patch.ts";
@@ -13,7 +13,7 @@ import type { ResourceType } from "./resource-type.ts";
 import { storageName } from "./resource-type.ts";
 import { ApiError, badRequest, conflict, fieldForbidden, fieldRequired, invalid, methodNotAllowed } from "./status.ts";
 import type { Store } from "./store.ts";
-import { strategicPatch, StrategicPatchError } from "./strategic-patch.ts";
+import { StrategicPatchError, strategicPatch } from "./strategic-patch.ts";
 
 export interface WriteContext {
   readonly objects: Objects;
@@ -118,7 +118,12 @@ function patched(kind: string, live: JsonObject, patch: JsonValue, type: Resourc
   } catch (error) {
     if (error instanceof JsonPatchError) {
       const isShape = !Array.isArray(patch);
-      throw new ApiError({ code: isShape ? 400 : 422, reason: isShape ? "BadRequest" : "Invalid", message: `the server rejected our request due to an error in our request: ${error.message}`, details: {} });
+      throw new ApiError({
+        code: isShape ? 400 : 422,
+        reason: isShape ? "BadRequest" : "Invalid",
+        message: `the server rejected our request due to an error in our request: ${error.message}`,
+        details: {},
+      });
     }
     if (error instanceof StrategicPatchError) throw badRequest(`the patch cannot be applied: ${error.message}`);
     throw error;
@@ -133,7 +138,10 @@ async function deleteOptions(request: ApiRequest): Promise<{ readonly preconditi
   };
   const named = valueAt(body, "dryRun");
   const inBody = Array.isArray(named) ? named.map(String) : [];
-  return { preconditions: { uid: text("uid"), resourceVersion: text("resourceVersion") }, isDryRun: isDryRun(new URLSearchParams([...request.query.getAll("dryRun"), ...inBody].map((value) => ["dryRun", value]))) };
+  return {
+    preconditions: { uid: text("uid"), resourceVersion: text("resourceVersion") },
+    isDryRun: isDryRun(new URLSearchParams([...request.query.getAll("dryRun"), ...inBody].map((value) => ["dryRun", value]))),
+  };
 }
 
 export async function handleDelete(request: ApiRequest, type: ResourceType, at: At, context: WriteContext): Promise<void> {
@@ -142,7 +150,8 @@ export async function handleDelete(request: ApiRequest, type: ResourceType, at: 
   const uid = stringAt(context.objects.get(type, at.namespace, at.name).object, "metadata", "uid");
   const deleted = context.objects.delete(type, at, options);
   await context.settled();
-  if (deleted.outcome === "terminating" || type.kind === "Pod" || type.kind === "Namespace") return sendObject(request, 200, type, deleted.object, context.nowMs);
+  if (deleted.outcome === "terminating" || type.kind === "Pod" || type.kind === "Namespace")
+    return sendObject(request, 200, type, deleted.object, context.nowMs);
   sendJson(request, 200, {
     kind: "Status",
     apiVersion: "v1",
@@ -158,8 +167,14 @@ export async function handleDeleteCollection(request: ApiRequest, type: Resource
   const filter = filterOf(type, namespace, "", request.query);
   const entries = context.store.list(storageName(type), namespace).filter((entry) => matchesFilter(filter, type, entry));
   for (const entry of entries) {
-    if (context.store.get(entry.key) !== undefined) context.objects.delete(type, entry.key, { preconditions: { uid: undefined, resourceVersion: undefined }, isDryRun: options.isDryRun });
+    if (context.store.get(entry.key) !== undefined)
+      context.objects.delete(type, entry.key, { preconditions: { uid: undefined, resourceVersion: undefined }, isDryRun: options.isDryRun });
   }
   await context.settled();
-  sendJson(request, 200, { kind: type.listKind, apiVersion: type.apiVersion, metadata: { resourceVersion: String(context.store.revision) }, items: entries.map((entry) => entry.object) });
+  sendJson(request, 200, {
+    kind: type.listKind,
+    apiVersion: type.apiVersion,
+    metadata: { resourceVersion: String(context.store.revision) },
+    items: entries.map((entry) => entry.object),
+  });
 }
