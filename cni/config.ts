@@ -110,5 +110,5 @@ function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return "an object";
-  return JSON.stringify(value) ?? String(value);
+  return typeof value === "undefined" ? "nothing" : JSON.stringify(value);
 }

@@ -9,6 +9,8 @@ export interface ConflistOptions {
   /** 0: the agent's own. */
   readonly mtu?: number;
   readonly logFile?: string;
+  /** Chain the reference plugin `portmap` for hostPorts; its executable must be beside ours, or every ADD fails. */
+  readonly withPortmap?: boolean;
 }
 
 /** JSON text with a newline at its end. */
@@ -17,9 +19,8 @@ export function renderConflist({
   socket = DEFAULT_SOCKET,
   queueDir = DEFAULT_QUEUE_DIR,
   mtu = 0,
-  logFile = "",
-}: ConflistOptions = {}): string {
+  logFile = "", withPortmap = false }: ConflistOptions = {}): string {
   const plugin = { type: "sedge-cni", socket, queueDir, mtu, ...(logFile === "" ? {} : { logFile }) };
   const portmap = { type: "portmap", snat: true, capabilities: { portMappings: true } };
-  return `${JSON.stringify({ cniVersion: NEWEST_VERSION, name, plugins: [plugin, portmap] }, undefined, 2)}\n`;
+  return `${JSON.stringify({ cniVersion: NEWEST_VERSION, name, plugins: withPortmap ? [plugin, portmap] : [plugin] }, undefined, 2)}\n`;
 }

@@ -143,8 +143,8 @@ async function readJournal({ files, node }: JournalOptions): Promise<Found> {
       `${files.directory}/${name}: ${why}; moved to ${await files.moveAside(name)}; addresses in use are learned again from the API and the kernel`,
     );
   };
-  const snapshot = await readFile(SNAPSHOT, { files, node, setAside });
-  const log = await readFile(LOG, { files, node, setAside });
+  const snapshot = await readFile(SNAPSHOT, { files, node, problems, setAside });
+  const log = await readFile(LOG, { files, node, problems, setAside });
   const generation = Math.max(snapshot?.generation ?? 0, log?.generation ?? 0);
   if (snapshot === undefined) {
     if (log !== undefined && log.frames.length > 0) await setAside(LOG, "its snapshot is missing");
@@ -182,7 +182,7 @@ async function readJournal({ files, node }: JournalOptions): Promise<Found> {
 
 async function readFile(
   name: JournalFileName,
-  { files, node, setAside }: Pick<JournalOptions, "files" | "node"> & { readonly setAside: (name: JournalFileName, why: string) => Promise<void> },
+  { files, node, problems, setAside }: Pick<JournalOptions, "files" | "node"> & { readonly problems: string[]; readonly setAside: (name: JournalFileName, why: string) => Promise<void> },
 ): Promise<FileRead | undefined> {
   const bytes = await files.read(name);
   if (bytes === undefined) return undefined;
@@ -198,7 +198,8 @@ async function readFile(
       `${files.directory}/${name} is of node ${JSON.stringify(head.node)}, this agent is ${JSON.stringify(node)}: give it a --state-dir of its own, or remove the directory`,
     );
   }
-  // A torn last frame is one whose append never resolved: nobody was told of it.
   if (end === "damaged") await setAside(name, `damaged after ${rest.length} entries`);
-  return { generation: head.generation, frames: rest, isWhole: end !== "damaged" };
+  // Most likely the entry of a crash, of which nobody was told; but a damaged length looks the same and hides all that follows.
+  if (end === "torn") problems.push(`${files.directory}/${name}: its end is not whole, as after a crash; it is cut off, and addresses in use are asked of the API and the kernel`);
+  return { generation: head.generation, frames: rest, isWhole: end === "whole" };
 }

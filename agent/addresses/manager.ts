@@ -20,12 +20,7 @@ import { type Attachment, type AttachmentRequest, attachmentId, containerMac, ha
 import { type BlockStatus, Blocks } from "./blocks.ts";
 import type { Journal } from "./journal.ts";
 import type { JournalEntry } from "./journal-state.ts";
-
-/** What the kernel says is in use: a pod's address and the host end that it is routed to. */
-export interface UsedAddress {
-  readonly address: IpAddress;
-  readonly interfaceName: string;
-}
+import { recoverAttachments, UNKNOWN_NETWORK, type UsedAddress } from "./recovery.ts";
 
 export interface AddressManagerOptions {
   /** Open; from then on only this manager appends to it. */
@@ -48,7 +43,7 @@ export interface AddressManager extends Part {
   attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment>;
   /** Frees the addresses; on the disk when it resolves. Of one that is not there: nothing. Rejects with AddressError "journal". */
   detach(attachment: Attachment): Promise<void>;
-  find(key: Pick<Attachment, "network" | "containerId" | "ifname">): Attachment | undefined;
+  find(request: AttachmentRequest): Attachment | undefined;
   attachments(): readonly Attachment[];
   /** False until the entries that may be missing are recovered. */
   isTrusted(): boolean;
@@ -131,9 +126,12 @@ class Manager implements AddressManager {
     this.#release(present);
   }
 
-  find(key: Pick<Attachment, "network" | "containerId" | "ifname">): Attachment | undefined {
-    // One recovered from the API has no interface name; the first that asks for its container is taken for it.
-    return this.#state.attachments.get(attachmentId(key)) ?? this.#state.attachments.get(attachmentId({ ...key, ifname: "" }));
+  find(request: AttachmentRequest): Attachment | undefined {
+    // One recovered from the API has no interface in the container, one recovered from the kernel only its host end: whoever fits is taken for it.
+    const { attachments } = this.#state;
+    const interfaceName = hostInterfaceName(this.#options.interfacePrefix, request);
+    const unnamed = { network: UNKNOWN_NETWORK, containerId: interfaceName, ifname: "" };
+    return attachments.get(attachmentId(request)) ?? attachments.get(attachmentId({ ...request, ifname: "" })) ?? attachments.get(attachmentId(unnamed));
   }
 
   attachments(): readonly Attachment[] {
@@ -174,7 +172,7 @@ class Manager implements AddressManager {
   async #attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment> {
     const present = this.find(request);
     if (present !== undefined) return await this.#adopt(present, request);
-    if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(notTrusted(error)));
+    if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(error instanceof AddressError ? error : notTrusted(error)));
     const recovered = this.find(request);
     if (recovered !== undefined) return await this.#adopt(recovered, request);
     const versions = this.#versions();
@@ -234,6 +232,7 @@ class Manager implements AddressManager {
   }
 
   #refusal(version: IpVersion, retryAtMs: number | undefined, cause: unknown): AddressError {
+    if (cause instanceof AddressError) return cause;
     const code = cause instanceof ClaimError ? cause.code : "unavailable";
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (code === "unknown-node") return new AddressError("unknown-node", `this node cannot have addresses: ${reason}`, { cause });
@@ -273,7 +272,7 @@ class Manager implements AddressManager {
       const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version) });
       if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr))
         throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
-      await this.#addBlock(block, []);
+      await this.#addBlock(block);
       this.#claimPausedUntil.delete(version);
       log.info({ block: block.cidr, pool: block.pool }, "block claimed");
     } catch (error) {
@@ -304,83 +303,71 @@ class Manager implements AddressManager {
 
   /** Brings the journal and the API's blocks together. */
   async #listOnce(signal?: AbortSignal): Promise<void> {
-    const { claims, log } = this.#options;
-    const before = new Set(this.#state.blocks.keys());
-    const wasTrusted = this.#state.isTrusted;
-    const used = wasTrusted ? [] : this.#options.usedAddresses();
-    const listed = await claims.listBlocks(signal);
-    if (!wasTrusted) await this.#forgetUnconfirmed(used);
-    for (const block of listed) {
-      this.#lost.delete(block.cidr);
-      if (!this.#blocks.has(block.cidr)) await this.#addBlock(block, used);
-      else if (!wasTrusted) await this.#recover(block, used);
-    }
+    const known = new Set(this.#state.blocks.keys());
+    const used = this.#state.isTrusted ? [] : this.#options.usedAddresses();
+    const listed = await this.#options.claims.listBlocks(signal);
+    for (const { cidr } of listed) this.#lost.delete(cidr);
+    if (this.#state.isTrusted) for (const block of listed) await this.#addBlock(block);
+    else await this.#recover(listed, used);
     const present = new Set(listed.map(({ cidr }) => cidr));
-    for (const block of before) {
-      if (present.has(block)) continue;
-      if (this.#blocks.usedIn(block).size === 0) {
-        log.warn({ block }, "block is not this node's any more: dropped");
-        await this.#append([{ op: "drop-block", cidr: block }]);
-        this.#blocks.delete(block);
-        this.#lost.delete(block);
-      } else if (!this.#lost.has(block)) {
-        log.warn({ block, used: this.#blocks.usedIn(block).size }, "block is not this node's any more: its addresses stay until their pods end, none is given");
-        this.#lost.add(block);
-      }
-    }
-    if (wasTrusted) return;
-    await this.#append([{ op: "trust" }]);
-    log.info({ blocks: listed.length, attachments: this.#state.attachments.size }, "addresses recovered from the API and the kernel");
+    for (const block of known) if (!present.has(block)) await this.#loseBlock(block);
+  }
+
+  /**
+   * Entries may be missing: one that the kernel does not confirm may have ended, and its address may be another's by now. What is learned is written as
+   * one batch, so that a crash leaves all of it or none.
+   */
+  async #recover(listed: readonly ClaimedBlock[], used: readonly UsedAddress[]): Promise<void> {
+    const { clock, interfacePrefix, log } = this.#options;
+    const holders = new Map(used.map(({ address, interfaceName }) => [address, interfaceName]));
+    const kept = this.attachments().filter(({ addresses, interfaceName }) => addresses.every((address) => holders.get(address) === interfaceName));
+    const owned = new Set(kept.flatMap(({ addresses }) => addresses));
+    const recovered = recoverAttachments({ allocations: listed.flatMap(({ allocations }) => allocations), used, isOwned: (address) => owned.has(address), interfacePrefix });
+    await this.#append([
+      ...this.attachments()
+        .filter((attachment) => !kept.includes(attachment))
+        .map((attachment) => ({ op: "detach" as const, id: attachmentId(attachment), at: clock.wallTime() })),
+      ...listed.filter(({ cidr }) => !this.#state.blocks.has(cidr)).map((block) => this.#blockEntry(block)),
+      ...recovered.map((attachment) => ({ op: "attach" as const, attachment })),
+      { op: "trust" },
+    ]);
+    this.#restore();
+    for (const { cidr } of listed) this.#markDirty(cidr);
+    log.info({ blocks: listed.length, kept: kept.length, recovered: recovered.length }, "addresses recovered from the API and the kernel");
     for (const resolve of this.#trustWaiters) resolve();
     this.#trustWaiters.clear();
   }
 
-  /** Where entries may be missing, one that the kernel does not confirm may have ended, and its address may be another's by now. */
-  async #forgetUnconfirmed(used: readonly UsedAddress[]): Promise<void> {
-    const holders = new Map(used.map(({ address, interfaceName }) => [address, interfaceName]));
-    for (const attachment of this.attachments()) {
-      if (!attachment.addresses.every((address) => holders.get(address) === attachment.interfaceName)) await this.detach(attachment);
-    }
-  }
-
-  async #addBlock(block: ClaimedBlock, used: readonly UsedAddress[]): Promise<void> {
-    // A clock that only grows stands in for the generations of a journal that is lost.
-    await this.#append([{ op: "block", cidr: block.cidr, pool: block.pool, generation: this.#options.clock.wallTime() }]);
+  /** Of one that is there: nothing. Addresses that the API knows in it and nobody here has stay taken. */
+  async #addBlock(block: ClaimedBlock): Promise<void> {
+    if (this.#blocks.has(block.cidr)) return;
+    const { interfacePrefix } = this.#options;
+    const attachments = recoverAttachments({ allocations: block.allocations, used: [], isOwned: (address) => this.#blocks.ownerOf(address) !== undefined, interfacePrefix });
+    const fresh = attachments.filter((attachment) => !this.#state.attachments.has(attachmentId(attachment)));
+    await this.#append([this.#blockEntry(block), ...fresh.map((attachment) => ({ op: "attach" as const, attachment }))]);
     this.#blocks.add(block.cidr, block.pool);
-    await this.#recover(block, used);
+    for (const attachment of fresh) for (const address of attachment.addresses) this.#blocks.restore(address, attachmentId(attachment));
     this.#markDirty(block.cidr);
   }
 
-  /** Takes what the kernel and the API say is in use and nobody here has. The kernel wins: a report may be older than the interface. */
-  async #recover(block: ClaimedBlock, used: readonly UsedAddress[]): Promise<void> {
-    const usedBy = new Map(used.filter(({ address }) => cidrContains(block.cidr, address)).map(({ address, interfaceName }) => [address, interfaceName]));
-    const found = new Map<string, Attachment>();
-    const put = (attachment: Attachment): void => {
-      const id = attachmentId(attachment);
-      const known = found.get(id) ?? this.#state.attachments.get(id);
-      const addresses = [...new Set([...(known?.addresses ?? []), ...attachment.addresses])].sort(compareIps);
-      found.set(id, { ...attachment, addresses });
-    };
-    const named = new Set<IpAddress>();
-    for (const { address, handle, namespace, pod } of block.allocations) {
-      if (this.#blocks.ownerOf(address) !== undefined) continue;
-      const dot = handle.indexOf(".");
-      const key = { network: dot < 0 ? handle : handle.slice(0, dot), containerId: dot < 0 ? "" : handle.slice(dot + 1), ifname: "", namespace, pod };
-      const interfaceName = hostInterfaceName(this.#options.interfacePrefix, key);
-      const holder = usedBy.get(address);
-      if (holder !== undefined && holder !== interfaceName) continue;
-      named.add(address);
-      put({ ...key, interfaceName, mac: containerMac(key), netns: "", addresses: [address] });
+  /** The API says that the block is not this node's (any more). */
+  async #loseBlock(block: Cidr): Promise<void> {
+    const { log } = this.#options;
+    const used = this.#blocks.usedIn(block).size;
+    if (used > 0) {
+      if (!this.#lost.has(block)) log.warn({ block, used }, "block is not this node's any more: its addresses stay until their pods end, none is given");
+      this.#lost.add(block);
+      return;
     }
-    for (const [address, interfaceName] of usedBy) {
-      if (named.has(address) || this.#blocks.ownerOf(address) !== undefined) continue;
-      const key = { network: UNKNOWN_NETWORK, containerId: interfaceName, ifname: "", namespace: "", pod: "" };
-      put({ ...key, interfaceName, mac: containerMac(key), netns: "", addresses: [address] });
-    }
-    if (found.size === 0) return;
-    await this.#append([...found.values()].map((attachment) => ({ op: "attach", attachment })));
-    for (const attachment of found.values()) for (const address of attachment.addresses) this.#blocks.restore(address, attachmentId(attachment));
-    this.#markDirty(block.cidr);
+    log.warn({ block }, "block is not this node's any more: dropped");
+    this.#blocks.delete(block);
+    this.#lost.delete(block);
+    await this.#append([{ op: "drop-block", cidr: block }]);
+  }
+
+  /** A clock that only grows stands in for the generations of a journal that is lost. */
+  #blockEntry({ cidr, pool }: ClaimedBlock): JournalEntry {
+    return { op: "block", cidr, pool, generation: this.#options.clock.wallTime() };
   }
 
   /** From the journal, which is the truth of this node. */
@@ -456,9 +443,6 @@ class Manager implements AddressManager {
     return ([4, 6] as const).filter((version) => this.#enabledPools(version).length > 0);
   }
 }
-
-/** Network of an attachment of which only the kernel's interface is known; its "container" is the interface. */
-const UNKNOWN_NETWORK = "unknown";
 
 function notTrusted(cause?: unknown): AddressError {
   return new AddressError(

@@ -134,7 +134,7 @@ class Manager implements PodManager {
     // A DEL may come without the arguments that name the pod.
     return this.#serial(this.#options.addresses.find(request) ?? request, async () => {
       const { addresses } = this.#options;
-      const attachment = addresses.find(request) ?? this.#recoveredByInterface(request);
+      const attachment = addresses.find(request);
       if (attachment !== undefined) await this.#disconnect(attachment);
     });
   }
@@ -192,17 +192,6 @@ class Manager implements PodManager {
       await addresses.detach(older);
       this.#mtus.delete(attachmentId(older));
     }
-  }
-
-  /** After a lost journal the kernel's interface may be all that was known of the pod. */
-  #recoveredByInterface(request: AttachmentRequest): Attachment | undefined {
-    const interfaceName = hostInterfaceName(this.#options.interfacePrefix, request);
-    return this.#options.addresses
-      .attachments()
-      .find(
-        (attachment) =>
-          attachment.interfaceName === interfaceName && attachment.ifname === "" && attachment.pod === "" && attachment.containerId === interfaceName,
-      );
   }
 
   async #disconnect(attachment: Attachment): Promise<void> {

@@ -1,7 +1,7 @@
 /** Which addresses the kernel routes to pods now: what is left to know when the journal is lost. */
 import { cidrAddress, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
 import { ipBits } from "../../src/net/ip.ts";
-import type { UsedAddress } from "../addresses/manager.ts";
+import type { UsedAddress } from "../addresses/recovery.ts";
 import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
 import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 
