@@ -16,7 +16,8 @@ import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import type { ViewDelta } from "../src/wire/view.ts";
 import { Journal } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
-import { createAddressManager, type UsedAddress } from "./addresses/manager.ts";
+import { createAddressManager } from "./addresses/manager.ts";
+import type { UsedAddress } from "./addresses/recovery.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
 import { Reconciler, type ViewSource } from "./apply/reconciler.ts";
@@ -123,6 +124,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
 
   /** Append, then let it be programmed. A disk that refuses does not keep policy from the kernel. */
   async function takeCommit(delta: ViewDelta, isAnswer: boolean): Promise<void> {
+    const receivedAt = clock.now();
     const change = decoded.decode(delta);
     for (const [key, value] of change.changes) if (value !== undefined && value.value === undefined) log.error({ key, reason: value.problem }, "a record is not understood: its last good value stays");
     try {
@@ -132,7 +134,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       log.error({ err: error, directory: config.stateDir }, "the view cannot be written to disk: a restart would begin with an older one");
     }
     decoded.apply(change);
-    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs });
+    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt });
   }
 
   const addresses = createAddressManager({

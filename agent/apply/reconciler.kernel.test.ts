@@ -91,7 +91,7 @@ class Machine implements AsyncDisposable {
       change: async (values) => {
         const done = new Promise<ProgrammedState>((resolve) => waiting.push(resolve));
         source.set(values);
-        reconciler.viewChanged({ committedAtUnixUs: 0n });
+        reconciler.viewChanged({ committedAtUnixUs: 0n, receivedAt: 0 });
         return done;
       },
       stop: end,

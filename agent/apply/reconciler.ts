@@ -72,6 +72,7 @@ const ENDPOINT_DEADLINE_MS = 15_000;
 const MAX_REFUSALS_PER_APPLY = 64;
 const MAX_PENDING_COMMITS = 1_000;
 
+/** When a commit was made, by the server's clock (0n: not known), and when it came, by ours. */
 interface PendingCommit {
   readonly committedAtUnixUs: bigint;
   readonly receivedAt: number;
@@ -115,8 +116,8 @@ export class Reconciler {
   }
 
   /** A commit is in the view, and on disk. */
-  viewChanged(commit: { readonly committedAtUnixUs: bigint }): void {
-    if (this.#pending.length < MAX_PENDING_COMMITS) this.#pending.push({ committedAtUnixUs: commit.committedAtUnixUs, receivedAt: this.#options.clock.now() });
+  viewChanged(commit: PendingCommit): void {
+    if (this.#pending.length < MAX_PENDING_COMMITS) this.#pending.push(commit);
     this.#markDirty();
   }
 

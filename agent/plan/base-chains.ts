@@ -29,7 +29,16 @@ const DROP: readonly NftStatement[] = [{ kind: "counter" }, { kind: "drop" }];
 const ESTABLISHED: NftRule = { statements: [{ kind: "match", field: "ct state", value: "established,related" }, ACCEPT] };
 const INVALID: NftRule = { statements: [{ kind: "match", field: "ct state", value: "invalid" }, ...DROP] };
 
+const byPrefix = new Map<string, readonly PlannedChain[]>();
+
+/** The same objects for the same prefix, so that comparing them costs nothing. */
 export function baseChains(interfacePrefix: string): readonly PlannedChain[] {
+  const chains = byPrefix.get(interfacePrefix) ?? makeBaseChains(interfacePrefix);
+  byPrefix.set(interfacePrefix, chains);
+  return chains;
+}
+
+function makeBaseChains(interfacePrefix: string): readonly PlannedChain[] {
   const ours = `${interfacePrefix}*`;
   const from: NftMatch = { kind: "match", field: "iifname", value: ours };
   const to: NftMatch = { kind: "match", field: "oifname", value: ours };

@@ -6,11 +6,10 @@
  * Rejected: mark bits for pass, as iptables needs them: bits are shared with everything else on the node.
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
-import type { Policy, RecordKey, Stack, StackTier } from "../../src/model/record.ts";
+import type { Policy, RecordKey, SetType, Stack, StackTier } from "../../src/model/record.ts";
 import { chainName, type Direction, tierChainName } from "./names.ts";
 import type { NftChain, NftRule } from "./nft/ruleset.ts";
 import { renderRule, type SetFacts } from "./rule.ts";
-import type { SetType } from "../../src/model/record.ts";
 
 export interface PlannedChain {
   readonly chain: NftChain;
@@ -82,8 +81,33 @@ export interface PlannedStack {
   readonly jumpsTo: readonly RecordKey[];
 }
 
+interface CachedStack {
+  /** In the order of the stack's lists; the rendering holds as long as these are the same objects. */
+  readonly policies: readonly (PlannedPolicy | undefined)[];
+  readonly planned: PlannedStack;
+  readonly failures: readonly (readonly [key: RecordKey, reason: string])[];
+}
+
+/** As PolicyCache, for stacks: the same chains come back as long as neither the stack nor any of its policies changed. */
+export class StackCache {
+  readonly #byDirection: Readonly<Record<Direction, WeakMap<Stack, CachedStack>>> = { ingress: new WeakMap(), egress: new WeakMap() };
+
+  planned(key: RecordKey, stack: Stack, direction: Direction, context: StackContext): PlannedStack {
+    const policies = stack.tiers.flatMap((tier) => tier[direction].map((policy) => context.findPolicy(policy)));
+    let known = this.#byDirection[direction].get(stack);
+    if (known === undefined || known.policies.length !== policies.length || !known.policies.every((policy, i) => policy === policies[i])) {
+      const failures: (readonly [RecordKey, string])[] = [];
+      const planned = planStack(key, stack, direction, { findPolicy: context.findPolicy, fail: (policy, reason) => failures.push([policy, reason]) });
+      known = { policies, planned, failures };
+      this.#byDirection[direction].set(stack, known);
+    }
+    for (const [policy, reason] of known.failures) context.fail(policy, reason);
+    return known.planned;
+  }
+}
+
 /** Chains of one direction of a stack. */
-export function planStack(key: RecordKey, stack: Stack, direction: Direction, context: StackContext): PlannedStack {
+function planStack(key: RecordKey, stack: Stack, direction: Direction, context: StackContext): PlannedStack {
   const rules: NftRule[] = [];
   const tierChains: PlannedChain[] = [];
   const jumpsTo: RecordKey[] = [];

@@ -12,7 +12,7 @@ import { baseChains } from "./base-chains.ts";
 import { allowedSet, chainName, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
-import { type PlannedChain, type PlannedPolicy, PolicyCache, planStack, type UsedSet } from "./policy-chains.ts";
+import { type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, type UsedSet } from "./policy-chains.ts";
 
 export interface PlanSettings {
   readonly nodeName: string;
@@ -52,6 +52,7 @@ export interface Plan {
 /** What is worth keeping from one plan to the next. */
 export class PlanCache {
   readonly policies = new PolicyCache();
+  readonly stacks = new StackCache();
   readonly sets = new SetCache();
 }
 
@@ -72,6 +73,7 @@ class Planner {
   readonly #failures = new Map<RecordKey, string>();
   readonly #origins = new Map<string, RecordKey>();
   readonly #withPolicy = new Set<PodKey>();
+  readonly #policies: Readonly<Record<Direction, Map<RecordKey, PlannedPolicy>>> = { ingress: new Map(), egress: new Map() };
 
   constructor(input: PlanInput, cache: PlanCache) {
     this.#input = input;
@@ -108,7 +110,7 @@ class Planner {
   }
 
   #planStackDirection(key: RecordKey, stack: Stack, direction: Direction): void {
-    const { chains, jumpsTo } = planStack(key, stack, direction, {
+    const { chains, jumpsTo } = this.#cache.stacks.planned(key, stack, direction, {
       findPolicy: (policy) => this.#findPolicy(policy, direction),
       fail: (policy, reason) => this.#fail(policy, reason),
     });
@@ -120,11 +122,14 @@ class Planner {
   }
 
   #findPolicy(key: RecordKey, direction: Direction): PlannedPolicy | undefined {
+    const known = this.#policies[direction].get(key);
+    if (known !== undefined) return known;
     const policy = this.#input.records.get(key);
     if (policy?.kind !== "policy") return undefined;
     const planned = this.#cache.policies.planned(key, policy, direction, (id) => this.#viewSets.facts(id));
     for (const used of planned.uses) this.#useSet(used);
     for (const reason of planned.failures) this.#fail(key, reason);
+    this.#policies[direction].set(key, planned);
     return planned;
   }
 
