@@ -3,7 +3,7 @@
  * keep flows that "established" would let through.
  *
  * Entries are found by dumping the table of one family and comparing addresses here, because the kernel's own filter
- * (CTA_FILTER) knows exact tuples only and came in Linux 5.8. Cost follows the number of flows on the node (1.5 us each).
+ * (CTA_FILTER) knows exact tuples only and came in Linux 5.8. Cost follows the number of flows on the node.
  */
 import { type IpAddress, ipFromBytes } from "../../../src/net/ip.ts";
 import { Attributes, listAttributes } from "../netlink/attributes.ts";

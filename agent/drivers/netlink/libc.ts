@@ -198,11 +198,22 @@ export function openNetns(path: string): number {
   return check("open", native.open(path, O_CLOEXEC), path);
 }
 
-/** Call `onReadable` from the event loop whenever `fd` has data. Level-triggered: read until empty. Keeps the process alive. */
+/**
+ * Call `onReadable` from the event loop whenever `fd` has data. Level-triggered: read until empty. Keeps the process alive.
+ *
+ * koffi calls back outside of Node's callback scope, where promises that are resolved do not go on until something else
+ * happens in the process; the detour over setImmediate, in the same turn of the loop, brings the call into one.
+ */
 export function watchReadable(fd: number, onReadable: () => void): { stop(): void } {
-  const handle = koffi.node.poll(fd, { readable: true }, onReadable);
+  let isStopped = false;
+  const handle = koffi.node.poll(fd, { readable: true }, () => {
+    setImmediate(() => {
+      if (!isStopped) onReadable();
+    });
+  });
   return {
     stop(): void {
+      isStopped = true;
       handle.stop();
       handle.close();
     },

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -373,6 +374,33 @@ describe.skipIf(!canRun)("NftDriver against nft", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it("watch: promises resolved by a notification go on in a process that has nothing else to do", async () => {
+    await using ns = await createNetns("sedge-kt");
+    const script = `
+      import { NftDriver } from ${JSON.stringify(new URL("./driver.ts", import.meta.url).href)};
+      const table = { family: "inet", name: "sedge" };
+      const nft = NftDriver.open();
+      const foreign = NftDriver.open();
+      const stop = new AbortController();
+      let wake;
+      const watching = nft.watch(table, () => wake(), stop.signal);
+      for (let round = 0; round < 20; round += 1) {
+        const told = new Promise((resolve) => { wake = resolve; });
+        await foreign.apply({ operations: [{ kind: "add-table", table }, { kind: "add-chain", table, chain: { name: "c" + round } }] });
+        await told;
+      }
+      stop.abort();
+      await watching;
+      console.log("told");`;
+    const child = ns.spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"], timeout: 30_000 });
+    let output = "";
+    child.stdout?.on("data", (chunk) => {
+      output += String(chunk);
+    });
+    await once(child, "close");
+    expect(output).toBe("told\n");
   });
 
   it("an error names the operation, the element among thousands, and the kernel's code", async () => {

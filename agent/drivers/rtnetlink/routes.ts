@@ -1,7 +1,7 @@
 /**
  * Routes, one or many at a time.
  *
- * Many changes share a send (3 us a route in place of 8) and each has a result of its own: a route that the kernel refuses
+ * Many changes share a send, to save system calls, and each has a result of its own: a route that the kernel refuses
  * does not keep the others out. Ours carry protocol SEDGE_ROUTE_PROTOCOL and are listed by it; the kernel filters.
  */
 import { type Cidr, cidrFromBytes, cidrRange, parseCidr } from "../../../src/net/cidr.ts";
