@@ -123,6 +123,9 @@ const EVENT_FIELDS = [
   "type",
 ];
 
+/** The others leave metadata.generation out, as kube-apiserver does. */
+const KINDS_WITH_GENERATION: ReadonlySet<string> = new Set(["Pod", "NetworkPolicy", "CustomResourceDefinition"]);
+
 const core = { apiVersion: "v1", schemaPrefix: "io.k8s.api.core.v1" } as const;
 
 const DEFINITIONS: readonly Definition[] = [
@@ -227,6 +230,7 @@ export function builtinKinds(documents: ReadonlyMap<string, SchemaDocument>): Re
       isNamespaced: definition.isNamespaced,
       hasStatusSubresource: definition.hasStatus ?? false,
       isCustom: false,
+      hasGeneration: KINDS_WITH_GENERATION.has(definition.kind),
       schemaName,
       schema,
       fieldLabels: new Map(fields.map(pathLabel)),

@@ -162,6 +162,7 @@ export function customKinds(crd: JsonObject, metadataSchema: Schema): ResourceTy
         isNamespaced,
         hasStatusSubresource: valueAt(version, "subresources", "status") !== undefined,
         isCustom: true,
+        hasGeneration: true,
         schemaName: `${group.split(".").reverse().join(".")}.${versionName}.${kind}`,
         schema,
         fieldLabels: new Map(["metadata.name", ...(isNamespaced ? ["metadata.namespace"] : []), ...selectable].map(pathLabel)),

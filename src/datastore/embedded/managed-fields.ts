@@ -90,6 +90,7 @@ function readManagers(object: JsonObject | undefined): Owned[] {
 function writeManagers(object: JsonObject, managers: readonly Owned[]): void {
   const entries = managers
     .filter(({ fields }) => !isEmptySet(fields))
+    .toSorted((a, b) => compareTexts(orderOf(a.manager), orderOf(b.manager)))
     .map(
       ({ manager, fields }): JsonObject => ({
         manager: manager.name,
@@ -104,6 +105,15 @@ function writeManagers(object: JsonObject, managers: readonly Owned[]): void {
   const metadata = ensureObject(object, "metadata");
   if (entries.length === 0) delete metadata["managedFields"];
   else metadata["managedFields"] = entries;
+}
+
+/** Applied configurations first, then by age, then by name: the order of kube-apiserver. */
+function orderOf({ operation, time, name, apiVersion, subresource }: Manager): string {
+  return [operation, time, name, apiVersion, subresource].join("\0");
+}
+
+function compareTexts(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function isSame(a: Manager, b: Manager): boolean {
@@ -241,10 +251,9 @@ function removeFields(value: JsonValue, dropped: FieldSet, kept: FieldSet, schem
   return Object.keys(result).length === 0 && Object.keys(value).length > 0 && isEmptySet(kept) ? undefined : result;
 }
 
-function managerText({ name, operation, apiVersion, subresource, time }: Manager): string {
+function managerText({ name, operation, apiVersion, subresource }: Manager): string {
   const text = `"${name}"${subresource === "" ? "" : ` with subresource "${subresource}"`}`;
-  if (operation === "Apply") return text;
-  return `${text} using ${apiVersion}${time === "" ? "" : ` at ${time}`}`;
+  return operation === "Apply" ? text : `${text} using ${apiVersion}`;
 }
 
 function applyConflict(conflicts: readonly { readonly manager: Manager; readonly path: string }[]): ApiError {

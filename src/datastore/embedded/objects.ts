@@ -185,7 +185,7 @@ export class Objects {
       const metadata = ensureObject(terminating, "metadata");
       metadata["deletionTimestamp"] = timestamp(this.#clock.now());
       metadata["deletionGracePeriodSeconds"] = 0;
-      metadata["generation"] = Number(metadata["generation"] ?? 0) + 1;
+      if (type.hasGeneration) metadata["generation"] = Number(metadata["generation"] ?? 0) + 1;
       if (isNamespace) ensureObject(terminating, "status")["phase"] = "Terminating";
       this.#store.put(live.key, terminating);
     }
@@ -220,7 +220,9 @@ export class Objects {
     }
     const { object, unknown } = pruneUnknown(body, type.schema);
     if (unknown.length > 0 && options.fieldValidation === "Strict")
-      throw badRequest(`strict decoding error: ${unknown.map((path) => `unknown field ${JSON.stringify(path)}`).join(", ")}`);
+      throw badRequest(
+        `${type.isCustom ? "" : `${type.kind} in version ${JSON.stringify(type.version)} cannot be handled as a ${type.kind}: `}strict decoding error: ${unknown.map((path) => `unknown field ${JSON.stringify(path)}`).join(", ")}`,
+      );
     if (options.fieldValidation === "Warn") for (const path of unknown) options.warn(`unknown field ${JSON.stringify(path)}`);
     const checked = type.isCustom ? { metadata: object["metadata"] ?? {} } : object;
     const problem = findTypeProblem(checked, type.schema);
@@ -262,7 +264,8 @@ export class Objects {
     for (const field of ["selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"]) delete metadata[field];
     metadata["uid"] = randomUUID();
     metadata["creationTimestamp"] = timestamp(this.#clock.now());
-    metadata["generation"] = 1;
+    delete metadata["generation"];
+    if (type.hasGeneration) metadata["generation"] = 1;
     // What a client sends as the status of a new Node is kept, as kube-apiserver does; every other kind starts with its own.
     if (type.hasStatusSubresource && type.kind !== "Node") delete object["status"];
     type.rules.prepareForCreate?.(object);
@@ -289,9 +292,10 @@ export class Objects {
       throw conflict(type, name, `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${stringAt(before, "metadata", "uid")}`);
     const after = this.#merge(type, before, object, subresource);
     this.#fillIn(type, after);
-    const generation = Number(valueAt(before, "metadata", "generation") ?? 0);
     const afterMetadata = ensureObject(after, "metadata");
-    afterMetadata["generation"] = generation + (hasSpecChanged(type, before, after) ? 1 : 0);
+    delete afterMetadata["generation"];
+    if (type.hasGeneration)
+      afterMetadata["generation"] = Number(valueAt(before, "metadata", "generation") ?? 0) + (hasSpecChanged(type, before, after) ? 1 : 0);
     if (subresource === "") this.#check(type, after, before);
     else if (type.isCustom) this.#check(type, after, before);
     if (!hasOwners)

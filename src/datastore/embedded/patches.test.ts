@@ -242,7 +242,7 @@ describe("strategicPatch", () => {
       "conditions by type, podIPs by ip",
       { status: { conditions: [{ type: "Ready", status: "True" }], podIPs: [{ ip: "1.1.1.1" }] } },
       { status: { conditions: [{ type: "Ready", status: "False" }], podIPs: [{ ip: "::1" }] } },
-      { status: { conditions: [{ type: "Ready", status: "False" }], podIPs: [{ ip: "1.1.1.1" }, { ip: "::1" }] } },
+      { status: { conditions: [{ type: "Ready", status: "False" }], podIPs: [{ ip: "::1" }, { ip: "1.1.1.1" }] } },
     ],
     [
       "labels merge like a map",

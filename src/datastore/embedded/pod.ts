@@ -13,7 +13,16 @@ export const podRules: KindRules = { nameProblems: dnsSubdomainProblems, default
 
 const LISTS_OF_CONTAINERS = ["containers", "initContainers", "ephemeralContainers"] as const;
 
+/** podIP is the first of podIPs; when the two disagree podIP counts, as in kube-apiserver's conversion. */
+function agreeOnAddresses(status: JsonObject): void {
+  const first = stringAt(status, "podIPs", 0, "ip");
+  const single = stringAt(status, "podIP");
+  if (single === "" && first !== "") status["podIP"] = first;
+  else if (single !== "" && single !== first) status["podIPs"] = [{ ip: single }];
+}
+
 function fillIn(pod: JsonObject): void {
+  if (isObject(pod["status"])) agreeOnAddresses(pod["status"]);
   const spec = ensureObject(pod, "spec");
   spec["restartPolicy"] ??= "Always";
   spec["dnsPolicy"] ??= "ClusterFirst";
@@ -39,7 +48,19 @@ function fillIn(pod: JsonObject): void {
   }
 }
 
+/** What admission adds to every new pod: five minutes of tolerance for a node that is not ready or not reachable, and the priority. */
 function prepareForCreate(pod: JsonObject): void {
+  const spec = ensureObject(pod, "spec");
+  const tolerations = arrayAt(spec, "tolerations");
+  for (const key of ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]) {
+    const isTolerated = tolerations.some(
+      (toleration) => ["", key].includes(stringAt(toleration, "key")) && ["", "NoExecute"].includes(stringAt(toleration, "effect")),
+    );
+    if (!isTolerated) tolerations.push({ key, operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 });
+  }
+  spec["tolerations"] = tolerations;
+  spec["priority"] ??= 0;
+  spec["preemptionPolicy"] ??= "PreemptLowerPriority";
   pod["status"] = { phase: "Pending", qosClass: "BestEffort" };
 }
 

@@ -41,6 +41,8 @@ export interface ResourceType {
   readonly isNamespaced: boolean;
   readonly hasStatusSubresource: boolean;
   readonly isCustom: boolean;
+  /** metadata.generation counts the changes of the specification. */
+  readonly hasGeneration: boolean;
   /** Name of its schema in the OpenAPI documents. */
   readonly schemaName: string;
   readonly schema: Schema;

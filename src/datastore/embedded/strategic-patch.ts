@@ -77,9 +77,11 @@ function mergeValue(target: JsonValue | undefined, patch: JsonValue, schema: Sch
     const mergeKey = schema["x-kubernetes-patch-merge-key"];
     if (mergeKey === undefined || patch.every((item) => !isObject(item))) {
       const added = patch.filter((item) => !current.some((have) => equalJson(have, item)));
-      return [...current, ...added];
+      return inOrder([...current, ...added], patch, current, mergeKey);
     }
-    return mergeList(current, patch, mergeKey, schema.items ?? ANYTHING, path);
+    // Without an order of its own, a patch is its order: a new element stands before what only the server has after it.
+    const order = patch.filter((item) => isObject(item) && item[PATCH] === undefined);
+    return inOrder(mergeList(current, patch, mergeKey, schema.items ?? ANYTHING, path), order, current, mergeKey);
   }
   return patch;
 }
