@@ -6,8 +6,6 @@
 import { join } from "node:path";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { Pool } from "../src/model/record.ts";
-import { cidrAddress, cidrLength } from "../src/net/cidr.ts";
-import { ipBits, ipVersion } from "../src/net/ip.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
@@ -17,18 +15,18 @@ import type { ViewDelta } from "../src/wire/view.ts";
 import { Journal } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
-import type { UsedAddress } from "./addresses/recovery.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
 import { Reconciler, type ViewSource } from "./apply/reconciler.ts";
 import type { AgentConfig } from "./config.ts";
 import { ConntrackDriver } from "./drivers/conntrack/driver.ts";
 import { NftDriver } from "./drivers/nftables/driver.ts";
-import { type Rtnetlink, RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
+import { RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
 import { AgentMetrics, registerGauges } from "./metrics.ts";
 import { createPodManager } from "./pods/manager.ts";
 import { createPodLinks } from "./pods/pod-link.ts";
 import { UnconnectedPodLinks } from "./pods/unconnected-pod-links.ts";
+import { usedPodAddresses } from "./pods/used-addresses.ts";
 import { CniService } from "./socket/cni-service.ts";
 import { DeleteQueue } from "./socket/delete-queue.ts";
 import { SocketServer } from "./socket/server.ts";
@@ -144,7 +142,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     clock,
     log: log.child({ component: "addresses" }),
     pools: () => (store.isComplete ? [...decoded.records.values()].filter((value): value is Pool => value.kind === "pool") : undefined),
-    usedAddresses: () => (kernel === undefined ? [] : usedAddresses(kernel.rtnetlink, interfacePrefix)),
+    usedAddresses: () => (kernel === undefined ? [] : usedPodAddresses(kernel.rtnetlink, interfacePrefix)),
     interfacePrefix,
   });
   const pods = createPodManager({
@@ -240,16 +238,6 @@ function viewSource(store: ViewStore, decoded: DecodedView): ViewSource {
 function limitation(reconciler: Reconciler): string | undefined {
   if (reconciler.lastError !== undefined) return reconciler.lastError;
   return reconciler.programmed === undefined ? "no complete view has been programmed yet" : undefined;
-}
-
-/** Host routes to interfaces of ours, whoever made them: what the kernel says is in use. */
-function usedAddresses(rtnetlink: Rtnetlink, interfacePrefix: string): readonly UsedAddress[] {
-  const names = new Map(rtnetlink.links().filter(({ name }) => name.startsWith(interfacePrefix)).map(({ index, name }) => [index, name]));
-  return rtnetlink.routes().flatMap(({ destination, linkIndex, type }) => {
-    const interfaceName = names.get(linkIndex ?? 0);
-    const address = cidrAddress(destination);
-    return interfaceName === undefined || type !== "unicast" || cidrLength(destination) < ipBits(ipVersion(address)) ? [] : [{ address, interfaceName }];
-  });
 }
 
 function healthPart({ health, clock, store, reconciler }: { health: Health; clock: Clock; store: ViewStore; reconciler: Reconciler }): Part {

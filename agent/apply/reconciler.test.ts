@@ -1,0 +1,187 @@
+import { describe, expect, it } from "vitest";
+import { FakeNft } from "../../test/fakes/fake-nft.ts";
+import { type PodKey, podKey } from "../../src/model/names.ts";
+import { type Policy, type RecordKey, type RecordValue, recordKey, type RuleSide, type Stack } from "../../src/model/record.ts";
+import { parseIp } from "../../src/net/ip.ts";
+import { ManualClock } from "../../src/runtime/clock.ts";
+import { silentLogger } from "../../src/runtime/log.ts";
+import { NftTransactionError } from "../drivers/nftables/error.ts";
+import type { NftOperation, NftTransaction } from "../plan/nft/ruleset.ts";
+import type { LocalEndpoint } from "./local-endpoints.ts";
+import { type ProgrammedState, Reconciler } from "./reconciler.ts";
+
+const TABLE = { family: "inet", name: "sedge" } as const;
+const NOTHING: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
+
+/** A kernel that refuses operations for a reason of its own. */
+class PickyNft extends FakeNft {
+  refuses: (operation: NftOperation) => boolean = () => false;
+
+  override async apply(transaction: NftTransaction): Promise<void> {
+    const index = transaction.operations.findIndex((operation) => this.refuses(operation));
+    if (index >= 0) throw new NftTransactionError([{ index, operation: transaction.operations[index], errno: 22, code: "EINVAL", reason: "picky" }]);
+    await super.apply(transaction);
+  }
+
+  async ports(chain: string): Promise<readonly string[]> {
+    const rules = this.applied.flatMap(({ operations }) => operations).filter((operation) => operation.kind === "add-rule" && operation.chain === chain);
+    const table = await this.readTable(TABLE);
+    if (table?.chains.has(chain) !== true) return [];
+    return rules.slice(-(table.chains.get(chain)?.rules.length ?? 0)).map((operation) => JSON.stringify(operation));
+  }
+}
+
+function allow(port: number, name = "p"): Policy {
+  return { kind: "policy", policyKind: "K", namespace: "shop", name, tier: "default", egress: [], ingress: [{ action: "allow", protocol: 6, source: NOTHING, destination: { ...NOTHING, ports: [{ first: port, last: port }] }, origin: 0 }] };
+}
+const stack = (...policies: readonly string[]): Stack => ({ kind: "stack", id: "x", tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" });
+const POD: RecordValue = { kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: "stack/x", addresses: [] };
+const A: LocalEndpoint = { podKey: podKey("shop", "a"), interfaceName: "calia", addresses: [parseIp("10.0.0.1")], mac: "", containerId: "c1" };
+
+function start(values: readonly RecordValue[], nft = new PickyNft()) {
+  const source = { records: new Map<RecordKey, RecordValue>(), undecodable: new Map<RecordKey, string>(), outdated: new Map<RecordKey, string>(), revision: 0n, epoch: "e", isComplete: true };
+  const clock = new ManualClock();
+  const stop = new AbortController();
+  const states: ProgrammedState[] = [];
+  let failures = 0;
+  const reconciler = new Reconciler({
+    nft,
+    rtnetlink: undefined,
+    source,
+    settings: { nodeName: "n1", interfacePrefix: "cali" },
+    clock,
+    log: silentLogger(),
+    observer: { applied: () => undefined, failed: () => failures++, repaired: () => undefined, programmed: () => undefined },
+    onProgrammed: (state) => states.push(state),
+    checkIntervalMs: 60_000,
+  });
+  const set = (next: readonly RecordValue[]): void => {
+    source.records = new Map(next.map((value) => [recordKey(value), value]));
+    source.revision++;
+    reconciler.viewChanged({ committedAtUnixUs: 0n, receivedAt: 0 });
+  };
+  set(values);
+  const running = reconciler.run(stop.signal);
+  return {
+    reconciler, nft, source, clock, set,
+    failures: () => failures,
+    state: () => states.at(-1),
+    /** All that waits for nothing but promises has run. */
+    settle: async () => {
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    },
+    end: async () => {
+      stop.abort();
+      await running;
+    },
+  };
+}
+
+describe("Reconciler", () => {
+  it("nothing is written before the pods of the last run are known", async () => {
+    const agent = start([stack(), POD]);
+    await agent.settle();
+    expect(agent.nft.applied).toEqual([]);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    expect([agent.nft.applied.length, agent.state()?.revision, agent.state()?.failures]).toEqual([1, 1n, []]);
+    await agent.end();
+  });
+
+  it("a policy that the kernel refuses → its last good rules stay, the rest goes in, reported; a new value has a new chance", async () => {
+    const agent = start([stack("policy/K/shop/p"), allow(1), POD]);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    agent.nft.refuses = (operation) => JSON.stringify(operation).includes('"2"');
+    agent.set([stack("policy/K/shop/p", "policy/K/shop/q"), allow(2), allow(7, "q"), POD]);
+    await agent.settle();
+    expect(await agent.nft.ports("policy/K/shop/p/ingress")).toEqual([expect.stringContaining('"1"')]);
+    expect(await agent.nft.ports("policy/K/shop/q/ingress")).toEqual([expect.stringContaining('"7"')]);
+    expect(agent.state()).toMatchObject({ revision: 2n, failures: [{ key: "policy/K/shop/p", reason: expect.stringContaining("EINVAL") as string }] });
+    agent.set([stack("policy/K/shop/p"), allow(3), POD]);
+    await agent.settle();
+    expect(await agent.nft.ports("policy/K/shop/p/ingress")).toEqual([expect.stringContaining('"3"')]);
+    expect(agent.state()).toMatchObject({ revision: 3n, failures: [] });
+    await agent.end();
+  });
+
+  it("a policy that is refused and was never good → a drop in its place", async () => {
+    const nft = new PickyNft();
+    nft.refuses = (operation) => JSON.stringify(operation).includes('"2"');
+    const agent = start([stack("policy/K/shop/p"), allow(2), POD], nft);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    const stackRules = await agent.nft.ports("stack/x/ingress");
+    expect(stackRules[0]).toContain('"drop"');
+    expect(agent.state()?.failures.map(({ key }) => key)).toContain("policy/K/shop/p");
+    await agent.end();
+  });
+
+  it("a kernel that refuses everything → nothing is called programmed, tried again with back-off until it takes it", async () => {
+    const nft = new PickyNft();
+    nft.refuses = ({ kind }) => kind === "add-table";
+    const agent = start([stack(), POD], nft);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    await agent.clock.advance(1_000);
+    await agent.settle();
+    expect([agent.state(), agent.failures() > 1, agent.reconciler.lastError]).toEqual([undefined, true, expect.stringContaining("EINVAL")]);
+    nft.refuses = () => false;
+    await agent.clock.advance(10_000);
+    await agent.settle();
+    expect([agent.state()?.revision, agent.reconciler.lastError]).toEqual([1n, undefined]);
+    await agent.end();
+  });
+
+  it("upsert: resolves with the policy in the kernel; without a record it waits its time and says so; then opens by itself", async () => {
+    const agent = start([stack()]);
+    agent.reconciler.endpoints.restore([]);
+    await agent.settle();
+    const results: (readonly [PodKey, boolean])[] = [];
+    void agent.reconciler.endpoints.upsert(A, { waitForPolicyMs: 500 }).then(({ hasPolicy }) => results.push([A.podKey, hasPolicy]));
+    await agent.settle();
+    const verdicts = async (): Promise<unknown> => (await agent.nft.readTable(TABLE))?.sets.get("to-endpoint")?.elements.map(({ key, data }) => [key, data]);
+    expect([results, await verdicts()]).toEqual([[], [["calia", { kind: "drop" }]]]);
+    await agent.clock.advance(600);
+    await agent.settle();
+    expect(results).toEqual([[A.podKey, false]]);
+    agent.set([stack(), POD]);
+    await agent.settle();
+    expect(await verdicts()).toEqual([["calia", { kind: "goto", chain: "stack/x/ingress" }]]);
+    expect(await agent.reconciler.endpoints.upsert(A)).toEqual({ hasPolicy: true });
+    await agent.end();
+  });
+
+  it("remove: of an older sandbox changes nothing; of the present one takes it out; an upsert that is given up rejects", async () => {
+    const agent = start([stack(), POD]);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    await agent.reconciler.endpoints.remove(A.podKey, "older");
+    expect(agent.reconciler.endpoints.list()).toEqual([A]);
+    await agent.reconciler.endpoints.remove(A.podKey, "c1");
+    expect((await agent.nft.readTable(TABLE))?.sets.get("interfaces")?.elements).toEqual([]);
+    const stop = new AbortController();
+    const waiting = agent.reconciler.endpoints.upsert({ ...A, podKey: podKey("shop", "z"), interfaceName: "caliz" }, { waitForPolicyMs: 10_000, signal: stop.signal });
+    stop.abort();
+    await expect(waiting).rejects.toThrow(/shop\/z/);
+    await agent.end();
+  });
+
+  it("an empty view that was never complete does not touch a table that is there", async () => {
+    const first = start([stack("policy/K/shop/p"), allow(1), POD]);
+    first.reconciler.endpoints.restore([A]);
+    await first.settle();
+    await first.end();
+    const before = first.nft.applied.length;
+    const second = start([], first.nft);
+    second.source.isComplete = false;
+    second.reconciler.endpoints.restore([]);
+    await second.settle();
+    expect([first.nft.applied.length, second.state()]).toEqual([before, undefined]);
+    second.source.isComplete = true;
+    second.set([stack()]);
+    await second.settle();
+    expect((await first.nft.readTable(TABLE))?.chains.has("policy/K/shop/p/ingress")).toBe(false);
+    await second.end();
+  });
+});
