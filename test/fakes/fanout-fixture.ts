@@ -1,0 +1,164 @@
+/** A real fan-out server over loopback, fed by the test in place of an API, and agents without a kernel that connect to it over gRPC. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ChannelCredentials, type ClientDuplexStream, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
+import { Registry } from "prom-client";
+import type { GrpcListen, TlsFiles } from "../../fanout/delivery/grpc-delivery.ts";
+import { type FanoutSettings, FanoutServer } from "../../fanout/server.ts";
+import { Compute } from "../../src/compute/compute.ts";
+import type { ClusterEvent } from "../../src/model/event.ts";
+import type { NamespaceName, NodeName } from "../../src/model/names.ts";
+import type { NetworkPolicy, Pod, Resource } from "../../src/model/resource.ts";
+import { parseCidr } from "../../src/net/cidr.ts";
+import { parseIp } from "../../src/net/ip.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { silentLogger } from "../../src/runtime/log.ts";
+import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
+import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
+import { RawSyncClient } from "../../src/wire/service.ts";
+import { View } from "../../src/wire/view.ts";
+import { MemoryAddressStore } from "./memory-address-store.ts";
+
+export interface FanoutFixture extends AsyncDisposable {
+  readonly server: FanoutServer;
+  readonly store: MemoryAddressStore;
+  readonly registry: Registry;
+  /** The plaintext listener. */
+  readonly address: string;
+  /** The mTLS listener, "" without. */
+  readonly secureAddress: string;
+  /** Asks it to stop; resolves when it has. */
+  stop(): Promise<void>;
+}
+
+export const FAST: Partial<FanoutSettings> = { heartbeatIntervalMs: 200, flushWindowsMs: [1], commitGapMs: 0, helloTimeoutMs: 300, drainMs: 300 };
+
+/** Started and in sync with the events; with `events` undefined it waits for the datastore. */
+export async function startFanout(options: { readonly events?: readonly ClusterEvent[]; readonly tls?: TlsFiles; readonly settings?: Partial<FanoutSettings>; readonly uid?: string } = {}): Promise<FanoutFixture> {
+  const store = new MemoryAddressStore();
+  const registry = new Registry();
+  const listen: GrpcListen[] = [{ host: "127.0.0.1", port: 0, tls: undefined }];
+  if (options.tls !== undefined) listen.push({ host: "127.0.0.1", port: 0, tls: options.tls });
+  const server = new FanoutServer({
+    serverName: "test",
+    version: "0",
+    clusterUid: options.uid ?? "cluster",
+    listen,
+    compute: new Compute(),
+    store,
+    clock: systemClock,
+    log: silentLogger(),
+    registry,
+    settings: { ...FAST, ...options.settings },
+    upstreamAgeMs: () => 3,
+  });
+  await server.listen();
+  const stopping = new AbortController();
+  const running = server.run(stopping.signal);
+  if (options.events !== undefined) {
+    server.sink([...options.events, { kind: "status", status: "in-sync" }]);
+    server.engine.settle();
+  }
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    await running;
+  };
+  return {
+    server, store, registry, stop,
+    address: server.addresses[0]?.address ?? "",
+    secureAddress: server.addresses[1]?.address ?? "",
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** Each client its own connection. Node refuses an address as the TLS server name, so the certificate is judged by a name. */
+export const CHANNEL_OPTIONS = { "grpc.use_local_subchannel_pool": 1, "grpc.ssl_target_name_override": "localhost" };
+
+/** An agent over gRPC that acknowledges each commit at once. */
+export class GrpcAgent implements Disposable {
+  readonly view: View;
+  readonly outputs: AgentOutput[] = [];
+  readonly stream: ClientDuplexStream<Uint8Array, Uint8Array>;
+  /** How the stream ended. */
+  status: StatusObject | undefined;
+  bytesReceived = 0;
+  readonly #client: InstanceType<typeof RawSyncClient>;
+  readonly #session: AgentSession;
+
+  constructor(options: { readonly address: string; readonly node: string; readonly view?: View; readonly credentials?: ChannelCredentials }) {
+    this.view = options.view ?? new View();
+    this.#client = new RawSyncClient(options.address, options.credentials ?? credentials.createInsecure(), CHANNEL_OPTIONS);
+    this.stream = openStream(this.#client);
+    this.#session = new AgentSession({ identity: { node: options.node, version: "test", features: [] }, view: this.view });
+    this.stream.on("status", (status: StatusObject) => {
+      this.status = status;
+      this.#carryOut(this.#session.closed(status.details));
+    });
+    this.stream.on("error", () => undefined);
+    this.stream.on("data", (bytes: Uint8Array) => {
+      this.bytesReceived += bytes.length;
+      this.#carryOut(this.#session.receive(bytes));
+    });
+    this.#carryOut(this.#session.open());
+  }
+
+  get isLive(): boolean {
+    return this.#session.state === "live";
+  }
+
+  [Symbol.dispose](): void {
+    this.stream.cancel();
+    this.#client.close();
+  }
+
+  #carryOut(outputs: readonly AgentOutput[]): void {
+    for (const output of outputs) {
+      this.outputs.push(output);
+      if (output.kind === "send") this.stream.write(output.bytes);
+      else if (output.kind === "commit" && this.status === undefined) {
+        this.stream.write(encodeAck({ receivedRevision: output.delta.revision, programmedRevision: output.delta.revision, failed: [] }));
+      }
+    }
+  }
+}
+
+/** A record stream on which the test itself writes. */
+export function openStream(client: InstanceType<typeof RawSyncClient>): ClientDuplexStream<Uint8Array, Uint8Array> {
+  const stream: unknown = (client["sync"] as ((metadata: Metadata) => unknown) | undefined)?.call(client, new Metadata());
+  return stream as ClientDuplexStream<Uint8Array, Uint8Array>;
+}
+
+/** Certificates in a directory that goes away with it. */
+export async function certificates(): Promise<{ readonly authority: CertificateAuthority; readonly tls: TlsFiles; client(options: { commonName: string; uris?: readonly string[] }): Promise<ChannelCredentials> } & AsyncDisposable> {
+  const dir = await mkdtemp(join(tmpdir(), "sedge-tls-"));
+  const authority = await createCertificateAuthority();
+  const pair = await authority.issue({ commonName: "fanout", hosts: ["127.0.0.1", "localhost"] });
+  const tls = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
+  await Promise.all([writeFile(tls.ca, authority.cert), writeFile(tls.cert, pair.cert), writeFile(tls.key, pair.key)]);
+  return {
+    authority,
+    tls,
+    async client(options) {
+      const { cert, key } = await authority.issue(options);
+      return credentials.createSsl(Buffer.from(authority.cert), Buffer.from(key), Buffer.from(cert));
+    },
+    [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }),
+  };
+}
+
+export function upsert(...resources: readonly Resource[]): ClusterEvent[] {
+  return resources.map((resource) => ({ kind: "upsert", resource }));
+}
+
+export const node = (name: string, index: number): Resource => ({ kind: "Node", name: name as NodeName, resourceVersion: "1", labels: {}, addresses: [parseIp(`192.168.0.${index}`)] });
+export const namespace = (name: string): Resource => ({ kind: "Namespace", name: name as NamespaceName, resourceVersion: "1", labels: { name } });
+export const pool = (cidr = "10.65.0.0/16"): Resource => ({ kind: "IPPool", name: "p4", resourceVersion: "1", cidr: parseCidr(cidr), blockSize: 26, natOutgoing: true, disabled: false, nodeSelector: "all()" });
+export const pod = (namespaceName: string, name: string, fields: Partial<Pod> = {}): Pod => ({
+  kind: "Pod", namespace: namespaceName as NamespaceName, name, uid: `uid-${name}`, resourceVersion: "1", labels: { app: name }, node: undefined, serviceAccount: "default", hostNetwork: false, isTerminated: false, addresses: [], namedPorts: [], ...fields,
+});
+/** Allows pods labelled `app: from` in. */
+export const policy = (namespaceName: string, name: string, from: string, resourceVersion = "1"): NetworkPolicy => ({
+  kind: "NetworkPolicy", namespace: namespaceName as NamespaceName, name, resourceVersion, podSelector: { matchLabels: {}, matchExpressions: [] }, policyTypes: ["Ingress"], egress: [],
+  ingress: [{ peers: [{ kind: "pods", podSelector: { matchLabels: { app: from }, matchExpressions: [] }, namespaceSelector: undefined }], ports: [] }],
+});
