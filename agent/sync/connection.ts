@@ -6,6 +6,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { type ChannelCredentials, credentials, type Metadata, status } from "@grpc/grpc-js";
+import { SERVER_NAME, verifyServer } from "../../src/wire/server-identity.ts";
 import { RawSyncClient } from "../../src/wire/service.ts";
 
 export type SyncConnection = InstanceType<typeof RawSyncClient>;
@@ -21,7 +22,8 @@ const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
 /** `tls` undefined: plain text. Rejects when a file cannot be read. */
 export async function connect(address: string, tls: TlsFiles | undefined): Promise<SyncConnection> {
-  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(tls), {
+  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(address, tls), {
+    "grpc.ssl_target_name_override": SERVER_NAME,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.use_local_subchannel_pool": 1,
@@ -34,9 +36,9 @@ export async function connect(address: string, tls: TlsFiles | undefined): Promi
   });
 }
 
-async function tlsCredentials({ cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
+async function tlsCredentials(address: string, { cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
   const [caPem, keyPem, certPem] = await Promise.all([readFile(ca), readFile(key), readFile(cert)]);
-  return credentials.createSsl(caPem, keyPem, certPem);
+  return credentials.createSsl(caPem, keyPem, certPem, verifyServer(address));
 }
 
 export interface SessionFailure {
@@ -55,5 +57,10 @@ export function failureOf(error: unknown): SessionFailure {
   const { code, details, metadata, message } = error as { code?: unknown; details?: string; metadata?: Metadata; message?: string };
   if (typeof code !== "number") return { code: "CONNECT", detail: message ?? String(error), retryAfterMs: 0, isLasting: false };
   const asked = Number(metadata?.get("retry-after-ms")[0] ?? 0);
-  return { code: status[code] ?? String(code), detail: details ?? message ?? "", retryAfterMs: Number.isFinite(asked) && asked > 0 ? Math.min(asked, 300_000) : 0, isLasting: LASTING.includes(code) };
+  return {
+    code: status[code] ?? String(code),
+    detail: details ?? message ?? "",
+    retryAfterMs: Number.isFinite(asked) && asked > 0 ? Math.min(asked, 300_000) : 0,
+    isLasting: LASTING.includes(code),
+  };
 }
