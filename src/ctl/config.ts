@@ -6,7 +6,6 @@ export const ctlSchema = z.strictObject({
   tlsCert: z.string().optional().describe("client certificate (PEM file); with tlsKey and tlsCa the connection is mutual TLS, otherwise plain text"),
   tlsKey: z.string().optional().describe("key of the client certificate (PEM file)"),
   tlsCa: z.string().optional().describe("certificate authority of the server (PEM file)"),
-  tlsServerName: z.string().optional().describe("name to expect in the server's certificate, when it is not the host of --server"),
   output: z.enum(["table", "json", "wide"]).default("table").describe("output format: table, wide or json (also -o)"),
   node: z.string().optional().describe("only the view of this node"),
   socket: z.string().optional().describe("status: the agent's socket on this node, for example /run/sedge/agent.sock"),

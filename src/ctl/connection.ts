@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { type ChannelCredentials, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { IntrospectionServiceClient } from "../wire/gen/sedge/sync/v1/introspection.ts";
+import { SERVER_NAME, verifyServer } from "../wire/server-identity.ts";
 import type { CtlConfig } from "./config.ts";
 
 /** A call that did not work, with what to do about it. */
@@ -33,7 +34,7 @@ export class Connection {
     this.#config = config;
     this.client = new IntrospectionServiceClient(config.server, channelCredentials(config), {
       "grpc.max_receive_message_length": -1,
-      ...(config.tlsServerName === undefined ? {} : { "grpc.ssl_target_name_override": config.tlsServerName }),
+      "grpc.ssl_target_name_override": SERVER_NAME,
     });
   }
 
@@ -63,8 +64,8 @@ export class Connection {
   }
 }
 
-function channelCredentials({ tlsCert, tlsKey, tlsCa }: CtlConfig): ChannelCredentials {
+function channelCredentials({ server, tlsCert, tlsKey, tlsCa }: CtlConfig): ChannelCredentials {
   if (tlsCert === undefined && tlsKey === undefined && tlsCa === undefined) return credentials.createInsecure();
   if (tlsCert === undefined || tlsKey === undefined || tlsCa === undefined) throw new Error("--tls-cert, --tls-key and --tls-ca go together: give all three");
-  return credentials.createSsl(readFileSync(tlsCa), readFileSync(tlsKey), readFileSync(tlsCert));
+  return credentials.createSsl(readFileSync(tlsCa), readFileSync(tlsKey), readFileSync(tlsCert), verifyServer(server));
 }

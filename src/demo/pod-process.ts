@@ -2,7 +2,7 @@
  * The program in each pod of the demo: answers on TCP and UDP with the pod's name, and probes others when told to.
  *
  * stdin: a JSON line a request, {"id", "protocol": "tcp"|"udp", "address", "port", "timeoutMs"}; stdout: {"id", "answer": name | null, "error"}.
- * null is silence until the time-out; `error` is set when the network said no (a refusal, which policy never does).
+ * The process lives as long as its stdin is open. null is silence until the time-out; `error` is set when the network said no (a refusal, which policy never does).
  */
 import { createSocket } from "node:dgram";
 import { createConnection, createServer } from "node:net";
@@ -27,10 +27,12 @@ for (const port of ports.split(",").map(Number)) {
   createServer((socket) => {
     socket.on("error", () => socket.destroy());
     socket.end(name);
-  }).listen(port, "::");
+  })
+    .listen(port, "::")
+    .unref();
   const udp = createSocket({ type: "udp6", ipv6Only: false });
   udp.on("message", (_message, from) => udp.send(name, from.port, from.address));
-  udp.bind(port, "::");
+  udp.bind(port, "::").unref();
 }
 
 function probeTcp({ address, port, timeoutMs }: Request): Promise<Answer> {
@@ -76,5 +78,4 @@ lines.on("line", (line) => {
   const probe = request.protocol === "tcp" ? probeTcp(request) : probeUdp(request);
   void probe.then((answer) => process.stdout.write(`${JSON.stringify({ id: request.id, ...answer })}\n`));
 });
-lines.on("close", () => process.exit(0));
 process.stdout.write(`${JSON.stringify({ id: 0, answer: name })}\n`);

@@ -101,21 +101,7 @@ export async function startAgent(children: Children, node: DemoNode, { dir, cert
   const queueDir = join(folder, "cni-queue");
   const { cert, key } = certificates.pair(node.name);
   const server = hasKernel ? `${SERVER_ADDRESS}:${SYNC_PORT}` : `unix:${fanoutSocket(dir)}`;
-  const argv = [
-    "agent",
-    "--node-name",
-    node.name,
-    "--server",
-    server,
-    "--tls-server-name",
-    "localhost",
-    "--tls-cert",
-    cert,
-    "--tls-key",
-    key,
-    "--tls-ca",
-    certificates.ca,
-  ];
+  const argv = ["agent", "--node-name", node.name, "--server", server, "--tls-cert", cert, "--tls-key", key, "--tls-ca", certificates.ca];
   const files = [
     "--state-dir",
     join(folder, "state"),

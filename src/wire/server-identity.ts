@@ -1,0 +1,22 @@
+/**
+ * How a client knows that it has the fan-out server before it: the certificate, signed by the authority given, carries the URI spiffe://sedge/fanout, or
+ * names the host that was dialled (RFC 9525).
+ *
+ * The name sent in the handshake is always SERVER_NAME: Node refuses an IP address there (RFC 6066 3), and agents are often given one.
+ */
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import type { VerifyOptions } from "@grpc/grpc-js";
+
+export const SERVER_NAME = "sedge-fanout";
+export const SERVER_URI = "spiffe://sedge/fanout";
+
+/** `address` as dialled: "HOST:PORT", "[V6]:PORT" or "unix:/PATH" (of which only the URI can be checked). */
+export function verifyServer(address: string): VerifyOptions {
+  const host = address.startsWith("unix:") ? undefined : address.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+  return {
+    checkServerIdentity: (_name: string, certificate: PeerCertificate) => {
+      if ((certificate.subjectaltname ?? "").split(", ").includes(`URI:${SERVER_URI}`)) return undefined;
+      return host === undefined ? new Error(`the server's certificate does not carry the URI ${SERVER_URI}`) : checkServerIdentity(host, certificate);
+    },
+  };
+}
