@@ -142,6 +142,23 @@ describe("startEmbeddedApi", () => {
     await second.close();
   });
 
+  it("odd paths are a Status, and the server lives on", async () => {
+    const { client } = await start();
+    for (const path of [
+      "//",
+      "//x/y",
+      "/api/v1/%zz",
+      "/api/v1/namespaces//pods",
+      "/apis/a/b/c/d/e/f/g",
+      "/api/v1/pods/x",
+      "/api/v1/namespaces/default/pods/x/log",
+      "/?=&&=",
+    ]) {
+      const { code, body } = await client.ask("GET", `https://x${path}`.slice("https://x".length).replace(/^\/\//, "/%2F"));
+      expect([path, code === 200 || body["kind"] === "Status"]).toEqual([path, true]);
+    }
+  });
+
   it("nobody without a token gets in, open paths apart", async () => {
     const { client } = await start();
     for (const path of ["/api", "/apis", "/api/v1/pods", "/openapi/v3", "/"]) {
@@ -222,7 +239,7 @@ describe("startEmbeddedApi", () => {
 
   it("a body that is too large, not JSON, of a foreign type, or a half of protobuf: a Status each", async () => {
     const { client } = await start();
-    expect((await client.ask("POST", POLICIES, { body: policy("x", { annotations: { a: "x".repeat(3_200_000) } }) })).body).toMatchObject({
+    expect((await client.ask("POST", POLICIES, { body: policy("x", { annotations: { a: "x".repeat(9_000_000) } }) })).body).toMatchObject({
       code: 413,
       reason: "RequestEntityTooLarge",
     });

@@ -40,13 +40,14 @@ export class Handler {
 
   /** Answers one request; never rejects. */
   async handle(raw: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(raw.url ?? "/", "https://localhost");
+    // The path is taken as it comes: "//x" would otherwise be read as a host.
+    const [path = "", ...query] = (raw.url ?? "/").split("?");
     const request: ApiRequest = {
       raw,
       response,
       method: raw.method ?? "GET",
-      path: url.pathname.replace(/\/+$/, "") || "/",
-      query: url.searchParams,
+      path: path.replace(/\/+$/, "") || "/",
+      query: new URLSearchParams(query.join("?")),
       warnings: [],
     };
     try {
@@ -57,16 +58,17 @@ export class Handler {
   }
 
   #fail(request: ApiRequest, error: unknown): void {
-    const { response } = request;
-    const known =
-      error instanceof ApiError
-        ? error
-        : new ApiError({ code: 500, reason: "InternalError", message: `Internal error occurred: ${error instanceof Error ? error.message : String(error)}` });
-    if (!(error instanceof ApiError)) this.#options.log.error({ err: error, method: request.method, path: request.path }, "request failed");
+    const { raw, response } = request;
+    const isKnown = error instanceof ApiError;
+    if (raw.socket.destroyed) return;
+    if (!isKnown) this.#options.log.error({ err: error, method: request.method, path: request.path }, "request failed");
     if (response.headersSent) {
       response.destroy();
       return;
     }
+    const known = isKnown
+      ? error
+      : new ApiError({ code: 500, reason: "InternalError", message: `Internal error occurred: ${error instanceof Error ? error.message : String(error)}` });
     if (known.code === 504) response.setHeader("retry-after", "1");
     if (known.code === 413) response.setHeader("connection", "close");
     sendJson(request, known.code, known.toStatus());
@@ -75,6 +77,8 @@ export class Handler {
   async #dispatch(request: ApiRequest): Promise<void> {
     const { path } = request;
     if (path === "/healthz" || path === "/livez" || path === "/readyz") {
+      // Throws when the disk has failed: then nothing can be served any more.
+      await this.#options.settled();
       request.response.writeHead(200, { "content-type": "text/plain" }).end("ok");
       return;
     }

@@ -57,18 +57,24 @@ export function parseResourcePath(path: string): ResourcePath | undefined {
   return rest.length > 0 ? undefined : { group, version, namespace, plural, name, subresource };
 }
 
-/** The whole body. Throws a 413 when it is too large. */
-async function readBytes(request: ApiRequest): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request.raw) {
-    const bytes = chunk as Buffer;
-    size += bytes.length;
-    if (size > MAX_BODY_BYTES)
-      throw new ApiError({ code: 413, reason: "RequestEntityTooLarge", message: `Request entity too large: limit is ${MAX_BODY_BYTES}` });
-    chunks.push(bytes);
-  }
-  return Buffer.concat(chunks);
+/** The whole body. Rejects with a 413 when it is too large; what is left of it is then read and dropped, so that the answer arrives. */
+function readBytes(request: ApiRequest): Promise<Buffer> {
+  const { raw } = request;
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    raw.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= MAX_BODY_BYTES) chunks.push(chunk);
+      else {
+        chunks.length = 0;
+        reject(new ApiError({ code: 413, reason: "RequestEntityTooLarge", message: `Request entity too large: limit is ${MAX_BODY_BYTES}` }));
+      }
+    });
+    raw.once("end", () => resolve(Buffer.concat(chunks)));
+    raw.once("error", reject);
+    raw.once("close", () => reject(new Error("the client went away in the middle of its request")));
+  });
 }
 
 export function contentType(request: ApiRequest): string {

@@ -14,7 +14,7 @@ import { Journal } from "./journal.ts";
 import type { JsonObject } from "./json.ts";
 import { isObject, stringAt } from "./json.ts";
 import { renderKubeconfig } from "./kubeconfig.ts";
-import { keyOf, Objects } from "./objects.ts";
+import { Objects } from "./objects.ts";
 import { projectFile } from "./project-files.ts";
 import { Registry } from "./registry.ts";
 import { Store } from "./store.ts";
@@ -72,7 +72,7 @@ export async function startEmbeddedApi(options: EmbeddedApiOptions = {}): Promis
   const registry = new Registry();
   registry.follow(store);
   const objects = new Objects({ store, registry, clock });
-  prepare(objects, registry, store, installsCrds);
+  prepare(objects, registry, installsCrds);
   await settled();
 
   const stopping = new AbortController();
@@ -132,16 +132,19 @@ export async function startEmbeddedApi(options: EmbeddedApiOptions = {}): Promis
   };
 }
 
-/** What every cluster has before the first request: system namespaces, our definitions; and what a stop left half deleted is finished. */
-function prepare(objects: Objects, registry: Registry, store: Store, installsCrds: boolean): void {
-  const options = { fieldManager: "sedge-api", fieldValidation: "Strict", isDryRun: false, isForced: false, warn: () => undefined } as const;
-  const create = (plural: string, group: string, body: JsonObject): void => {
+/**
+ * What every cluster has before the first request: system namespaces, our definitions (brought up to date when the directory has older ones);
+ * and what a stop left half deleted is finished.
+ */
+function prepare(objects: Objects, registry: Registry, installsCrds: boolean): void {
+  const options = { fieldManager: "sedge-api", fieldValidation: "Strict", isDryRun: false, isForced: true, warn: () => undefined } as const;
+  const apply = (group: string, plural: string, body: JsonObject): void => {
     const type = registry.find(group, "v1", plural);
     if (type === undefined) throw new Error(`${plural} is not served`);
-    if (store.get(keyOf(type, "", stringAt(body, "metadata", "name"))) === undefined) objects.create(type, "", body, options);
+    objects.apply(type, { namespace: "", name: stringAt(body, "metadata", "name"), subresource: "" }, body, options);
   };
-  for (const name of SYSTEM_NAMESPACES) create("namespaces", "", { apiVersion: "v1", kind: "Namespace", metadata: { name } });
-  if (installsCrds) for (const crd of readCrdManifests()) create("customresourcedefinitions", "apiextensions.k8s.io", crd);
+  for (const name of SYSTEM_NAMESPACES) apply("", "namespaces", { apiVersion: "v1", kind: "Namespace", metadata: { name } });
+  if (installsCrds) for (const crd of readCrdManifests()) apply("apiextensions.k8s.io", "customresourcedefinitions", crd);
   objects.resumeTerminations();
 }
 
