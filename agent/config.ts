@@ -4,7 +4,9 @@ import { LOG_LEVELS } from "../src/runtime/log.ts";
 
 const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473");
 
-const serverAddress = z.string().regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH");
+const serverAddress = z
+  .string()
+  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH");
 
 export const agentConfigSchema = z
   .object({
@@ -25,9 +27,24 @@ export const agentConfigSchema = z
       .default("cali")
       .describe("Interfaces with this prefix are ours: unknown ones are dropped"),
     mtu: z.number().int().min(1_280).max(65_535).default(1_500).describe("MTU of pods' interfaces, unless the CNI configuration says another"),
-    policyWaitMs: z.number().int().min(0).max(30_000).default(5_000).describe("How long an ADD waits for the server to tell the pod's policy; after that the pod is closed until it is told"),
-    cniQueueDir: z.string().optional().describe("Where the CNI executable leaves DELs while no agent answers: its queueDir (default: cni-queue under the state directory)"),
-    checkIntervalMs: z.number().int().min(1_000).max(600_000).default(30_000).describe("How often everything is compared with the kernel even if nothing was heard"),
+    policyWaitMs: z
+      .number()
+      .int()
+      .min(0)
+      .max(30_000)
+      .default(5_000)
+      .describe("How long an ADD waits for the server to tell the pod's policy; after that the pod is closed until it is told"),
+    cniQueueDir: z
+      .string()
+      .optional()
+      .describe("Where the CNI executable leaves DELs while no agent answers: its queueDir (default: cni-queue under the state directory)"),
+    checkIntervalMs: z
+      .number()
+      .int()
+      .min(1_000)
+      .max(600_000)
+      .default(30_000)
+      .describe("How often everything is compared with the kernel even if nothing was heard"),
     staleAfterMs: z.number().int().min(1_000).default(60_000).describe("Upstream data older than this is reported as stale; nothing is deleted for it"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
   })

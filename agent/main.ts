@@ -10,7 +10,9 @@ import { runAgent } from "./run-agent.ts";
 
 export async function main(argv: readonly string[]): Promise<number> {
   if (argv.includes("--help")) {
-    process.stdout.write(`usage: sedge agent --node-name NAME --server HOST:PORT (--tls-cert F --tls-key F --tls-ca F | --insecure)\n\n${describeFlags(agentConfigSchema)}\n`);
+    process.stdout.write(
+      `usage: sedge agent --node-name NAME --server HOST:PORT (--tls-cert F --tls-key F --tls-ca F | --insecure)\n\n${describeFlags(agentConfigSchema)}\n`,
+    );
     return 0;
   }
   let config;

@@ -29,13 +29,33 @@ export class AgentMetrics implements ReconcileObserver {
 
   constructor(registry: Registry) {
     const registers = [registry];
-    this.#sinceCommit = new Histogram({ name: "sedge_agent_commit_to_programmed_seconds", help: "From the commit at the server, by its clock, to the kernel", buckets: LATENCY_BUCKETS, registers });
-    this.#sinceReceipt = new Histogram({ name: "sedge_agent_receipt_to_programmed_seconds", help: "From the receipt of a commit to the kernel", buckets: LATENCY_BUCKETS, registers });
-    this.#applySeconds = new Histogram({ name: "sedge_agent_apply_seconds", help: "One apply: plan, transaction, routes", buckets: LATENCY_BUCKETS, registers });
+    this.#sinceCommit = new Histogram({
+      name: "sedge_agent_commit_to_programmed_seconds",
+      help: "From the commit at the server, by its clock, to the kernel",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#sinceReceipt = new Histogram({
+      name: "sedge_agent_receipt_to_programmed_seconds",
+      help: "From the receipt of a commit to the kernel",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#applySeconds = new Histogram({
+      name: "sedge_agent_apply_seconds",
+      help: "One apply: plan, transaction, routes",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
     this.#operations = new Counter({ name: "sedge_agent_nftables_operations_total", help: "Operations of nftables transactions", registers });
     this.#routeChanges = new Counter({ name: "sedge_agent_route_changes_total", help: "Routes added, changed and removed", registers });
     this.#applyFailures = new Counter({ name: "sedge_agent_apply_failures_total", help: "Applies that the kernel refused as a whole", registers });
-    this.#drift = new Counter({ name: "sedge_agent_drift_repairs_total", help: "Changes by others to what is ours, repaired", labelNames: ["what"], registers });
+    this.#drift = new Counter({
+      name: "sedge_agent_drift_repairs_total",
+      help: "Changes by others to what is ours, repaired",
+      labelNames: ["what"],
+      registers,
+    });
     this.#sessionEnds = new Counter({ name: "sedge_agent_session_ends_total", help: "Sessions with a server that ended", registers });
     this.#viewRepairs = new Counter({ name: "sedge_agent_view_repairs_total", help: "Times the view differed from the server's", registers });
     this.#storeFailures = new Counter({ name: "sedge_agent_store_failures_total", help: "Commits that could not be written to disk", registers });

@@ -124,7 +124,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   async function takeCommit(delta: ViewDelta, isAnswer: boolean): Promise<void> {
     const receivedAt = clock.now();
     const change = decoded.decode(delta);
-    for (const [key, value] of change.changes) if (value !== undefined && value.value === undefined) log.error({ key, reason: value.problem }, "a record is not understood: its last good value stays");
+    for (const [key, value] of change.changes)
+      if (value !== undefined && value.value === undefined) log.error({ key, reason: value.problem }, "a record is not understood: its last good value stays");
     try {
       await store.append({ delta, isComplete: isAnswer && delta.isDigestRight, kept: change.kept, unkept: change.unkept });
     } catch (error) {
@@ -191,7 +192,12 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     addresses,
     pods,
     new SocketServer({ path: config.socket, cni, status, log: log.child({ component: "socket" }) }),
-    new DeleteQueue({ directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"), clock, log: log.child({ component: "socket" }), del: (request) => cni.answer("del", request, signal) }),
+    new DeleteQueue({
+      directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"),
+      clock,
+      log: log.child({ component: "socket" }),
+      del: (request) => cni.answer("del", request, signal),
+    }),
     sync,
   ];
   await runAll(parts, { signal, log });

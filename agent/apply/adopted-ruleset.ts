@@ -4,9 +4,10 @@
  * Rules come back from the kernel as fingerprints. A chain whose rules are the desired ones is taken as such; any other gets one placeholder rule,
  * so that the difference rewrites it. undefined: the table has objects that our model cannot name, and is replaced whole.
  */
-import type { NftChain, NftRule, NftRuleset } from "../plan/nft/ruleset.ts";
+
 import { ruleFingerprint } from "../drivers/nftables/lower.ts";
 import type { NftTableState } from "../drivers/nftables/state.ts";
+import type { NftChain, NftRule, NftRuleset } from "../plan/nft/ruleset.ts";
 
 const OTHER_RULE: NftRule = { statements: [], comment: "other rules" };
 

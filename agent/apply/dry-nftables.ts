@@ -1,6 +1,7 @@
 /** nftables that does nothing, for `--no-dataplane`: the whole agent runs, and the kernel is left alone. */
-import type { NftTable } from "../plan/nft/ruleset.ts";
+
 import type { Nftables } from "../drivers/nftables/driver.ts";
+import type { NftTable } from "../plan/nft/ruleset.ts";
 
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

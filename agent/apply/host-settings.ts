@@ -5,7 +5,10 @@ export class HostSettingError extends Error {
   readonly code = "HOST_SETTING";
 
   constructor(setting: string, wanted: string, cause: unknown) {
-    super(`kernel setting ${setting} must be ${wanted} and cannot be set (${cause instanceof Error ? cause.message : String(cause)}): run the agent as root, or set it with sysctl -w ${setting}=${wanted}`, { cause });
+    super(
+      `kernel setting ${setting} must be ${wanted} and cannot be set (${cause instanceof Error ? cause.message : String(cause)}): run the agent as root, or set it with sysctl -w ${setting}=${wanted}`,
+      { cause },
+    );
     this.name = "HostSettingError";
   }
 }

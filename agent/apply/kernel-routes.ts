@@ -5,10 +5,10 @@
  * is never replaced (`add`, not `replace`), it is reported. Invariant: `#installed` undefined means that the kernel's list has to be read first.
  */
 import { type Cidr, cidrVersion } from "../../src/net/cidr.ts";
-import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
 import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
 import { RT_TABLE_MAIN, SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.ts";
+import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
 
 /** What this needs of the kernel's links and routes. */
 export type RouteDriver = Pick<Rtnetlink, "links" | "routes" | "changeRoutes" | "watch">;

@@ -4,11 +4,12 @@
  * Invariant: `#installed` is what the kernel has as far as we know, undefined when that has to be read first. A refused transaction changes nothing,
  * in the kernel and here. What others do to the table shows as notifications and is handled by reading it anew (`doubt`).
  */
-import type { NftOperation, NftRuleset } from "../plan/nft/ruleset.ts";
-import { diffRulesets } from "../plan/diff.ts";
-import { TABLE } from "../plan/names.ts";
+
 import type { Nftables } from "../drivers/nftables/driver.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
+import { diffRulesets } from "../plan/diff.ts";
+import { TABLE } from "../plan/names.ts";
+import type { NftOperation, NftRuleset } from "../plan/nft/ruleset.ts";
 import { adoptedRuleset } from "./adopted-ruleset.ts";
 
 export interface TableResult {

@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { canUseNetns, createNetns, type Netns } from "../../test/kernel/netns.ts";
-import { reaches, startStream } from "../../test/kernel/prober.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { podKey } from "../../src/model/names.ts";
-import { type RecordKey, type RecordValue, recordKey, type RuleSide } from "../../src/model/record.ts";
+import { type RecordKey, type RecordValue, type RuleSide, recordKey } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
+import { canUseNetns, createNetns, type Netns } from "../../test/kernel/netns.ts";
+import { reaches, startStream } from "../../test/kernel/prober.ts";
 import { NftDriver } from "../drivers/nftables/driver.ts";
 import { RtnetlinkDriver } from "../drivers/rtnetlink/driver.ts";
 import type { LocalEndpoint } from "./local-endpoints.ts";
@@ -132,10 +132,21 @@ class TestSource {
   }
 }
 
-const endpoint = (name: string, i: number): LocalEndpoint => ({ podKey: podKey("shop", name), interfaceName: `cali${name}`, addresses: [parseIp(`10.65.0.${i}`), parseIp(`fd65::${i}`)], mac: "ee:ee:ee:ee:ee:ee", containerId: name });
+const endpoint = (name: string, i: number): LocalEndpoint => ({
+  podKey: podKey("shop", name),
+  interfaceName: `cali${name}`,
+  addresses: [parseIp(`10.65.0.${i}`), parseIp(`fd65::${i}`)],
+  mac: "ee:ee:ee:ee:ee:ee",
+  containerId: name,
+});
 const A = endpoint("a", 1);
 const B = endpoint("b", 2);
-const NODE: RecordValue = { kind: "node", name: "n1" as NodeName, addresses: [parseIp("192.0.2.1")], blocks: [parseCidr("10.65.0.0/26"), parseCidr("fd65::/122")] };
+const NODE: RecordValue = {
+  kind: "node",
+  name: "n1" as NodeName,
+  addresses: [parseIp("192.0.2.1")],
+  blocks: [parseCidr("10.65.0.0/26"), parseCidr("fd65::/122")],
+};
 const OTHER: RecordValue = { kind: "node", name: "n2" as NodeName, addresses: [parseIp("192.0.2.2")], blocks: [parseCidr("10.65.1.0/26")] };
 const pod = (name: string, stack: string): RecordValue => ({ kind: "endpoint", namespace: "shop", pod: name, uid: "", stack, addresses: [] });
 /** b accepts UDP 5000 from a and nothing else. */
@@ -146,8 +157,15 @@ const GUARDED: readonly RecordValue[] = [
   pod("b", "stack/x"),
   { kind: "stack", id: "x", tiers: [{ name: "default", defaultAction: "deny", ingress: ["policy/K/shop/p"], egress: [] }], noMatchAction: "allow" },
   {
-    kind: "policy", policyKind: "K", namespace: "shop", name: "p", tier: "default", egress: [],
-    ingress: [{ action: "allow", protocol: 17, source: { ...NOTHING, sets: ["s"] }, destination: { ...NOTHING, ports: [{ first: 5000, last: 5000 }] }, origin: 0 }],
+    kind: "policy",
+    policyKind: "K",
+    namespace: "shop",
+    name: "p",
+    tier: "default",
+    egress: [],
+    ingress: [
+      { action: "allow", protocol: 17, source: { ...NOTHING, sets: ["s"] }, destination: { ...NOTHING, ports: [{ first: 5000, last: 5000 }] }, origin: 0 },
+    ],
   },
   { kind: "set", id: "s", shard: "", type: "address", members: ["10.65.0.1", "fd65::1"] },
 ];
@@ -173,22 +191,47 @@ describe.skipIf(!canUseNetns())("Reconciler on a kernel", () => {
 
   let port = 6_000;
   const ADDRESSES = { a: ["10.65.0.1", "fd65::1"], b: ["10.65.0.2", "fd65::2"], world: ["192.0.2.2"], node: ["192.0.2.1"] } as const;
-  const whose = (address: string): Netns => (ADDRESSES.a.includes(address as "10.65.0.1") ? machine.pods.a : ADDRESSES.b.includes(address as "10.65.0.2") ? machine.pods.b : address === "192.0.2.1" ? machine.node : machine.world);
-  const canSend = (from: Netns, address: string, source?: string): Promise<boolean> => reaches({ from, to: whose(address), address, port: port++, ...(source === undefined ? {} : { source }) });
+  const whose = (address: string): Netns =>
+    ADDRESSES.a.includes(address as "10.65.0.1")
+      ? machine.pods.a
+      : ADDRESSES.b.includes(address as "10.65.0.2")
+        ? machine.pods.b
+        : address === "192.0.2.1"
+          ? machine.node
+          : machine.world;
+  const canSend = (from: Netns, address: string, source?: string): Promise<boolean> =>
+    reaches({ from, to: whose(address), address, port: port++, ...(source === undefined ? {} : { source }) });
   const table = (): Promise<string> => machine.node.exec("nft", "list", "table", "inet", "sedge");
   const stripped = (text: string): string => text.replaceAll(/packets \d+ bytes \d+/g, "");
-  const ourRoutes = async (): Promise<string> => (await machine.node.ip("route", "show", "proto", "94")) + (await machine.node.ip("-6", "route", "show", "proto", "94"));
+  const ourRoutes = async (): Promise<string> =>
+    (await machine.node.ip("route", "show", "proto", "94")) + (await machine.node.ip("-6", "route", "show", "proto", "94"));
 
   it("pods are routed and reach each other in both families; routes as the view says; an unknown interface is silent", async () => {
     const agent = machine.start(new TestSource(OPEN));
     await agent.nextProgrammed();
-    expect([await canSend(machine.pods.a, "10.65.0.2"), await canSend(machine.pods.a, "fd65::2"), await canSend(machine.world, "10.65.0.1")]).toEqual([true, true, true]);
+    expect([await canSend(machine.pods.a, "10.65.0.2"), await canSend(machine.pods.a, "fd65::2"), await canSend(machine.world, "10.65.0.1")]).toEqual([
+      true,
+      true,
+      true,
+    ]);
     const routes = await ourRoutes();
-    for (const route of ["10.65.0.1 dev calia", "10.65.0.2 dev calib", "blackhole 10.65.0.0/26", "10.65.1.0/26 via 192.0.2.2", "fd65::1 dev calia", "blackhole fd65::/122"]) expect(routes).toContain(route);
+    for (const route of [
+      "10.65.0.1 dev calia",
+      "10.65.0.2 dev calib",
+      "blackhole 10.65.0.0/26",
+      "10.65.1.0/26 via 192.0.2.2",
+      "fd65::1 dev calia",
+      "blackhole fd65::/122",
+    ])
+      expect(routes).toContain(route);
     await agent.reconciler.endpoints.remove(B.podKey, "b");
     expect(await ourRoutes()).not.toContain("10.65.0.2");
     await machine.node.ip("route", "add", "10.65.0.2", "dev", "calib");
-    expect([await canSend(machine.pods.a, "10.65.0.2"), await canSend(machine.node, "10.65.0.2"), await canSend(machine.pods.b, "192.0.2.2")]).toEqual([false, false, false]);
+    expect([await canSend(machine.pods.a, "10.65.0.2"), await canSend(machine.node, "10.65.0.2"), await canSend(machine.pods.b, "192.0.2.2")]).toEqual([
+      false,
+      false,
+      false,
+    ]);
   });
 
   it("a forged source is dropped", async () => {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { FakeNft } from "../../test/fakes/fake-nft.ts";
 import { type PodKey, podKey } from "../../src/model/names.ts";
-import { type Policy, type RecordKey, type RecordValue, recordKey, type RuleSide, type Stack } from "../../src/model/record.ts";
+import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type Stack } from "../../src/model/record.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
+import { FakeNft } from "../../test/fakes/fake-nft.ts";
 import { NftTransactionError } from "../drivers/nftables/error.ts";
 import type { NftOperation, NftTransaction } from "../plan/nft/ruleset.ts";
 import type { LocalEndpoint } from "./local-endpoints.ts";
@@ -32,14 +32,34 @@ class PickyNft extends FakeNft {
 }
 
 function allow(port: number, name = "p"): Policy {
-  return { kind: "policy", policyKind: "K", namespace: "shop", name, tier: "default", egress: [], ingress: [{ action: "allow", protocol: 6, source: NOTHING, destination: { ...NOTHING, ports: [{ first: port, last: port }] }, origin: 0 }] };
+  return {
+    kind: "policy",
+    policyKind: "K",
+    namespace: "shop",
+    name,
+    tier: "default",
+    egress: [],
+    ingress: [{ action: "allow", protocol: 6, source: NOTHING, destination: { ...NOTHING, ports: [{ first: port, last: port }] }, origin: 0 }],
+  };
 }
-const stack = (...policies: readonly string[]): Stack => ({ kind: "stack", id: "x", tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" });
+const stack = (...policies: readonly string[]): Stack => ({
+  kind: "stack",
+  id: "x",
+  tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }],
+  noMatchAction: "allow",
+});
 const POD: RecordValue = { kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: "stack/x", addresses: [] };
 const A: LocalEndpoint = { podKey: podKey("shop", "a"), interfaceName: "calia", addresses: [parseIp("10.0.0.1")], mac: "", containerId: "c1" };
 
 function start(values: readonly RecordValue[], nft = new PickyNft()) {
-  const source = { records: new Map<RecordKey, RecordValue>(), undecodable: new Map<RecordKey, string>(), outdated: new Map<RecordKey, string>(), revision: 0n, epoch: "e", isComplete: true };
+  const source = {
+    records: new Map<RecordKey, RecordValue>(),
+    undecodable: new Map<RecordKey, string>(),
+    outdated: new Map<RecordKey, string>(),
+    revision: 0n,
+    epoch: "e",
+    isComplete: true,
+  };
   const clock = new ManualClock();
   const stop = new AbortController();
   const states: ProgrammedState[] = [];
@@ -63,7 +83,11 @@ function start(values: readonly RecordValue[], nft = new PickyNft()) {
   set(values);
   const running = reconciler.run(stop.signal);
   return {
-    reconciler, nft, source, clock, set,
+    reconciler,
+    nft,
+    source,
+    clock,
+    set,
     failures: () => failures,
     state: () => states.at(-1),
     /** All that waits for nothing but promises has run. */
@@ -161,7 +185,10 @@ describe("Reconciler", () => {
     await agent.reconciler.endpoints.remove(A.podKey, "c1");
     expect((await agent.nft.readTable(TABLE))?.sets.get("interfaces")?.elements).toEqual([]);
     const stop = new AbortController();
-    const waiting = agent.reconciler.endpoints.upsert({ ...A, podKey: podKey("shop", "z"), interfaceName: "caliz" }, { waitForPolicyMs: 10_000, signal: stop.signal });
+    const waiting = agent.reconciler.endpoints.upsert(
+      { ...A, podKey: podKey("shop", "z"), interfaceName: "caliz" },
+      { waitForPolicyMs: 10_000, signal: stop.signal },
+    );
     stop.abort();
     await expect(waiting).rejects.toThrow(/shop\/z/);
     await agent.end();

@@ -13,11 +13,11 @@ import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
+import type { Nftables } from "../drivers/nftables/driver.ts";
+import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import { TABLE } from "../plan/names.ts";
 import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
-import type { Nftables } from "../drivers/nftables/driver.ts";
-import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import { EndpointRegistry } from "./endpoint-registry.ts";
 import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
@@ -233,7 +233,9 @@ export class Reconciler {
       }
     }
     const podFailures = [...failedPods].map(([podKey, reason]) => ({ key: `endpoint/${podKey}`, reason }));
-    const nodeFailures = failed.filter(({ route }) => route.kind !== "pod").map(({ route, reason }) => ({ key: this.#nodeOf(route.destination), reason: `route to ${route.destination}: ${reason}` }));
+    const nodeFailures = failed
+      .filter(({ route }) => route.kind !== "pod")
+      .map(({ route, reason }) => ({ key: this.#nodeOf(route.destination), reason: `route to ${route.destination}: ${reason}` }));
     return { routes: changed, failed: failedPods, routeFailures: [...failures, ...podFailures, ...nodeFailures] };
   }
 

@@ -5,10 +5,10 @@
  * that the kernel took, or nothing, and the planner fails closed on nothing.
  */
 import type { RecordKey, RecordValue } from "../../src/model/record.ts";
+import { NftTransactionError } from "../drivers/nftables/error.ts";
 import type { NftOperation } from "../plan/nft/ruleset.ts";
 import { operationText } from "../plan/nft/text.ts";
 import type { Plan, PlanFailure } from "../plan/ruleset.ts";
-import { NftTransactionError } from "../drivers/nftables/error.ts";
 
 /** Kinds that become chains and sets. */
 const PROGRAMMED_KINDS: readonly string[] = ["policy", "stack", "set"];
@@ -60,7 +60,14 @@ export class Refusals {
 function accused(error: unknown, transaction: readonly NftOperation[]): readonly { readonly operation: NftOperation; readonly reason: string }[] {
   if (error instanceof NftTransactionError) {
     return error.failures.flatMap(({ operation, code, reason, element }) =>
-      operation === undefined ? [] : [{ operation, reason: `the kernel refuses it: ${code}${reason === undefined ? "" : ` (${reason})`}${element === undefined ? "" : ` at ${element}`}` }],
+      operation === undefined
+        ? []
+        : [
+            {
+              operation,
+              reason: `the kernel refuses it: ${code}${reason === undefined ? "" : ` (${reason})`}${element === undefined ? "" : ` at ${element}`}`,
+            },
+          ],
     );
   }
   if (!(error instanceof RangeError || error instanceof TypeError)) return [];

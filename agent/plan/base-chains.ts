@@ -11,7 +11,7 @@
  * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
-import { FROM_ENDPOINT_MAP, INTERFACES_SET, allowedSet, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
+import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
 import type { NftBaseChain, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
 import type { PlannedChain } from "./policy-chains.ts";
 
@@ -42,13 +42,19 @@ function makeBaseChains(interfacePrefix: string): readonly PlannedChain[] {
   const ours = `${interfacePrefix}*`;
   const from: NftMatch = { kind: "match", field: "iifname", value: ours };
   const to: NftMatch = { kind: "match", field: "oifname", value: ours };
-  const base = (name: string, on: Omit<NftBaseChain, "policy">, rules: readonly NftRule[]): PlannedChain => ({ chain: { name, base: { ...on, policy: "accept" } }, rules });
+  const base = (name: string, on: Omit<NftBaseChain, "policy">, rules: readonly NftRule[]): PlannedChain => ({
+    chain: { name, base: { ...on, policy: "accept" } },
+    rules,
+  });
   const go = (match: NftMatch, chain: string): NftRule => ({ statements: [match, { kind: "goto", chain }] });
   return [
     { chain: { name: "check-source" }, rules: checkSourceRules() },
     { chain: { name: "from-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
     { chain: { name: "to-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("oifname", TO_ENDPOINT_MAP)] },
-    { chain: { name: "pod-to-host" }, rules: [ESTABLISHED, INVALID, { statements: [neighbourDiscovery(), ACCEPT] }, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
+    {
+      chain: { name: "pod-to-host" },
+      rules: [ESTABLISHED, INVALID, { statements: [neighbourDiscovery(), ACCEPT] }, ...dispatch("iifname", FROM_ENDPOINT_MAP)],
+    },
     base("prerouting", { type: "filter", hook: "prerouting", priority: RAW_PRIORITY }, [go(from, "check-source")]),
     base("forward-egress", { type: "filter", hook: "forward", priority: EGRESS_PRIORITY }, [go(from, "from-pod")]),
     base("forward-ingress", { type: "filter", hook: "forward", priority: INGRESS_PRIORITY }, [go(to, "to-pod")]),
@@ -61,7 +67,9 @@ function makeBaseChains(interfacePrefix: string): readonly PlannedChain[] {
 }
 
 function checkSourceRules(): readonly NftRule[] {
-  const fromOwn = (version: 4 | 6): NftRule => ({ statements: [{ kind: "lookup", fields: ["iifname", version === 4 ? "ip saddr" : "ip6 saddr"], set: allowedSet(version) }, ACCEPT] });
+  const fromOwn = (version: 4 | 6): NftRule => ({
+    statements: [{ kind: "lookup", fields: ["iifname", version === 4 ? "ip saddr" : "ip6 saddr"], set: allowedSet(version) }, ACCEPT],
+  });
   const discoveryFrom = (source: string): NftRule => ({ statements: [{ kind: "match", field: "ip6 saddr", value: source }, neighbourDiscovery(), ACCEPT] });
   return [
     { statements: [{ kind: "lookup", fields: ["iifname"], negate: true, set: INTERFACES_SET }, ...DROP], comment: "unknown interface" },

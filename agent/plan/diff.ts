@@ -7,8 +7,9 @@
  * Invariant: carried out on `installed`, the result is `desired`. The table is always rebuilt when a base chain or a set's declaration changed: the
  * kernel cannot change those in place, and deleting and adding a table in one transaction leaves no moment without rules.
  */
-import type { NftChain, NftElement, NftOperation, NftRule, NftRuleset, NftSet, NftTransaction } from "./nft/ruleset.ts";
+
 import { elementChanges } from "./nft/intervals.ts";
+import type { NftChain, NftElement, NftOperation, NftRule, NftRuleset, NftSet, NftTransaction } from "./nft/ruleset.ts";
 
 type Installed = NftRuleset | undefined;
 
@@ -52,10 +53,12 @@ function rebuild(desired: NftRuleset): NftTransaction {
     { kind: "add-table", table },
   ];
   for (const { set } of desired.sets.values()) operations.push({ kind: "add-set", table, set });
-  for (const { set, elements } of desired.sets.values()) if (set.data !== "verdict" && elements.length > 0) operations.push({ kind: "add-elements", table, set, elements });
+  for (const { set, elements } of desired.sets.values())
+    if (set.data !== "verdict" && elements.length > 0) operations.push({ kind: "add-elements", table, set, elements });
   for (const { chain } of desired.chains.values()) operations.push({ kind: "add-chain", table, chain });
   for (const [name, { rules }] of desired.chains) for (const rule of rules) operations.push({ kind: "add-rule", table, chain: name, rule });
-  for (const { set, elements } of desired.sets.values()) if (set.data === "verdict" && elements.length > 0) operations.push({ kind: "add-elements", table, set, elements });
+  for (const { set, elements } of desired.sets.values())
+    if (set.data === "verdict" && elements.length > 0) operations.push({ kind: "add-elements", table, set, elements });
   return { operations };
 }
 
@@ -75,7 +78,12 @@ function needsRebuild(installed: NftRuleset, desired: NftRuleset): boolean {
   return false;
 }
 
-function changeElements(operations: NftOperation[], on: Pick<Extract<NftOperation, { kind: "add-elements" }>, "table" | "set">, before: readonly NftElement[], after: readonly NftElement[]): void {
+function changeElements(
+  operations: NftOperation[],
+  on: Pick<Extract<NftOperation, { kind: "add-elements" }>, "table" | "set">,
+  before: readonly NftElement[],
+  after: readonly NftElement[],
+): void {
   if (before === after) return;
   const { deleted, added } = elementChanges(before, after);
   if (deleted.length > 0) operations.push({ kind: "delete-elements", ...on, elements: deleted });

@@ -114,15 +114,15 @@ function planStack(key: RecordKey, stack: Stack, direction: Direction, context: 
   for (const [index, tier] of stack.tiers.entries()) {
     if (tier[direction].length === 0) continue;
     const ownChain = tier[direction].some((policy) => context.findPolicy(policy)?.doesPass === true);
-    const tierRules = tier[direction].flatMap((policy) => {
+    const tierRules = tier[direction].flatMap((policy): readonly NftRule[] => {
       const planned = context.findPolicy(policy);
       if (planned === undefined) {
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
-        return [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `missing: ${short(policy)}` } as NftRule];
+        return [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `missing: ${short(policy)}` }];
       }
       if (planned.doesPass) return planned.rules.map((rule) => ({ ...rule, comment: `${rule.comment ?? ""} of ${short(policy)}` }));
       jumpsTo.push(policy);
-      return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] } as NftRule];
+      return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] }];
     });
     tierRules.push(...defaultRules(tier));
     if (ownChain) {
@@ -131,7 +131,9 @@ function planStack(key: RecordKey, stack: Stack, direction: Direction, context: 
       rules.push({ statements: [{ kind: "jump", chain: name }], comment: `tier ${short(tier.name)}` });
     } else rules.push(...tierRules);
   }
-  rules.push(stack.noMatchAction === "allow" ? { statements: [{ kind: "accept" }] } : { statements: [{ kind: "counter" }, { kind: "drop" }], comment: "no match" });
+  rules.push(
+    stack.noMatchAction === "allow" ? { statements: [{ kind: "accept" }] } : { statements: [{ kind: "counter" }, { kind: "drop" }], comment: "no match" },
+  );
   return { chains: [{ chain: { name: chainName(key, direction) }, rules }, ...tierChains], jumpsTo };
 }
 

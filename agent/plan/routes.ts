@@ -39,7 +39,8 @@ export function desiredRoutes(input: {
       if (owner === undefined) owners.set(block, key);
       else {
         contested.add(block);
-        for (const claimant of [owner, key]) failures.push({ key: claimant, reason: `block ${block} is stated by ${owner} and by ${key}; it is routed to neither until one gives it up` });
+        for (const claimant of [owner, key])
+          failures.push({ key: claimant, reason: `block ${block} is stated by ${owner} and by ${key}; it is routed to neither until one gives it up` });
       }
     }
   }
@@ -52,7 +53,12 @@ export function desiredRoutes(input: {
 
 function addBlocks(
   node: NodeEntry,
-  { nodeName, routes, failures, contested }: { readonly nodeName: string; readonly routes: Map<Cidr, PlannedRoute>; readonly failures: PlanFailure[]; readonly contested: ReadonlySet<Cidr> },
+  {
+    nodeName,
+    routes,
+    failures,
+    contested,
+  }: { readonly nodeName: string; readonly routes: Map<Cidr, PlannedRoute>; readonly failures: PlanFailure[]; readonly contested: ReadonlySet<Cidr> },
 ): void {
   const isOwn = node.name === nodeName;
   for (const block of node.blocks) {

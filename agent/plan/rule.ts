@@ -58,7 +58,8 @@ export function renderRule(rule: Rule, context: RuleContext): readonly NftRule[]
     for (const source of portAlternatives(rule, "source", version, context)) {
       for (const destination of portAlternatives(rule, "destination", version, context)) {
         const matches = [...addresses, ...source, ...destination];
-        const family: NftMatch[] = version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
+        const family: NftMatch[] =
+          version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
         rules.push({ statements: [...family, ...protocolMatch(rule, matches), ...matches, ...verdict], comment });
       }
     }
@@ -121,7 +122,10 @@ function sideMatches(side: RuleSide, field: NftField, version: IpVersion, contex
   const notNets = side.notNets.filter((net) => cidrVersion(net) === version);
   if (notNets.some(isEverything)) return undefined;
   if (notNets.length > 0) matches.push(netMatch(field, notNets, version, true));
-  for (const [ids, negate] of [[side.sets, false], [side.notSets, true]] as const) {
+  for (const [ids, negate] of [
+    [side.sets, false],
+    [side.notSets, true],
+  ] as const) {
     for (const id of ids) {
       const type = context.findSet(id).type ?? "address";
       context.use(id, type);
@@ -132,7 +136,10 @@ function sideMatches(side: RuleSide, field: NftField, version: IpVersion, contex
 }
 
 function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, negate: boolean): NftMatch {
-  const merged = mergeElements({ name: "", key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true }, nets.map((key) => ({ key })));
+  const merged = mergeElements(
+    { name: "", key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true },
+    nets.map((key) => ({ key })),
+  );
   const values = merged.map(({ key }) => key);
   const [first] = values;
   if (values.length === 1 && first !== undefined) return { kind: "match", field, value: first, ...(negate ? { op: "!=" as const } : {}) };

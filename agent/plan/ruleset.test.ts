@@ -1,12 +1,12 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { FakeNft } from "../../test/fakes/fake-nft.ts";
-import { type InterpretedPacket, interpretHook } from "../../test/fakes/nft-interpreter.ts";
 import { podKey } from "../../src/model/names.ts";
 import { type Policy, type RecordKey, type RecordValue, type Rule, type RuleSide, recordKey, type SetShard, type Stack } from "../../src/model/record.ts";
 import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { type Direction, evaluate } from "../../src/policy/evaluate.ts";
+import { FakeNft } from "../../test/fakes/fake-nft.ts";
+import { type InterpretedPacket, interpretHook } from "../../test/fakes/nft-interpreter.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
 import { diffRulesets } from "./diff.ts";
 import { TABLE } from "./names.ts";
@@ -25,7 +25,16 @@ const addressSet = fc.constantFrom("s1", "s2", "empty");
 const range = fc.tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 0, max: 2 })).map(([first, more]) => ({ first, last: first + more }));
 const side: fc.Arbitrary<RuleSide> = fc.record({
   nets: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 2, arbitrary: fc.array(net, { maxLength: 3 }) }),
-  notNets: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(net.filter((cidr) => !cidr.endsWith("/0")), { maxLength: 2 }) }),
+  notNets: fc.oneof(
+    { weight: 3, arbitrary: fc.constant([]) },
+    {
+      weight: 1,
+      arbitrary: fc.array(
+        net.filter((cidr) => !cidr.endsWith("/0")),
+        { maxLength: 2 },
+      ),
+    },
+  ),
   sets: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(addressSet, { maxLength: 2 }) }),
   notSets: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(addressSet, { maxLength: 1 }) }),
   ports: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(range, { maxLength: 3 }) }),
@@ -41,29 +50,59 @@ const rule: fc.Arbitrary<Rule> = fc.record({
 });
 const policyNames = ["p1", "p2", "p3"];
 const policy = (name: string): fc.Arbitrary<Policy> =>
-  fc.record({ kind: fc.constant("policy" as const), policyKind: fc.constant("KubernetesNetworkPolicy"), namespace: fc.constant("shop"), name: fc.constant(name), tier: fc.constant("default"), ingress: fc.array(rule, { maxLength: 3 }), egress: fc.array(rule, { maxLength: 3 }) });
-const policyKeys = fc.array(fc.constantFrom(...policyNames, "absent").map((name) => `policy/KubernetesNetworkPolicy/shop/${name}`), { maxLength: 3 });
+  fc.record({
+    kind: fc.constant("policy" as const),
+    policyKind: fc.constant("KubernetesNetworkPolicy"),
+    namespace: fc.constant("shop"),
+    name: fc.constant(name),
+    tier: fc.constant("default"),
+    ingress: fc.array(rule, { maxLength: 3 }),
+    egress: fc.array(rule, { maxLength: 3 }),
+  });
+const policyKeys = fc.array(
+  fc.constantFrom(...policyNames, "absent").map((name) => `policy/KubernetesNetworkPolicy/shop/${name}`),
+  { maxLength: 3 },
+);
 const stack = (id: string): fc.Arbitrary<Stack> =>
   fc.record({
     kind: fc.constant("stack" as const),
     id: fc.constant(id),
-    tiers: fc.array(fc.record({ name: fc.constantFrom("security", "default"), defaultAction: fc.constantFrom("deny" as const, "pass" as const), ingress: policyKeys, egress: policyKeys }), { maxLength: 2 }),
+    tiers: fc.array(
+      fc.record({
+        name: fc.constantFrom("security", "default"),
+        defaultAction: fc.constantFrom("deny" as const, "pass" as const),
+        ingress: policyKeys,
+        egress: policyKeys,
+      }),
+      { maxLength: 2 },
+    ),
     noMatchAction: fc.constantFrom("allow" as const, "deny" as const),
   });
 const members = (values: fc.Arbitrary<string>): fc.Arbitrary<string[]> => fc.uniqueArray(values, { maxLength: 4 });
-const shards: fc.Arbitrary<SetShard[]> = fc.tuple(
-  members(address),
-  members(address),
-  members(net),
-  members(fc.tuple(address, fc.constantFrom("tcp", "udp", "sctp"), fc.integer({ min: 1, max: 6 })).map(([ip, protocol, port]) => `${ip},${protocol}:${port}`)),
-).map(([s1a, s1b, s2, p1]) => [
-  { kind: "set", id: "s1", shard: "0", type: "address", members: s1a.filter((member) => !s1b.includes(member)) },
-  { kind: "set", id: "s1", shard: "1", type: "address", members: s1b },
-  { kind: "set", id: "s2", shard: "", type: "prefix", members: s2 },
-  { kind: "set", id: "p1", shard: "", type: "address-port", members: p1 },
-]);
+const shards: fc.Arbitrary<SetShard[]> = fc
+  .tuple(
+    members(address),
+    members(address),
+    members(net),
+    members(
+      fc.tuple(address, fc.constantFrom("tcp", "udp", "sctp"), fc.integer({ min: 1, max: 6 })).map(([ip, protocol, port]) => `${ip},${protocol}:${port}`),
+    ),
+  )
+  .map(([s1a, s1b, s2, p1]) => [
+    { kind: "set", id: "s1", shard: "0", type: "address", members: s1a.filter((member) => !s1b.includes(member)) },
+    { kind: "set", id: "s1", shard: "1", type: "address", members: s1b },
+    { kind: "set", id: "s2", shard: "", type: "prefix", members: s2 },
+    { kind: "set", id: "p1", shard: "", type: "address-port", members: p1 },
+  ]);
 const world: fc.Arbitrary<readonly RecordValue[]> = fc
-  .tuple(fc.tuple(...policyNames.map(policy)), stack("x"), stack("y"), shards, fc.constantFrom("stack/x", "stack/y", "", "stack/absent"), fc.constantFrom("stack/x", "stack/y", ""))
+  .tuple(
+    fc.tuple(...policyNames.map(policy)),
+    stack("x"),
+    stack("y"),
+    shards,
+    fc.constantFrom("stack/x", "stack/y", "", "stack/absent"),
+    fc.constantFrom("stack/x", "stack/y", ""),
+  )
   .map(([policies, x, y, sets, stackOfA, stackOfB]) => [
     ...policies,
     x,
@@ -72,11 +111,20 @@ const world: fc.Arbitrary<readonly RecordValue[]> = fc
     { kind: "endpoint", namespace: "shop", pod: "a", uid: "u1", stack: stackOfA, addresses: [] },
     { kind: "endpoint", namespace: "shop", pod: "b", uid: "u2", stack: stackOfB, addresses: [] },
   ]);
-const packet = fc.tuple(fc.boolean(), fc.nat(4), fc.nat(4), fc.constantFrom(6, 17, 132, 1, 58), fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 7 })).map(([isV4, s, d, protocol, sourcePort, destinationPort]): InterpretedPacket => {
-  const hasPorts = protocol === 6 || protocol === 17 || protocol === 132;
-  const list = isV4 ? V4 : V6;
-  return { version: isV4 ? 4 : 6, source: list[s] ?? "", destination: list[d] ?? "", protocol, ctState: "new", ...(hasPorts ? { sourcePort, destinationPort } : {}) };
-});
+const packet = fc
+  .tuple(fc.boolean(), fc.nat(4), fc.nat(4), fc.constantFrom(6, 17, 132, 1, 58), fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 7 }))
+  .map(([isV4, s, d, protocol, sourcePort, destinationPort]): InterpretedPacket => {
+    const hasPorts = protocol === 6 || protocol === 17 || protocol === 132;
+    const list = isV4 ? V4 : V6;
+    return {
+      version: isV4 ? 4 : 6,
+      source: list[s] ?? "",
+      destination: list[d] ?? "",
+      protocol,
+      ctState: "new",
+      ...(hasPorts ? { sourcePort, destinationPort } : {}),
+    };
+  });
 
 function recordMap(values: readonly RecordValue[]): Map<RecordKey, RecordValue> {
   return new Map(values.map((value) => [recordKey(value), value]));
@@ -87,7 +135,12 @@ function plan(values: readonly RecordValue[], endpoints: readonly PlannedEndpoin
 }
 
 /** What the policy says, by the evaluator of the same records. */
-function expected(values: readonly RecordValue[], pod: string, direction: Direction, { source, destination, protocol, sourcePort, destinationPort }: InterpretedPacket): "allow" | "deny" {
+function expected(
+  values: readonly RecordValue[],
+  pod: string,
+  direction: Direction,
+  { source, destination, protocol, sourcePort, destinationPort }: InterpretedPacket,
+): "allow" | "deny" {
   const records = recordMap(values);
   const endpoint = records.get(`endpoint/shop/${pod}`);
   if (endpoint?.kind !== "endpoint") return "deny";
@@ -101,8 +154,10 @@ function expected(values: readonly RecordValue[], pod: string, direction: Direct
       return value?.kind === "policy" ? value : undefined;
     },
     sets: {
-      hasAddress: (id, ip) => sets.some((set) => set.id === id && set.members.some((member) => (set.type === "prefix" ? cidrContains(parseCidr(member), ip) : member === ip))),
-      hasAddressPort: (id, ip, number, port) => sets.some((set) => set.id === id && set.members.includes(`${ip},${{ 6: "tcp", 17: "udp", 132: "sctp" }[number] ?? ""}:${port}`)),
+      hasAddress: (id, ip) =>
+        sets.some((set) => set.id === id && set.members.some((member) => (set.type === "prefix" ? cidrContains(parseCidr(member), ip) : member === ip))),
+      hasAddressPort: (id, ip, number, port) =>
+        sets.some((set) => set.id === id && set.members.includes(`${ip},${{ 6: "tcp", 17: "udp", 132: "sctp" }[number] ?? ""}:${port}`)),
     },
     direction,
     packet: { sourceAddress: parseIp(source), destinationAddress: parseIp(destination), protocol, sourcePort, destinationPort },
@@ -167,7 +222,17 @@ describe("desiredRuleset", () => {
   it("sources: a pod's own pass, another's do not; neighbour discovery from link-local and unspecified passes", () => {
     const { ruleset } = plan([]);
     const from = (version: 4 | 6, source: string, more: Partial<InterpretedPacket> = {}): string =>
-      interpretHook(ruleset, "prerouting", { version, source, destination: "10.0.0.2", protocol: 6, sourcePort: 1, destinationPort: 1, ctState: "new", iifname: "calia", ...more });
+      interpretHook(ruleset, "prerouting", {
+        version,
+        source,
+        destination: "10.0.0.2",
+        protocol: 6,
+        sourcePort: 1,
+        destinationPort: 1,
+        ctState: "new",
+        iifname: "calia",
+        ...more,
+      });
     const discovery = { protocol: 58, icmpType: "nd-neighbor-solicit" };
     expect([from(4, "10.0.0.1"), from(6, "fd00::1"), from(6, "fe80::1", discovery), from(6, "::", discovery)]).toEqual(Array(4).fill("accept"));
     expect([from(4, "10.0.0.2"), from(6, "fd00::2"), from(6, "fe80::1"), from(6, "fd00::2", discovery), from(4, "127.0.0.1")]).toEqual(Array(5).fill("drop"));
@@ -179,23 +244,60 @@ describe("desiredRuleset", () => {
       { kind: "endpoint", namespace: "shop", pod: "a", uid: "u1", stack: "stack/x", addresses: [] },
     ];
     const { ruleset } = plan(denied);
-    const base: Omit<InterpretedPacket, "ctState"> = { version: 4, source: "10.0.0.1", destination: "10.0.0.9", protocol: 6, sourcePort: 1, destinationPort: 1, iifname: "calia", oifname: "eth0" };
-    expect((["new", "established", "related", "invalid"] as const).map((ctState) => interpretHook(ruleset, "forward", { ...base, ctState }))).toEqual(["drop", "accept", "accept", "drop"]);
+    const base: Omit<InterpretedPacket, "ctState"> = {
+      version: 4,
+      source: "10.0.0.1",
+      destination: "10.0.0.9",
+      protocol: 6,
+      sourcePort: 1,
+      destinationPort: 1,
+      iifname: "calia",
+      oifname: "eth0",
+    };
+    expect((["new", "established", "related", "invalid"] as const).map((ctState) => interpretHook(ruleset, "forward", { ...base, ctState }))).toEqual([
+      "drop",
+      "accept",
+      "accept",
+      "drop",
+    ]);
   });
 
   it("masquerade: from a pool that wants it to outside all pools, and nothing else", () => {
-    const pool = (name: string, cidr: string, natOutgoing: boolean): RecordValue => ({ kind: "pool", name, cidr: parseCidr(cidr), natOutgoing, disabled: false, blockSize: 26 });
+    const pool = (name: string, cidr: string, natOutgoing: boolean): RecordValue => ({
+      kind: "pool",
+      name,
+      cidr: parseCidr(cidr),
+      natOutgoing,
+      disabled: false,
+      blockSize: 26,
+    });
     const { ruleset } = plan([pool("a", "10.0.0.0/16", true), pool("b", "10.1.0.0/16", false), pool("c", "fd00::/64", true)]);
-    const outcome = (version: 4 | 6, source: string, destination: string): string => interpretHook(ruleset, "postrouting", { version, source, destination, protocol: 17, sourcePort: 1, destinationPort: 1, ctState: "new" });
+    const outcome = (version: 4 | 6, source: string, destination: string): string =>
+      interpretHook(ruleset, "postrouting", { version, source, destination, protocol: 17, sourcePort: 1, destinationPort: 1, ctState: "new" });
     expect([outcome(4, "10.0.0.1", "192.0.2.1"), outcome(6, "fd00::1", "2001:db8::1")]).toEqual(["masquerade", "masquerade"]);
-    expect([outcome(4, "10.0.0.1", "10.1.0.1"), outcome(4, "10.1.0.1", "192.0.2.1"), outcome(4, "172.16.0.1", "192.0.2.1"), outcome(6, "fd00::1", "fd00::2")]).toEqual(Array(4).fill("accept"));
+    expect([
+      outcome(4, "10.0.0.1", "10.1.0.1"),
+      outcome(4, "10.1.0.1", "192.0.2.1"),
+      outcome(4, "172.16.0.1", "192.0.2.1"),
+      outcome(6, "fd00::1", "fd00::2"),
+    ]).toEqual(Array(4).fill("accept"));
   });
 
   it("a pod made again under the same name: the record of the one before does not count", () => {
     const values: RecordValue[] = [{ kind: "endpoint", namespace: "shop", pod: "a", uid: "old", stack: "", addresses: [] }];
     const again = plan(values, [{ ...A, podUid: "new" }]);
     expect(again.withPolicy.has(A.podKey)).toBe(false);
-    expect(interpretHook(again.ruleset, "forward", { version: 4, source: "10.0.0.1", destination: "10.0.0.9", protocol: 6, ctState: "new", iifname: "calia", oifname: "eth0" })).toBe("drop");
+    expect(
+      interpretHook(again.ruleset, "forward", {
+        version: 4,
+        source: "10.0.0.1",
+        destination: "10.0.0.9",
+        protocol: 6,
+        ctState: "new",
+        iifname: "calia",
+        oifname: "eth0",
+      }),
+    ).toBe("drop");
     expect(plan(values, [{ ...A, podUid: "old" }]).withPolicy.has(A.podKey)).toBe(true);
   });
 
@@ -208,13 +310,31 @@ describe("desiredRuleset", () => {
       { kind: "set", id: "s", shard: "0", type: "address", members: ["10.0.0.2"] },
     ];
     const verdict = (rules: readonly Rule[]): readonly unknown[] => {
-      const { ruleset, failures } = desiredRuleset({ records: recordMap(values(rules)), undecodable: new Map([["set/s/1", "of a later version"]]), endpoints: [A], settings: SETTINGS });
-      const outcome = interpretHook(ruleset, "forward", { version: 4, source: "10.0.0.1", destination: "10.0.0.2", protocol: 6, sourcePort: 1, destinationPort: 80, ctState: "new", iifname: "calia", oifname: "eth0" });
+      const { ruleset, failures } = desiredRuleset({
+        records: recordMap(values(rules)),
+        undecodable: new Map([["set/s/1", "of a later version"]]),
+        endpoints: [A],
+        settings: SETTINGS,
+      });
+      const outcome = interpretHook(ruleset, "forward", {
+        version: 4,
+        source: "10.0.0.1",
+        destination: "10.0.0.2",
+        protocol: 6,
+        sourcePort: 1,
+        destinationPort: 80,
+        ctState: "new",
+        iifname: "calia",
+        oifname: "eth0",
+      });
       return [outcome, failures.map(({ key }) => key)];
     };
     const allowAll: Rule = { action: "allow", protocol: 0, source: NOTHING, destination: NOTHING, origin: 1 };
     expect(verdict([{ ...allowAll, destination: side({ sets: ["s"] }) }])).toEqual(["accept", ["set/s/1"]]);
-    expect(verdict([{ ...allowAll, action: "deny", destination: side({ sets: ["s"], nets: [parseCidr("192.0.2.0/24")] }) }, allowAll])).toEqual(["drop", ["set/s/1", "policy/K/shop/p"]]);
+    expect(verdict([{ ...allowAll, action: "deny", destination: side({ sets: ["s"], nets: [parseCidr("192.0.2.0/24")] }) }, allowAll])).toEqual([
+      "drop",
+      ["set/s/1", "policy/K/shop/p"],
+    ]);
     expect(verdict([{ ...allowAll, destination: side({ notSets: ["s"] }) }, allowAll])).toEqual(["drop", ["set/s/1", "policy/K/shop/p"]]);
   });
 });

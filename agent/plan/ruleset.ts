@@ -154,7 +154,10 @@ class Planner {
         all.push({ key: value.cidr });
         if (value.natOutgoing) withNat.push({ key: value.cidr });
       }
-      for (const [name, elements] of [[poolsSet(version), all], [natPoolsSet(version), withNat]] as const) {
+      for (const [name, elements] of [
+        [poolsSet(version), all],
+        [natPoolsSet(version), withNat],
+      ] as const) {
         const set: NftSet = { name, key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true };
         this.#sets.set(name, { set, elements: mergeElements(set, elements) });
       }

@@ -8,8 +8,8 @@ import type { SyncConnection } from "./connection.ts";
 
 const CALL_TIMEOUT_MS = 10_000;
 
-type UnaryMethod<Request, Response> = (
-  request: Request,
+type UnaryMethod<Response> = (
+  request: ClaimBlockRequest | ListBlocksRequest,
   metadata: Metadata,
   options: { deadline: number },
   callback: (error: ServiceError | null, response?: Response) => void,
@@ -25,21 +25,23 @@ export class ClaimCalls implements ClaimClient {
   }
 
   async claimBlock({ ipVersion, full }: Parameters<ClaimClient["claimBlock"]>[0], signal?: AbortSignal): Promise<ClaimedBlock> {
-    const response = await this.#call<ClaimBlockRequest, ClaimBlockResponse>("claimBlock", { node: this.#node, ipVersion, full: full.map(prefixToWire) }, signal);
+    const request: ClaimBlockRequest = { node: this.#node, ipVersion, full: full.map(prefixToWire) };
+    const response = await this.#call<ClaimBlockResponse>("claimBlock", request, signal);
     const block = response.block === undefined ? undefined : fromWire(response.block);
     if (block === undefined) throw new ClaimError("unavailable", "the server answered ClaimBlock without a block");
     return block;
   }
 
   async listBlocks(signal?: AbortSignal): Promise<readonly ClaimedBlock[]> {
-    const { blocks } = await this.#call<ListBlocksRequest, ListBlocksResponse>("listBlocks", { node: this.#node }, signal);
+    const request: ListBlocksRequest = { node: this.#node };
+    const { blocks } = await this.#call<ListBlocksResponse>("listBlocks", request, signal);
     return blocks.map(fromWire).filter((block) => block !== undefined);
   }
 
-  #call<Request, Response>(name: "claimBlock" | "listBlocks", request: Request, signal?: AbortSignal): Promise<Response> {
+  #call<Response>(name: "claimBlock" | "listBlocks", request: ClaimBlockRequest | ListBlocksRequest, signal?: AbortSignal): Promise<Response> {
     return new Promise((resolve, reject) => {
       const connection = this.#connection();
-      const method = connection?.[name] as UnaryMethod<Request, Response> | undefined;
+      const method = connection?.[name] as UnaryMethod<Response> | undefined;
       if (connection === undefined || method === undefined) {
         reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"));
         return;

@@ -3,11 +3,12 @@
  *
  * Invariant: bounded by the node's blocks. After a reconnect everything unconfirmed is sent again; a refusal that may pass is repeated with back-off.
  */
+
+import type { Cidr } from "../../src/net/cidr.ts";
+import { ipBytes } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff } from "../../src/runtime/retry.ts";
-import type { Cidr } from "../../src/net/cidr.ts";
-import { ipBytes } from "../../src/net/ip.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
 import type { BlockReport, ReportClient } from "./claims.ts";

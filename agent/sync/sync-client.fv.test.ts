@@ -18,6 +18,7 @@ import { SyncClient } from "./sync-client.ts";
 
 const SEED = 5n;
 type Message = NonNullable<AgentMessage["message"]>;
+type ValueOf<Case extends Message["$case"]> = Extract<Message, { $case: Case }>["value"];
 type ServerStream = ServerDuplexStream<Uint8Array, Uint8Array>;
 
 /** One session at a scripted server. */
@@ -43,10 +44,10 @@ class ServerSession {
   }
 
   /** The next message of the kind; others before it are skipped. */
-  async next<Case extends Message["$case"]>(kind: Case): Promise<Extract<Message, { $case: Case }>["value"]> {
+  async next<Case extends Message["$case"]>(kind: Case): Promise<ValueOf<Case>> {
     for (;;) {
       const message = this.#messages.shift();
-      if (message?.$case === kind) return message.value as Extract<Message, { $case: Case }>["value"];
+      if (message?.$case === kind) return message.value as ValueOf<Case>;
       if (message === undefined) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
   }
@@ -60,11 +61,26 @@ class ServerSession {
   }
 
   welcome(bucketBits: number, heartbeatIntervalMs = 60_000): void {
-    this.send(encodeServerMessage({ $case: "welcome", value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits } }));
+    this.send(
+      encodeServerMessage({
+        $case: "welcome",
+        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits },
+      }),
+    );
   }
 
   commit(revision: bigint, values: readonly RecordValue[], digest?: bigint): void {
-    this.send(encodeUpdate({ buckets: [], upserts: values.map((value) => encodeRecord(value, SEED).bytes), removed: [], commit: true, revision, digest, committedAtUnixUs: 0n }));
+    this.send(
+      encodeUpdate({
+        buckets: [],
+        upserts: values.map((value) => encodeRecord(value, SEED).bytes),
+        removed: [],
+        commit: true,
+        revision,
+        digest,
+        committedAtUnixUs: 0n,
+      }),
+    );
   }
 
   fail(code: status, retryAfterMs?: number): void {
@@ -97,9 +113,19 @@ class ScriptedServer {
       },
       claimBlock: (_call: unknown, done: (error: object) => void) => done({ code: status.RESOURCE_EXHAUSTED, details: "no pool has a free block" }),
       listBlocks: (_call: unknown, done: (error: null, response: object) => void) =>
-        done(null, { blocks: [{ cidr: prefixToWire(parseCidr("10.0.0.0/26")), pool: "p", allocations: [{ address: Buffer.from([10, 0, 0, 1]), handle: "h", namespace: "n", pod: "p" }] }] }),
+        done(null, {
+          blocks: [
+            {
+              cidr: prefixToWire(parseCidr("10.0.0.0/26")),
+              pool: "p",
+              allocations: [{ address: Buffer.from([10, 0, 0, 1]), handle: "h", namespace: "n", pod: "p" }],
+            },
+          ],
+        }),
     });
-    const port = await new Promise<number>((resolve, reject) => scripted.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
+    const port = await new Promise<number>((resolve, reject) =>
+      scripted.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))),
+    );
     scripted.address = `127.0.0.1:${port}`;
     return scripted;
   }
@@ -140,7 +166,16 @@ function client(servers: readonly string[]) {
   const reports = new ReportQueue({ clock: systemClock, log: silentLogger() });
   const freshness = new Freshness({ clock: systemClock, staleAfterMs: 60_000 });
   const sync = new SyncClient({
-    node: "n1", version: "test", servers, tls: undefined, view, acknowledgements, reports, freshness, clock: systemClock, log: silentLogger(),
+    node: "n1",
+    version: "test",
+    servers,
+    tls: undefined,
+    view,
+    acknowledgements,
+    reports,
+    freshness,
+    clock: systemClock,
+    log: silentLogger(),
     onCommit: (delta, isAnswer) => {
       commits.push({ delta, isAnswer });
       acknowledgements.programmed(delta.revision, [{ key: "policy/x", reason: "why" }]);
@@ -214,11 +249,14 @@ describe("SyncClient", () => {
   for (const [what, misbehave] of [
     ["garbage", (session: ServerSession) => session.send(Buffer.from([0xff, 0xff, 0xff]))],
     ["a second Welcome", (session: ServerSession) => session.welcome(0)],
-    ["a record whose hash is wrong", (session: ServerSession) => {
-      const bytes = Buffer.from(encodeRecord({ ...pool, name: "b" }, SEED).bytes);
-      bytes[5] = (bytes[5] ?? 0) ^ 1;
-      session.send(encodeUpdate({ buckets: [], upserts: [bytes], removed: [], commit: true, revision: 3n, digest: undefined, committedAtUnixUs: 0n }));
-    }],
+    [
+      "a record whose hash is wrong",
+      (session: ServerSession) => {
+        const bytes = Buffer.from(encodeRecord({ ...pool, name: "b" }, SEED).bytes);
+        bytes[5] = (bytes[5] ?? 0) ^ 1;
+        session.send(encodeUpdate({ buckets: [], upserts: [bytes], removed: [], commit: true, revision: 3n, digest: undefined, committedAtUnixUs: 0n }));
+      },
+    ],
   ] as const) {
     it(`${what} → the session ends as a violation, nothing is applied, a new one resumes`, async () => {
       const at = await server();
@@ -255,14 +293,16 @@ describe("SyncClient", () => {
     const agent = client([at.address]);
     const session = await liveSession(at);
     const block = parseCidr("10.0.0.0/26");
-    const report = (generation: number): void => agent.reports.report({ block, generation, allocations: [{ address: parseIp("10.0.0.1"), handle: "h", namespace: "n", pod: "p" }] });
+    const report = (generation: number): void =>
+      agent.reports.report({ block, generation, allocations: [{ address: parseIp("10.0.0.1"), handle: "h", namespace: "n", pod: "p" }] });
     report(1);
     expect((await session.next("endpointReport")).generation).toBe(1n);
     report(2);
     await session.next("endpointReport");
     session.end();
     const second = await liveSession(at);
-    const result = (generation: bigint, error: string): void => second.send(encodeServerMessage({ $case: "reportResult", value: { block: prefixToWire(block), generation, error, retry: true } }));
+    const result = (generation: bigint, error: string): void =>
+      second.send(encodeServerMessage({ $case: "reportResult", value: { block: prefixToWire(block), generation, error, retry: true } }));
     result(1n, "");
     result(2n, "conflict");
     expect((await second.next("endpointReport")).generation).toBe(2n);
@@ -277,7 +317,9 @@ describe("SyncClient", () => {
     const agent = client([at.address]);
     const claims = new ClaimCalls({ node: "n1", connection: () => agent.sync.connection });
     await liveSession(at);
-    expect(await claims.listBlocks()).toEqual([{ cidr: "10.0.0.0/26", pool: "p", allocations: [{ address: "10.0.0.1", handle: "h", namespace: "n", pod: "p" }] }]);
+    expect(await claims.listBlocks()).toEqual([
+      { cidr: "10.0.0.0/26", pool: "p", allocations: [{ address: "10.0.0.1", handle: "h", namespace: "n", pod: "p" }] },
+    ]);
     await expect(claims.claimBlock({ ipVersion: 4, full: [] })).rejects.toMatchObject({ code: "no-free-block" });
     const alone = new ClaimCalls({ node: "n1", connection: () => undefined });
     await expect(alone.listBlocks()).rejects.toMatchObject({ code: "unavailable" });

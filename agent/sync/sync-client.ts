@@ -79,7 +79,10 @@ export class SyncClient {
         next = 0;
         continue;
       }
-      log.warn({ server, code: failure.code, reason: failure.detail, retryAfterMs: failure.retryAfterMs }, failure.isLasting ? "the server refuses this agent" : "session ended");
+      log.warn(
+        { server, code: failure.code, reason: failure.detail, retryAfterMs: failure.retryAfterMs },
+        failure.isLasting ? "the server refuses this agent" : "session ended",
+      );
       // The one that worked comes first again; otherwise the next, and only after a round of all of them the long wait.
       if (!session.wasLive) next++;
       const isRoundOver = next % servers.length === 0 || session.wasLive;

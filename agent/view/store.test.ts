@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { RecordValue } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
@@ -25,7 +25,15 @@ function pool(name: string, size: number): RecordValue {
 }
 
 function update(revision: bigint, values: readonly RecordValue[], removed: readonly string[] = []): RawUpdate {
-  return { buckets: [], upserts: values.map((value) => encodeRecord(value, SEED).bytes), removed, commit: true, revision, digest: undefined, committedAtUnixUs: 0n };
+  return {
+    buckets: [],
+    upserts: values.map((value) => encodeRecord(value, SEED).bytes),
+    removed,
+    commit: true,
+    revision,
+    digest: undefined,
+    committedAtUnixUs: 0n,
+  };
 }
 
 async function commit(store: ViewStore, revision: bigint, values: readonly RecordValue[], removed: readonly string[] = []): Promise<void> {
@@ -48,13 +56,22 @@ describe("ViewStore", () => {
   });
 
   it("any commits, compacted at any size, closed or not → the next open has the same view", async () => {
-    const change = fc.record({ put: fc.array(fc.tuple(fc.constantFrom("a", "b", "c", "d"), fc.integer({ min: 0, max: 200 })), { maxLength: 3 }), remove: fc.array(fc.constantFrom("pool/a", "pool/b"), { maxLength: 2 }) });
+    const change = fc.record({
+      put: fc.array(fc.tuple(fc.constantFrom("a", "b", "c", "d"), fc.integer({ min: 0, max: 200 })), { maxLength: 3 }),
+      remove: fc.array(fc.constantFrom("pool/a", "pool/b"), { maxLength: 2 }),
+    });
     await fc.assert(
       fc.asyncProperty(fc.array(change, { maxLength: 8 }), fc.constantFrom(1, 300, 1 << 20), async (changes, compactAboveBytes) => {
         await rm(directory, { recursive: true });
         const store = await open({ compactAboveBytes });
         begin(store);
-        for (const [i, { put, remove }] of changes.entries()) await commit(store, BigInt(i + 1), put.map(([name, size]) => pool(name, size)), remove);
+        for (const [i, { put, remove }] of changes.entries())
+          await commit(
+            store,
+            BigInt(i + 1),
+            put.map(([name, size]) => pool(name, size)),
+            remove,
+          );
         const again = await open();
         expect(content(again)).toBe(content(store));
         expect(again.problems).toEqual([]);

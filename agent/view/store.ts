@@ -55,7 +55,10 @@ export class ViewStore {
   #snapshotBytes: number;
   #isLogGood = true;
 
-  private constructor(options: Required<ViewStoreOptions>, opened: { stored: StoredView; problems: readonly string[]; generation: number; log: FileHandle; logBytes: number; snapshotBytes: number }) {
+  private constructor(
+    options: Required<ViewStoreOptions>,
+    opened: { stored: StoredView; problems: readonly string[]; generation: number; log: FileHandle; logBytes: number; snapshotBytes: number },
+  ) {
     this.#options = options;
     this.#stored = opened.stored;
     this.#isComplete = opened.stored.isComplete;
@@ -153,21 +156,32 @@ async function readState(directory: string, node: string): Promise<StateRead> {
   const log = await readStateFile(join(directory, LOG), "log", node, problems);
   const generation = Math.max(snapshot?.head.generation ?? 0, log?.head.generation ?? 0);
   if (snapshot === undefined) {
-    if (log !== undefined && log.commits.length > 0) problems.push(`${join(directory, LOG)}: its snapshot is missing; moved to ${await moveAside(join(directory, LOG))}`);
+    if (log !== undefined && log.commits.length > 0)
+      problems.push(`${join(directory, LOG)}: its snapshot is missing; moved to ${await moveAside(join(directory, LOG))}`);
     return { stored: emptyView(), generation, problems };
   }
   const logCommits = log !== undefined && log.head.generation === snapshot.head.generation ? log.commits : [];
-  if (log !== undefined && log.head.generation > snapshot.head.generation) problems.push(`${join(directory, LOG)}: it is of generation ${log.head.generation}, the snapshot of ${snapshot.head.generation}; moved to ${await moveAside(join(directory, LOG))}`);
+  if (log !== undefined && log.head.generation > snapshot.head.generation)
+    problems.push(
+      `${join(directory, LOG)}: it is of generation ${log.head.generation}, the snapshot of ${snapshot.head.generation}; moved to ${await moveAside(join(directory, LOG))}`,
+    );
   try {
     return { stored: replay([...snapshot.commits, ...logCommits]), generation, problems };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    problems.push(`${join(directory, SNAPSHOT)} and ${LOG}: their content does not fit together (${reason}); moved to ${await moveAside(join(directory, SNAPSHOT))} and ${await moveAside(join(directory, LOG))}`);
+    problems.push(
+      `${join(directory, SNAPSHOT)} and ${LOG}: their content does not fit together (${reason}); moved to ${await moveAside(join(directory, SNAPSHOT))} and ${await moveAside(join(directory, LOG))}`,
+    );
     return { stored: emptyView(), generation, problems };
   }
 }
 
-async function readStateFile(path: string, file: FileHead["file"], node: string, problems: string[]): Promise<{ readonly head: FileHead; readonly commits: readonly Frame[] } | undefined> {
+async function readStateFile(
+  path: string,
+  file: FileHead["file"],
+  node: string,
+  problems: string[],
+): Promise<{ readonly head: FileHead; readonly commits: readonly Frame[] } | undefined> {
   const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;
@@ -176,7 +190,10 @@ async function readStateFile(path: string, file: FileHead["file"], node: string,
   const { frames, end } = readFrames(bytes);
   const [first, ...commits] = frames;
   const head = parseFileHead(first);
-  if (head !== undefined && head.node !== node) throw new StateError(`${path} holds the view of node ${JSON.stringify(head.node)}, this agent is ${JSON.stringify(node)}: give it a --state-dir of its own, or remove the directory`);
+  if (head !== undefined && head.node !== node)
+    throw new StateError(
+      `${path} holds the view of node ${JSON.stringify(head.node)}, this agent is ${JSON.stringify(node)}: give it a --state-dir of its own, or remove the directory`,
+    );
   if (head?.file !== file || (file === "snapshot" && (end !== "whole" || commits.length !== 1))) {
     problems.push(`${path}: not a view ${file} of format ${FORMAT}, or damaged; moved to ${await moveAside(path)}; the server sends everything again`);
     return undefined;
@@ -204,7 +221,12 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** A new snapshot, then the log that belongs to it. A crash in between leaves the older log, which the newer snapshot contains. */
-async function writeFiles(directory: string, node: string, generation: number, stored: StoredView): Promise<{ readonly log: FileHandle; readonly logBytes: number; readonly snapshotBytes: number }> {
+async function writeFiles(
+  directory: string,
+  node: string,
+  generation: number,
+  stored: StoredView,
+): Promise<{ readonly log: FileHandle; readonly logBytes: number; readonly snapshotBytes: number }> {
   const head = { format: FORMAT, node, generation } as const;
   const snapshot = Buffer.concat([encodeFileHead({ ...head, file: "snapshot" }), encodeCommit(wholeCommit(stored))]);
   await replaceFile(directory, SNAPSHOT, snapshot);

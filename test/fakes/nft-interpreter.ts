@@ -26,7 +26,9 @@ type Outcome = "accept" | "drop" | "masquerade";
 
 /** What all base chains of a hook make of the packet together. */
 export function interpretHook(ruleset: NftRuleset, hook: string, packet: InterpretedPacket): Outcome {
-  const bases = [...ruleset.chains.values()].filter(({ chain }) => chain.base?.hook === hook).sort((a, b) => (a.chain.base?.priority ?? 0) - (b.chain.base?.priority ?? 0));
+  const bases = [...ruleset.chains.values()]
+    .filter(({ chain }) => chain.base?.hook === hook)
+    .sort((a, b) => (a.chain.base?.priority ?? 0) - (b.chain.base?.priority ?? 0));
   let outcome: Outcome = "accept";
   for (const { chain } of bases) {
     const verdict = runChain(ruleset, chain.name, packet) ?? chain.base?.policy;
