@@ -70,6 +70,8 @@ export interface FanoutServerOptions {
   readonly sourceCounters?: () => Readonly<SourceCounters>;
   readonly onReport?: (report: Report) => void;
   readonly onCommit?: (commit: Commit) => void;
+  /** From commit to an agent's acknowledgement that its kernel has it (s), each as it comes. For the bench; the metrics have it in buckets. */
+  readonly onProgrammed?: (seconds: number) => void;
 }
 
 const SYNC_SERVICE = "sedge.sync.v1.SyncService";
@@ -120,7 +122,10 @@ export class FanoutServer implements Part {
       observer: {
         sent: (kind, bytes) => this.#metrics.sent(kind, bytes),
         delivered: (seconds) => this.#metrics.delivered(seconds),
-        programmed: (seconds) => this.#metrics.programmed(seconds),
+        programmed: (seconds) => {
+          this.#metrics.programmed(seconds);
+          options.onProgrammed?.(seconds);
+        },
         ended: (session, reason, error) => {
           this.#metrics.sessionEnded(reason);
           const fields = { node: session.node?.name, address: session.stream.address, reason };
