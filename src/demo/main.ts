@@ -11,6 +11,7 @@ import { describeFlags, loadConfig } from "../runtime/config.ts";
 import { Children, logTail } from "./children.ts";
 import { deleteCluster } from "./cluster.ts";
 import { demoSchema } from "./config.ts";
+import { DemoNetwork } from "./network.ts";
 import { Registry } from "./registry.ts";
 import { Show } from "./show.ts";
 
@@ -25,8 +26,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 2;
   }
   const isRoot = process.getuid?.() === 0;
-  const dir = config.dir ?? (isRoot ? "/run/sedge-demo" : join(tmpdir(), `sedge-demo-${process.getuid?.() ?? 0}`));
-  const registry = new Registry(dir);
+  const dir = config.dir ?? (isRoot ? `/run/sedge-${config.name}` : join(tmpdir(), `sedge-${config.name}-${process.getuid?.() ?? 0}`));
+  const netnsPrefix = `sedge-${config.name}-`;
+  const registry = new Registry(dir, netnsPrefix);
   for (const found of await registry.cleanUp()) say(`cleaned up after an earlier run: ${found}`);
   registry.prepare();
 
@@ -39,7 +41,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   });
   broken.catch(() => undefined);
 
-  const show = new Show({ config, dir, children, hasKernel: isRoot, say });
+  const show = new Show({ config, dir, children, network: new DemoNetwork(netnsPrefix), hasKernel: isRoot, say });
   let exitCode = 0;
   try {
     const outcome = await Promise.race([show.run(), broken, interrupted]);

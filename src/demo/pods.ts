@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { exec } from "../runtime/exec.ts";
 import { type Child, type Children, cniExecutable, logTail } from "./children.ts";
-import { createPodNetns, type DemoNode } from "./network.ts";
+import type { DemoNetwork, DemoNode } from "./network.ts";
 import type { DemoPod } from "./scenario.ts";
 
 export interface CniTarget {
@@ -33,8 +33,11 @@ export interface ProbeAnswer {
 }
 
 /** ADD, as the kubelet's runtime would; throws with the plugin's own error object when it fails. */
-export async function addPod(pod: DemoPod, target: CniTarget, children: Children): Promise<RunningPod> {
-  const netns = await createPodNetns(pod.namespace, pod.name);
+export async function addPod(
+  pod: DemoPod,
+  { target, network, children }: { target: CniTarget; network: DemoNetwork; children: Children },
+): Promise<RunningPod> {
+  const netns = await network.createPodNetns(pod.namespace, pod.name);
   const containerId = `demo-${pod.namespace}-${pod.name}`;
   const config = { cniVersion: "1.1.0", name: "k8s-pod-network", type: "sedge-cni", socket: target.socket, queueDir: target.queueDir };
   const env = {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createCertificateAuthority } from "../runtime/tls.ts";
 import type { Child, Children } from "./children.ts";
 import { poll } from "./cluster.ts";
-import { type DemoNode, FABRIC, SERVER_ADDRESS } from "./network.ts";
+import { type DemoNode, SERVER_ADDRESS } from "./network.ts";
 import type { CniTarget } from "./pods.ts";
 
 const SYNC_PORT = 5473;
@@ -79,9 +79,9 @@ function fanoutSocket(dir: string): string {
 }
 
 /** Makes the server reachable from the nodes' namespaces. */
-export function startForwarder(children: Children, dir: string): Child {
+export function startForwarder(children: Children, { dir, netns }: { dir: string; netns: string }): Child {
   return children.start("forward", [SERVER_ADDRESS, `${SYNC_PORT}`, fanoutSocket(dir)], {
-    netns: FABRIC,
+    netns,
     entry: new URL("./forward.ts", import.meta.url).pathname,
   });
 }
@@ -89,18 +89,18 @@ export function startForwarder(children: Children, dir: string): Child {
 export interface AgentOptions {
   readonly dir: string;
   readonly certificates: Certificates;
-  /** false: without the kernel, on the machine's own network; the server is reached over its unix socket. */
-  readonly hasKernel: boolean;
+  /** The node's namespace; undefined: without the kernel, and the server is reached over its unix socket. */
+  readonly netns: string | undefined;
 }
 
 /** Starts the agent of a node; resolves when its socket is there. */
-export async function startAgent(children: Children, node: DemoNode, { dir, certificates, hasKernel }: AgentOptions): Promise<CniTarget> {
+export async function startAgent(children: Children, node: DemoNode, { dir, certificates, netns }: AgentOptions): Promise<CniTarget> {
   const folder = join(dir, node.name);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const socket = join(folder, "agent.sock");
   const queueDir = join(folder, "cni-queue");
   const { cert, key } = certificates.pair(node.name);
-  const server = hasKernel ? `${SERVER_ADDRESS}:${SYNC_PORT}` : `unix:${fanoutSocket(dir)}`;
+  const server = netns !== undefined ? `${SERVER_ADDRESS}:${SYNC_PORT}` : `unix:${fanoutSocket(dir)}`;
   const argv = ["agent", "--node-name", node.name, "--server", server, "--tls-cert", cert, "--tls-key", key, "--tls-ca", certificates.ca];
   const files = [
     "--state-dir",
@@ -114,7 +114,7 @@ export async function startAgent(children: Children, node: DemoNode, { dir, cert
     "--health-listen",
     "127.0.0.1:0",
   ];
-  children.start(`agent-${node.name}`, [...argv, ...files, ...(hasKernel ? [] : ["--no-dataplane"])], hasKernel ? { netns: node.netns } : {});
+  children.start(`agent-${node.name}`, [...argv, ...files, ...(netns === undefined ? ["--no-dataplane"] : [])], netns === undefined ? {} : { netns });
   await poll(`the agent of ${node.name} serves its socket`, 20_000, () => Promise.resolve(existsSync(socket)));
   return { node, socket, queueDir };
 }

@@ -7,15 +7,14 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "nod
 import { join } from "node:path";
 import { exec } from "../runtime/exec.ts";
 
-/** Every network namespace of the demo begins with this. */
-export const NETNS_PREFIX = "sedge-demo-";
-
 export class Registry {
   readonly dir: string;
+  readonly #netnsPrefix: string;
   readonly #processes: string;
 
-  constructor(dir: string) {
+  constructor(dir: string, netnsPrefix: string) {
     this.dir = dir;
+    this.#netnsPrefix = netnsPrefix;
     this.#processes = join(dir, "processes");
   }
 
@@ -47,7 +46,7 @@ export class Registry {
       process.kill(pid, "SIGKILL");
     }
     if (process.getuid?.() === 0) {
-      for (const name of await demoNamespaces()) {
+      for (const name of await namespacesWith(this.#netnsPrefix)) {
         found.push(`namespace ${name}`);
         await exec(["ip", "netns", "delete", name]);
       }
@@ -57,12 +56,12 @@ export class Registry {
   }
 }
 
-async function demoNamespaces(): Promise<string[]> {
+async function namespacesWith(prefix: string): Promise<string[]> {
   const { stdout } = await exec(["ip", "netns", "list"]);
   return stdout
     .split("\n")
     .map((line) => line.split(" ")[0] ?? "")
-    .filter((name) => name.startsWith(NETNS_PREFIX));
+    .filter((name) => name.startsWith(prefix));
 }
 
 /** Field 22 of /proc/PID/stat: clock ticks from boot to the start of the process. The name before it may hold blanks and parentheses. */

@@ -4,10 +4,10 @@ import type { z } from "zod";
 import { ApiClient } from "../datastore/api-client.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
 import type { Children } from "./children.ts";
-import { applyPolicy, createCluster, createPodObject, installCrds, poll, setPodRunning } from "./cluster.ts";
+import { applyPolicy, createCluster, createPodObject, deleteCluster, installCrds, poll, setPodRunning } from "./cluster.ts";
 import type { demoSchema } from "./config.ts";
 import { expectedVerdicts } from "./expectation.ts";
-import { createFabric, NODES } from "./network.ts";
+import { type DemoNetwork, NODES } from "./network.ts";
 import { addPod, type CniTarget, type RunningPod } from "./pods.ts";
 import { allProbes, type ProbeOutcome, podName, renderTable, runProbes } from "./probes.ts";
 import { freePort, startAgent, startApi, startFanout, startForwarder, writeCertificates } from "./programs.ts";
@@ -42,6 +42,7 @@ export interface ShowOptions {
   readonly config: z.infer<typeof demoSchema>;
   readonly dir: string;
   readonly children: Children;
+  readonly network: DemoNetwork;
   readonly hasKernel: boolean;
   readonly say: (line: string) => void;
 }
@@ -56,12 +57,13 @@ export class Show {
   }
 
   async run(): Promise<DemoResult> {
-    const { config, dir, children, hasKernel, say } = this.#options;
+    const { config, dir, children, network, hasKernel, say } = this.#options;
     if (!hasKernel) say("not root: everything but the kernel is shown; no pods are connected and no packets are sent. Run as root for the rest.");
     this.#kubeconfig = config.kubeconfig ?? (await startApi(children, dir, await freePort(config.apiPort)));
     say(`API: ${config.kubeconfig === undefined ? "embedded" : "given"}, kubeconfig ${this.#kubeconfig}`);
     const api = new ApiClient({ connection: await findConnection({ file: this.#kubeconfig, environment: {} }) });
     await installCrds(api);
+    if (config.kubeconfig !== undefined) await deleteCluster(api);
     await createCluster(api);
 
     const nodeNames = NODES.map(({ name }) => name);
@@ -73,11 +75,12 @@ export class Show {
     say(`fan-out server: in sync, 127.0.0.1:${this.#syncPort}`);
 
     if (hasKernel) {
-      await createFabric();
-      startForwarder(children, dir);
+      await network.create();
+      startForwarder(children, { dir, netns: network.fabric });
     }
     const targets = new Map<string, CniTarget>();
-    for (const node of NODES) targets.set(node.name, await startAgent(children, node, { dir, certificates, hasKernel }));
+    for (const node of NODES)
+      targets.set(node.name, await startAgent(children, node, { dir, certificates, netns: hasKernel ? network.nodeNetns(node) : undefined }));
     await server.waitUntilLevel(NODES.length);
     say(`nodes: ${nodeNames.join(", ")}, agents connected and level`);
 
@@ -86,7 +89,7 @@ export class Show {
       await createPodObject(api, pod);
       const target = targets.get(pod.node);
       if (!hasKernel || target === undefined) continue;
-      const running = await addPod(pod, target, children);
+      const running = await addPod(pod, { target, network, children });
       pods.push(running);
       await setPodRunning(api, pod, running.addresses);
       say(`pod ${podName(pod)} on ${pod.node}: ${running.addresses.join(" ")}, ADD took ${running.addMs.toFixed(1)} ms`);
@@ -174,7 +177,7 @@ export class Show {
 
   /** What a person can do with the running demo. */
   instructions(): string {
-    const { dir, hasKernel } = this.#options;
+    const { dir, network, hasKernel } = this.#options;
     const server = this.#syncPort === 5473 ? "" : ` --server 127.0.0.1:${this.#syncPort}`;
     return [
       "",
@@ -184,7 +187,7 @@ export class Show {
       `  npx sedge status${server}        npx sedge clients${server}        npx sedge watch${server}`,
       `  npx sedge get policies${server} --node n1   npx sedge policy status${server} data/db-from-cart`,
       `  npx sedge status --socket ${dir}/n1/agent.sock`,
-      ...(hasKernel ? ["  ip netns exec sedge-demo-n1 nft list table inet sedge"] : []),
+      ...(hasKernel ? [`  ip netns exec ${network.fabric.replace("fabric", "n1")} nft list table inet sedge`] : []),
       `Logs: ${dir}/*.log`,
       "",
     ].join("\n");
