@@ -47,12 +47,10 @@ export const AGE = column("Age", (object, now) => ageText(stringAt(object, "meta
   description: "CreationTimestamp is when the object was created.",
 });
 
-export const DEFAULT_COLUMNS: readonly Column[] = [NAME, AGE];
-
 const wide = { priority: 1 } as const;
 const orNone = (text: string): string => (text === "" ? "<none>" : text);
 
-export function selectorText(selector: JsonObject): string {
+function selectorText(selector: JsonObject): string {
   const labels = Object.entries(objectAt(selector, "matchLabels")).map(([key, value]) => `${key}=${plainText(value)}`);
   const expressions = arrayAt(selector, "matchExpressions").map((expression) => {
     const key = stringAt(expression, "key");

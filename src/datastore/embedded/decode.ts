@@ -9,7 +9,7 @@ import { isObject, setKey } from "./json.ts";
 import type { Schema } from "./schema.ts";
 import { isOpen, isUnion, propertySchema } from "./schema.ts";
 
-export interface Pruned {
+interface Pruned {
   readonly object: JsonObject;
   /** Paths of dropped fields, e.g. "spec.ingress[0].fromm". */
   readonly unknown: readonly string[];

@@ -123,7 +123,7 @@ export function fieldsOf(value: JsonValue, schema: Schema): FieldSet {
   return children.size === 0 ? LEAF : { isMember: false, children };
 }
 
-export interface Comparison {
+interface Comparison {
   /** Fields that are new or have another value. */
   readonly changed: FieldSet;
   readonly removed: FieldSet;

@@ -17,7 +17,7 @@ import type { Store } from "./store.ts";
 import { handleWatch } from "./watch.ts";
 import { handleCreate, handleDelete, handleDeleteCollection, handlePatch, handleUpdate } from "./writes.ts";
 
-export interface HandlerOptions {
+interface HandlerOptions {
   readonly store: Store;
   readonly registry: Registry;
   readonly objects: Objects;

@@ -43,7 +43,7 @@ export class DataDirectoryError extends Error {
 }
 
 /** A snapshot is written when the log is larger than this and than the snapshot before it, bytes. */
-export const SNAPSHOT_AFTER_BYTES = 16 * 1024 * 1024;
+const SNAPSHOT_AFTER_BYTES = 16 * 1024 * 1024;
 
 /** Files of other parts of the embedded API that live in the same directory. */
 const OTHER_FILES = new Set(["ca.crt", "ca.key", "server.crt", "server.key", "token", "lock"]);

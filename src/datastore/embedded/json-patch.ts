@@ -10,7 +10,7 @@ export class JsonPatchError extends Error {
   }
 }
 
-export const MAX_JSON_PATCH_OPERATIONS = 10_000;
+const MAX_JSON_PATCH_OPERATIONS = 10_000;
 
 function parsePointer(value: JsonValue | undefined): string[] {
   if (typeof value !== "string" || (value !== "" && !value.startsWith("/"))) throw new JsonPatchError(`not a JSON pointer: ${JSON.stringify(value ?? null)}`);

@@ -1,7 +1,7 @@
 /** A kubeconfig for the embedded API: one cluster, one user with a token, one context. */
 import { stringify } from "yaml";
 
-export interface KubeconfigOptions {
+interface KubeconfigOptions {
   /** "https://127.0.0.1:6443" */
   readonly url: string;
   /** PEM. */

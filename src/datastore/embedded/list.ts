@@ -95,7 +95,7 @@ function decodeContinue(token: string): Page {
   throw badRequest("continue key is not valid: start the list again without it");
 }
 
-export function tooLargeVersion(wanted: number, current: number): ApiError {
+function tooLargeVersion(wanted: number, current: number): ApiError {
   return new ApiError({
     code: 504,
     reason: "Timeout",

@@ -157,7 +157,7 @@ export function recordUpdate({
   writeManagers(after, [...result, { manager, fields: union(kept, mine) }]);
 }
 
-export interface ApplyRequest {
+interface ApplyRequest {
   readonly live: JsonObject | undefined;
   readonly applied: JsonObject;
   readonly schema: Schema;

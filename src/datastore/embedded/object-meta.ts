@@ -32,7 +32,7 @@ export function metadataProblems(object: JsonObject, type: ResourceType): Cause[
   return causes;
 }
 
-export function labelProblems(labels: JsonObject, path: string): Cause[] {
+function labelProblems(labels: JsonObject, path: string): Cause[] {
   return Object.entries(labels).flatMap(([key, value]) => [
     ...labelKeyProblems(key).map((problem) => fieldInvalid(path, key, problem)),
     ...(typeof value === "string" ? labelValueProblems(value).map((problem) => fieldInvalid(path, value, problem)) : []),

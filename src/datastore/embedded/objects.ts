@@ -19,6 +19,7 @@ import { storageName } from "./resource-type.ts";
 import { ANYTHING } from "./schema.ts";
 import { alreadyExists, badRequest, conflict, fieldInvalid, forbidden, invalid, notFound, STALE_VERSION } from "./status.ts";
 import type { Entry, ObjectKey, Store } from "./store.ts";
+import { isTerminating, Terminator } from "./termination.ts";
 
 export type FieldValidation = "Strict" | "Warn" | "Ignore";
 
@@ -37,13 +38,15 @@ export interface Preconditions {
   readonly resourceVersion: string | undefined;
 }
 
+const NO_PRECONDITIONS: Preconditions = { uid: undefined, resourceVersion: undefined };
+
 export interface Written {
   readonly object: JsonObject;
   readonly isCreated: boolean;
 }
 
 /** "removed": gone. "terminating": waits for its finalizers or its contents. */
-export interface Deleted {
+interface Deleted {
   readonly outcome: "removed" | "terminating";
   readonly object: JsonObject;
 }
@@ -62,11 +65,17 @@ export class Objects {
   readonly #store: Store;
   readonly #registry: Registry;
   readonly #clock: Clock;
+  readonly #terminator: Terminator;
 
   constructor({ store, registry, clock }: { readonly store: Store; readonly registry: Registry; readonly clock: Clock }) {
     this.#store = store;
     this.#registry = registry;
     this.#clock = clock;
+    this.#terminator = new Terminator({
+      store,
+      registry,
+      remove: (type, key) => void this.delete(type, key, { preconditions: NO_PRECONDITIONS, isDryRun: false }),
+    });
   }
 
   /** Throws a 404 when it is not there. */
@@ -180,7 +189,7 @@ export class Objects {
       return { outcome: "removed", object: live.object };
     }
     let terminating = live.object;
-    if (valueAt(live.object, "metadata", "deletionTimestamp") === undefined) {
+    if (!isTerminating(live)) {
       terminating = cloneJson(live.object);
       const metadata = ensureObject(terminating, "metadata");
       metadata["deletionTimestamp"] = timestamp(this.#clock.now());
@@ -189,16 +198,13 @@ export class Objects {
       if (isNamespace) ensureObject(terminating, "status")["phase"] = "Terminating";
       this.#store.put(live.key, terminating);
     }
-    this.#continueTermination(live.key);
+    this.#terminator.resume(live.key);
     return { outcome: this.#store.get(live.key) === undefined ? "removed" : "terminating", object: terminating };
   }
 
   /** Finishes what a stop interrupted: contents of namespaces and definitions that are being deleted. */
   resumeTerminations(): void {
-    for (const type of this.#registry.stored()) {
-      for (const entry of this.#store.list(storageName(type)))
-        if (valueAt(entry.object, "metadata", "deletionTimestamp") !== undefined) this.#continueTermination(entry.key);
-    }
+    this.#terminator.resumeAll();
   }
 
   /** The object in the version of the type: stored objects keep the version in which they were written. */
@@ -246,7 +252,7 @@ export class Objects {
   #requireNamespace(type: ResourceType, namespace: string, name: string): void {
     const entry = this.#store.get({ resource: "namespaces", namespace: "", name: namespace });
     if (entry === undefined) throw notFound({ group: "", plural: "namespaces", kind: "Namespace" }, namespace);
-    if (valueAt(entry.object, "metadata", "deletionTimestamp") === undefined) return;
+    if (!isTerminating(entry)) return;
     throw forbidden(type, name, `unable to create new content in namespace ${namespace} because it is being terminated`, [
       { reason: "NamespaceTerminating", message: `namespace ${namespace} is being terminated`, field: "metadata.namespace" },
     ]);
@@ -310,7 +316,7 @@ export class Objects {
     if (options.isDryRun) return after;
     const isOver = valueAt(after, "metadata", "deletionTimestamp") !== undefined && arrayAt(after, "metadata", "finalizers").length === 0;
     const entry = this.#store.put(live.key, after);
-    if (isOver) this.#continueTermination(live.key);
+    if (isOver) this.#terminator.resume(live.key);
     return entry.object;
   }
 
@@ -355,44 +361,6 @@ export class Objects {
       if (taken !== undefined) causes.push(fieldInvalid("spec.group", stringAt(object, "spec", "group"), taken));
     }
     if (causes.length > 0) throw invalid(type, stringAt(object, "metadata", "name"), causes);
-  }
-
-  /** Removes an object under deletion once nothing holds it: its finalizers, a namespace's contents, a definition's objects. */
-  #continueTermination(key: ObjectKey): void {
-    if (key.resource === "namespaces")
-      this.#deleteAll(
-        this.#registry.stored().filter((type) => type.isNamespaced),
-        key.name,
-      );
-    if (key.resource === CRD_RESOURCE)
-      this.#deleteAll(
-        this.#registry.stored().filter((type) => storageName(type) === key.name),
-        undefined,
-      );
-    const entry = this.#store.get(key);
-    if (entry === undefined || arrayAt(entry.object, "metadata", "finalizers").length > 0) return;
-    const isEmpty = (type: ResourceType, namespace: string | undefined): boolean => this.#store.list(storageName(type), namespace).length === 0;
-    if (key.resource === "namespaces" && !this.#registry.stored().every((type) => !type.isNamespaced || isEmpty(type, key.name))) return;
-    if (key.resource === CRD_RESOURCE && !this.#registry.stored().every((type) => storageName(type) !== key.name || isEmpty(type, undefined))) return;
-    this.#store.remove(key);
-    // The last object of a namespace or of a definition under deletion may have been what it waited for.
-    for (const owner of [
-      { resource: "namespaces", namespace: "", name: key.namespace },
-      { resource: CRD_RESOURCE, namespace: "", name: key.resource },
-    ]) {
-      const held = this.#store.get(owner);
-      if (held !== undefined && valueAt(held.object, "metadata", "deletionTimestamp") !== undefined) this.#continueTermination(owner);
-    }
-  }
-
-  #deleteAll(types: readonly ResourceType[], namespace: string | undefined): void {
-    for (const type of types) {
-      for (const entry of this.#store.list(storageName(type), namespace)) {
-        if (valueAt(entry.object, "metadata", "deletionTimestamp") === undefined && this.#store.get(entry.key) !== undefined) {
-          this.delete(type, entry.key, { preconditions: { uid: undefined, resourceVersion: undefined }, isDryRun: false });
-        }
-      }
-    }
   }
 }
 

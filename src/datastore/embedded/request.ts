@@ -8,7 +8,7 @@ import { decodeProtobuf, PROTOBUF_TYPE } from "./protobuf-body.ts";
 import { ApiError, badRequest } from "./status.ts";
 
 /** Largest request body, bytes: what kube-apiserver takes. */
-export const MAX_BODY_BYTES = 3 * 1024 * 1024;
+const MAX_BODY_BYTES = 3 * 1024 * 1024;
 
 /** /api/v1/… or /apis/<group>/<version>/…, taken apart. */
 export interface ResourcePath {

@@ -121,7 +121,7 @@ export function isUnion(schema: Schema): boolean {
   );
 }
 
-export type ListKind = { readonly kind: "atomic" } | { readonly kind: "set" } | { readonly kind: "map"; readonly keys: readonly string[] };
+type ListKind = { readonly kind: "atomic" } | { readonly kind: "set" } | { readonly kind: "map"; readonly keys: readonly string[] };
 
 export function listKind(schema: Schema): ListKind {
   const keys = schema["x-kubernetes-list-map-keys"];

@@ -12,7 +12,7 @@ export interface Cause {
   readonly field: string;
 }
 
-export interface StatusDetails {
+interface StatusDetails {
   readonly name?: string;
   readonly group?: string;
   readonly kind?: string;
@@ -22,7 +22,7 @@ export interface StatusDetails {
 }
 
 /** What an object is called in messages: the resource for most ("pods"), the kind for invalid objects. */
-export interface Named {
+interface Named {
   readonly group: string;
   readonly plural: string;
   readonly kind: string;
@@ -55,7 +55,7 @@ export class ApiError extends Error {
 }
 
 /** "pods" or "ippools.projectcalico.org". */
-export function qualifiedResource(type: Named): string {
+function qualifiedResource(type: Named): string {
   return type.group === "" ? type.plural : `${type.plural}.${type.group}`;
 }
 

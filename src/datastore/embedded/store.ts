@@ -32,7 +32,7 @@ export interface Change {
   readonly previous: Entry | undefined;
 }
 
-export interface StoreOptions {
+interface StoreOptions {
   /** Revision of the empty store. Greater than every one that an earlier life gave out, so that an old one is recognised as expired. */
   readonly initialRevision: number;
   /** Changes kept per resource. */
@@ -43,8 +43,8 @@ export interface StoreOptions {
   readonly publishesAtOnce?: boolean;
 }
 
-export const DEFAULT_HISTORY_CHANGES = 10_000;
-export const DEFAULT_HISTORY_BYTES = 32 * 1024 * 1024;
+const DEFAULT_HISTORY_CHANGES = 10_000;
+const DEFAULT_HISTORY_BYTES = 32 * 1024 * 1024;
 
 export interface Snapshot {
   readonly revision: number;

@@ -17,7 +17,7 @@ import type { Change, Entry, Store } from "./store.ts";
 import { partialMetadata, tableOf } from "./table.ts";
 
 /** A watch ends by itself after this long when the client names no limit: between this and twice this, milliseconds. */
-export const DEFAULT_WATCH_MS = 30 * 60_000;
+const DEFAULT_WATCH_MS = 30 * 60_000;
 /** Time between bookmarks, milliseconds. */
 export const BOOKMARK_INTERVAL_MS = 10_000;
 /** A client that takes nothing for this long is disconnected, milliseconds. */
@@ -25,7 +25,7 @@ export const STALLED_MS = 30_000;
 const WRITE_CHUNK_BYTES = 256 * 1024;
 const CHANGES_PER_TURN = 500;
 
-export interface WatchContext {
+interface WatchContext {
   readonly store: Store;
   settled(): Promise<void>;
   /** Aborts when the server stops. */

@@ -15,7 +15,7 @@ import { ApiError, badRequest, conflict, fieldForbidden, fieldRequired, invalid,
 import type { Store } from "./store.ts";
 import { StrategicPatchError, strategicPatch } from "./strategic-patch.ts";
 
-export interface WriteContext {
+interface WriteContext {
   readonly objects: Objects;
   readonly store: Store;
   /** Resolves when everything written so far is on disk. */
