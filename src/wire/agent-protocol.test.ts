@@ -15,7 +15,8 @@ const digestOf = (records: readonly EncodedRecord[]): bigint => records.reduce((
 const welcome = (bucketBits = 8, hashSeed = SEED): Uint8Array =>
   encodeServerMessage({ $case: "welcome", value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits } });
 const update = (fields: Partial<RawUpdate>): Uint8Array => encodeUpdate({ ...EMPTY, ...fields });
-const heartbeat = (revision: bigint, digest: bigint | undefined): Uint8Array => encodeServerMessage({ $case: "heartbeat", value: { revision, digest, upstreamAgeMs: 0n, stale: false } });
+const heartbeat = (revision: bigint, digest: bigint | undefined): Uint8Array =>
+  encodeServerMessage({ $case: "heartbeat", value: { revision, digest, upstreamAgeMs: 0n, stale: false } });
 const kinds = (outputs: readonly AgentOutput[]): string[] => outputs.map((output) => (output.kind === "end" ? `end:${output.reason}` : output.kind));
 
 function live(records: readonly EncodedRecord[], view = new View()): { session: AgentSession; view: View } {
@@ -34,7 +35,10 @@ describe("agent session", () => {
     const session = new AgentSession({ identity: { node: "n1", version: "t", features: ["f"] }, view });
     const [first] = session.open();
     const message = first?.kind === "send" ? AgentMessage.decode(first.bytes).message : undefined;
-    expect(message).toMatchObject({ $case: "hello", value: { node: "n1", epoch: "e", revision: 1n, view: { hashSeed: SEED, bucketBits: 0, digests: [view.digest] } } });
+    expect(message).toMatchObject({
+      $case: "hello",
+      value: { node: "n1", epoch: "e", revision: 1n, view: { hashSeed: SEED, bucketBits: 0, digests: [view.digest] } },
+    });
   });
 
   it("A2 nothing changes before the commit, then everything at once", () => {
@@ -56,7 +60,9 @@ describe("agent session", () => {
     const kept = all.filter(({ key }) => bucketOf(key, SEED, 2) !== 1);
     const fresh = Array.from({ length: 100 }, (_, i) => stack(`t${i}`)).filter(({ key }) => bucketOf(key, SEED, 2) === 1);
     session.receive(update({ buckets: [{ index: 1, records: fresh.slice(0, 3).map(({ bytes }) => bytes) }] }));
-    const outputs = session.receive(update({ upserts: fresh.slice(3).map(({ bytes }) => bytes), commit: true, revision: 9n, digest: digestOf([...kept, ...fresh]) }));
+    const outputs = session.receive(
+      update({ upserts: fresh.slice(3).map(({ bytes }) => bytes), commit: true, revision: 9n, digest: digestOf([...kept, ...fresh]) }),
+    );
     expect(kinds(outputs)).toEqual(["commit"]);
     expect(session.state).toBe("live");
     expect([...view.records.keys()].toSorted()).toEqual([...kept, ...fresh].map(({ key }) => key).toSorted());
@@ -106,7 +112,12 @@ describe("agent session", () => {
       fc.property(fc.array(recordValue), fc.array(recordValue), fc.array(recordValue), (before, upserts, removed) => {
         const unique = new Map(before.map((value) => [encodeRecord(value, SEED).key, encodeRecord(value, SEED)]));
         const { session, view } = live([...unique.values()]);
-        const bytes = update({ upserts: upserts.map((value) => encodeRecord(value, SEED).bytes), removed: removed.map((value) => encodeRecord(value, SEED).key), commit: true, revision: 2n });
+        const bytes = update({
+          upserts: upserts.map((value) => encodeRecord(value, SEED).bytes),
+          removed: removed.map((value) => encodeRecord(value, SEED).key),
+          commit: true,
+          revision: 2n,
+        });
         session.receive(bytes);
         const once = [...view.records].map(([key, { hash }]) => [key, hash]);
         const [second] = session.receive(bytes);
@@ -119,7 +130,13 @@ describe("agent session", () => {
 
   it("garbage, and every message that is not due, ends the session; an unknown one is ignored", () => {
     const fresh = (): AgentSession => new AgentSession({ identity: { node: "n1", version: "t", features: [] }, view: new View() });
-    const messages = { welcome: welcome(), part: update({}), delta: update({ commit: true }), answer: update({ commit: true, digest: 0n }), heartbeat: heartbeat(1n, 0n) };
+    const messages = {
+      welcome: welcome(),
+      part: update({}),
+      delta: update({ commit: true }),
+      answer: update({ commit: true, digest: 0n }),
+      heartbeat: heartbeat(1n, 0n),
+    };
     for (const bytes of [...Object.values(messages), Buffer.from([0xff])]) expect(kinds(fresh().receive(bytes))).toEqual(["end:violation"]);
     const greeted = fresh();
     greeted.open();
@@ -130,7 +147,9 @@ describe("agent session", () => {
 
   it("the table: over is final, and only live and repairing apply deltas", () => {
     for (const transition of Object.values(AGENT_TRANSITIONS.over)) expect(transition).toEqual({ next: "over", effect: "ignore" });
-    const applying = Object.entries(AGENT_TRANSITIONS).filter(([, row]) => row.delta.effect === "apply").map(([state]) => state);
+    const applying = Object.entries(AGENT_TRANSITIONS)
+      .filter(([, row]) => row.delta.effect === "apply")
+      .map(([state]) => state);
     expect(applying).toEqual(["live", "repairing"]);
   });
 });

@@ -12,7 +12,20 @@ import type { View, ViewDelta } from "./view.ts";
 export type AgentState = "idle" | "greeting" | "answering" | "live" | "repairing" | "over";
 /** part: Update without commit. delta: commit without digest. answer: commit with digest. silence: nothing heard for three heartbeats. */
 export type AgentEvent = "open" | "welcome" | "part" | "delta" | "answer" | "heartbeat" | "report-result" | "move" | "unknown" | "silence" | "closed";
-export type AgentEffect = "hello" | "begin" | "stage" | "apply" | "finish-answer" | "check-digest" | "note" | "report" | "move" | "ignore" | "violation" | "time-out" | "close";
+export type AgentEffect =
+  | "hello"
+  | "begin"
+  | "stage"
+  | "apply"
+  | "finish-answer"
+  | "check-digest"
+  | "note"
+  | "report"
+  | "move"
+  | "ignore"
+  | "violation"
+  | "time-out"
+  | "close";
 
 export interface AgentTransition {
   /** State after the effect, unless the effect itself decides otherwise ("check-digest" and "finish-answer" can lead to repairing or over). */
@@ -28,28 +41,82 @@ const stay = (next: AgentState, effect: AgentEffect): AgentTransition => ({ next
 /** Every event in every state. */
 export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<AgentEvent, AgentTransition>>>> = {
   idle: {
-    open: stay("greeting", "hello"), welcome: VIOLATION, part: VIOLATION, delta: VIOLATION, answer: VIOLATION, heartbeat: VIOLATION,
-    "report-result": VIOLATION, move: VIOLATION, unknown: VIOLATION, silence: stay("idle", "ignore"), closed: CLOSE,
+    open: stay("greeting", "hello"),
+    welcome: VIOLATION,
+    part: VIOLATION,
+    delta: VIOLATION,
+    answer: VIOLATION,
+    heartbeat: VIOLATION,
+    "report-result": VIOLATION,
+    move: VIOLATION,
+    unknown: VIOLATION,
+    silence: stay("idle", "ignore"),
+    closed: CLOSE,
   },
   greeting: {
-    open: VIOLATION, welcome: stay("answering", "begin"), part: VIOLATION, delta: VIOLATION, answer: VIOLATION, heartbeat: VIOLATION,
-    "report-result": VIOLATION, move: stay("greeting", "move"), unknown: stay("greeting", "ignore"), silence: TIME_OUT, closed: CLOSE,
+    open: VIOLATION,
+    welcome: stay("answering", "begin"),
+    part: VIOLATION,
+    delta: VIOLATION,
+    answer: VIOLATION,
+    heartbeat: VIOLATION,
+    "report-result": VIOLATION,
+    move: stay("greeting", "move"),
+    unknown: stay("greeting", "ignore"),
+    silence: TIME_OUT,
+    closed: CLOSE,
   },
   answering: {
-    open: VIOLATION, welcome: VIOLATION, part: stay("answering", "stage"), delta: VIOLATION, answer: stay("live", "finish-answer"), heartbeat: stay("answering", "note"),
-    "report-result": stay("answering", "report"), move: stay("answering", "move"), unknown: stay("answering", "ignore"), silence: TIME_OUT, closed: CLOSE,
+    open: VIOLATION,
+    welcome: VIOLATION,
+    part: stay("answering", "stage"),
+    delta: VIOLATION,
+    answer: stay("live", "finish-answer"),
+    heartbeat: stay("answering", "note"),
+    "report-result": stay("answering", "report"),
+    move: stay("answering", "move"),
+    unknown: stay("answering", "ignore"),
+    silence: TIME_OUT,
+    closed: CLOSE,
   },
   live: {
-    open: VIOLATION, welcome: VIOLATION, part: stay("live", "stage"), delta: stay("live", "apply"), answer: VIOLATION, heartbeat: stay("live", "check-digest"),
-    "report-result": stay("live", "report"), move: stay("live", "move"), unknown: stay("live", "ignore"), silence: TIME_OUT, closed: CLOSE,
+    open: VIOLATION,
+    welcome: VIOLATION,
+    part: stay("live", "stage"),
+    delta: stay("live", "apply"),
+    answer: VIOLATION,
+    heartbeat: stay("live", "check-digest"),
+    "report-result": stay("live", "report"),
+    move: stay("live", "move"),
+    unknown: stay("live", "ignore"),
+    silence: TIME_OUT,
+    closed: CLOSE,
   },
   repairing: {
-    open: VIOLATION, welcome: VIOLATION, part: stay("repairing", "stage"), delta: stay("repairing", "apply"), answer: stay("live", "finish-answer"), heartbeat: stay("repairing", "note"),
-    "report-result": stay("repairing", "report"), move: stay("repairing", "move"), unknown: stay("repairing", "ignore"), silence: TIME_OUT, closed: CLOSE,
+    open: VIOLATION,
+    welcome: VIOLATION,
+    part: stay("repairing", "stage"),
+    delta: stay("repairing", "apply"),
+    answer: stay("live", "finish-answer"),
+    heartbeat: stay("repairing", "note"),
+    "report-result": stay("repairing", "report"),
+    move: stay("repairing", "move"),
+    unknown: stay("repairing", "ignore"),
+    silence: TIME_OUT,
+    closed: CLOSE,
   },
   over: {
-    open: stay("over", "ignore"), welcome: stay("over", "ignore"), part: stay("over", "ignore"), delta: stay("over", "ignore"), answer: stay("over", "ignore"), heartbeat: stay("over", "ignore"),
-    "report-result": stay("over", "ignore"), move: stay("over", "ignore"), unknown: stay("over", "ignore"), silence: stay("over", "ignore"), closed: stay("over", "ignore"),
+    open: stay("over", "ignore"),
+    welcome: stay("over", "ignore"),
+    part: stay("over", "ignore"),
+    delta: stay("over", "ignore"),
+    answer: stay("over", "ignore"),
+    heartbeat: stay("over", "ignore"),
+    "report-result": stay("over", "ignore"),
+    move: stay("over", "ignore"),
+    unknown: stay("over", "ignore"),
+    silence: stay("over", "ignore"),
+    closed: stay("over", "ignore"),
   },
 };
 
@@ -169,7 +236,8 @@ export class AgentSession {
   }
 
   #begin(welcome: Welcome): readonly AgentOutput[] {
-    if (welcome.bucketBits !== this.#helloBits) return this.#end("violation", `Welcome counts in ${welcome.bucketBits} bucket bits, Hello in ${this.#helloBits}`);
+    if (welcome.bucketBits !== this.#helloBits)
+      return this.#end("violation", `Welcome counts in ${welcome.bucketBits} bucket bits, Hello in ${this.#helloBits}`);
     this.#view.begin({ seed: welcome.hashSeed, epoch: welcome.epoch, bucketBits: welcome.bucketBits });
     return [{ kind: "welcome", welcome }];
   }

@@ -65,8 +65,9 @@ export function subtractFrom(digests: BigUint64Array, index: number, hash: bigin
   digests[index] = (digests[index] ?? 0n) - hash;
 }
 
-/** The digests at a coarser resolution: each is the sum of its parts. */
+/** The digests at a coarser resolution, in a fresh array: each is the sum of its parts. */
 export function coarser(digests: BigUint64Array, bits: number): BigUint64Array {
+  if (digests.length === 2 ** bits) return digests.slice();
   const result = new BigUint64Array(2 ** bits);
   const parts = digests.length / result.length;
   if (parts < 1) throw new RangeError(`${digests.length} digests cannot be refined to 2^${bits}`);

@@ -58,10 +58,26 @@ describe("record codec", () => {
   const content = known.bytes.subarray(0, known.bytes.length - 9);
   const unknownCases: readonly (readonly [string, Uint8Array])[] = [
     ["a kind of a later version", Buffer.concat([Buffer.from([0x0a, 7]), Buffer.from("stack/s"), Buffer.from([0x6a, 1, 0])])],
-    ["an action of a later version", gen.Record.encode({ key: "stack/s", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 9 as gen.Action } }, hash: 0n }).finish()],
-    ["a field of a later version", Buffer.concat([content.subarray(0, 9), Buffer.from([0x2a, (content[10] ?? 0) + 2]), content.subarray(11), Buffer.from([0x78, 1])])],
-    ["an address of 5 bytes", gen.Record.encode({ key: "endpoint/a/b", value: { $case: "endpoint", value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)] } }, hash: 0n }).finish()],
-    ["another key than its value's", gen.Record.encode({ key: "stack/t", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 1 } }, hash: 0n }).finish()],
+    [
+      "an action of a later version",
+      gen.Record.encode({ key: "stack/s", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 9 as gen.Action } }, hash: 0n }).finish(),
+    ],
+    [
+      "a field of a later version",
+      Buffer.concat([content.subarray(0, 9), Buffer.from([0x2a, (content[10] ?? 0) + 2]), content.subarray(11), Buffer.from([0x78, 1])]),
+    ],
+    [
+      "an address of 5 bytes",
+      gen.Record.encode({
+        key: "endpoint/a/b",
+        value: { $case: "endpoint", value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)] } },
+        hash: 0n,
+      }).finish(),
+    ],
+    [
+      "another key than its value's",
+      gen.Record.encode({ key: "stack/t", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 1 } }, hash: 0n }).finish(),
+    ],
   ];
   it.each(unknownCases)("%s → kept as bytes with a reason, never dropped", (_, bytes) => {
     const sealed = seal("", bytes, SEED);

@@ -4,10 +4,11 @@
  * Invariant: equal values give equal bytes under one seed. A record that this version does not understand keeps its bytes and says why
  * (`value` undefined): it is never dropped, so that it still counts in the digest and outlives an upgrade.
  */
-import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
-import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
+
 import type { NodeName } from "../model/names.ts";
 import { type RecordKey, type RecordValue, type Rule, type RuleAction, type RuleSide, recordKey, type StackTier } from "../model/record.ts";
+import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
+import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
 import { contentHash } from "./digest.ts";
 import { WireError } from "./error.ts";
 import * as gen from "./gen/sedge/sync/v1/records.ts";
@@ -49,7 +50,8 @@ export function readRecord(bytes: Uint8Array): EncodedRecord {
     if (byte < 0x80) break;
     if (shift > 14) throw new WireError("malformed", "a record's key is longer than 2 MiB or cut off");
   }
-  if (bytes[0] !== KEY_TAG || hashAt < at + length || bytes[hashAt] !== HASH_TAG) throw new WireError("malformed", "a record does not begin with its key and end with its hash");
+  if (bytes[0] !== KEY_TAG || hashAt < at + length || bytes[hashAt] !== HASH_TAG)
+    throw new WireError("malformed", "a record does not begin with its key and end with its hash");
   let key: string;
   try {
     key = decoder.decode(bytes.subarray(at, at + length));
@@ -62,7 +64,8 @@ export function readRecord(bytes: Uint8Array): EncodedRecord {
 /** As `readRecord`, and checks the hash over the content: what a receiver does with every record. */
 export function verifyRecord(bytes: Uint8Array, seed: bigint): EncodedRecord {
   const record = readRecord(bytes);
-  if (contentHash(bytes.subarray(0, bytes.length - HASH_BYTES), seed) !== record.hash) throw new WireError("hash-mismatch", `record ${record.key}: its hash does not fit its content`);
+  if (contentHash(bytes.subarray(0, bytes.length - HASH_BYTES), seed) !== record.hash)
+    throw new WireError("hash-mismatch", `record ${record.key}: its hash does not fit its content`);
   return record;
 }
 
@@ -85,7 +88,8 @@ export function decodeRecord(bytes: Uint8Array): DecodedRecord {
   }
   if (value === undefined) return unknown("it has a value that this version does not know");
   const again = gen.Record.encode({ key: recordKey(value), value: toWire(value), hash: 0n }).finish();
-  if (!equalBytes(again, bytes.subarray(0, bytes.length - HASH_BYTES))) return unknown("it has a field that this version does not know, or is not in canonical form");
+  if (!equalBytes(again, bytes.subarray(0, bytes.length - HASH_BYTES)))
+    return unknown("it has a field that this version does not know, or is not in canonical form");
   return { key, bytes, hash, value, problem: "" };
 }
 
@@ -118,7 +122,10 @@ export function prefixFromWire(prefix: gen.Prefix): Cidr {
 
 type WireValue = NonNullable<gen.Record["value"]>;
 
-const ACTION_TO_WIRE = { allow: gen.Action.ALLOW, deny: gen.Action.DENY, pass: gen.Action.PASS, log: gen.Action.LOG } as const satisfies Record<RuleAction, gen.Action>;
+const ACTION_TO_WIRE = { allow: gen.Action.ALLOW, deny: gen.Action.DENY, pass: gen.Action.PASS, log: gen.Action.LOG } as const satisfies Record<
+  RuleAction,
+  gen.Action
+>;
 const ACTION_FROM_WIRE: Readonly<Record<number, RuleAction>> = { 1: "allow", 2: "deny", 3: "pass", 4: "log" };
 const SET_TYPE_TO_WIRE = { address: gen.SetType.ADDRESS, "address-port": gen.SetType.ADDRESS_PORT, prefix: gen.SetType.PREFIX } as const;
 const SET_TYPE_FROM_WIRE: Readonly<Record<number, "address" | "address-port" | "prefix">> = { 1: "address", 2: "address-port", 3: "prefix" };
@@ -134,17 +141,50 @@ function sorted<T>(list: readonly T[], compare: (a: T, b: T) => number): readonl
 function toWire(value: RecordValue): WireValue {
   switch (value.kind) {
     case "node":
-      return { $case: "nodeEntry", value: { name: value.name, addresses: sorted(value.addresses, compareIps).map(addressToWire), blocks: sorted(value.blocks, compareCidrs).map(prefixToWire) } };
+      return {
+        $case: "nodeEntry",
+        value: {
+          name: value.name,
+          addresses: sorted(value.addresses, compareIps).map(addressToWire),
+          blocks: sorted(value.blocks, compareCidrs).map(prefixToWire),
+        },
+      };
     case "pool":
-      return { $case: "pool", value: { name: value.name, cidr: prefixToWire(value.cidr), natOutgoing: value.natOutgoing, disabled: value.disabled, blockSize: value.blockSize } };
+      return {
+        $case: "pool",
+        value: { name: value.name, cidr: prefixToWire(value.cidr), natOutgoing: value.natOutgoing, disabled: value.disabled, blockSize: value.blockSize },
+      };
     case "endpoint":
-      return { $case: "endpoint", value: { namespace: value.namespace, pod: value.pod, uid: value.uid, stack: value.stack, addresses: sorted(value.addresses, compareIps).map(addressToWire) } };
+      return {
+        $case: "endpoint",
+        value: {
+          namespace: value.namespace,
+          pod: value.pod,
+          uid: value.uid,
+          stack: value.stack,
+          addresses: sorted(value.addresses, compareIps).map(addressToWire),
+        },
+      };
     case "stack":
-      return { $case: "stack", value: { id: value.id, noMatchAction: ACTION_TO_WIRE[value.noMatchAction], tiers: value.tiers.map((tier) => ({ ...mutableTier(tier), defaultAction: ACTION_TO_WIRE[tier.defaultAction] })) } };
+      return {
+        $case: "stack",
+        value: {
+          id: value.id,
+          noMatchAction: ACTION_TO_WIRE[value.noMatchAction],
+          tiers: value.tiers.map((tier) => ({ ...mutableTier(tier), defaultAction: ACTION_TO_WIRE[tier.defaultAction] })),
+        },
+      };
     case "policy":
       return {
         $case: "policy",
-        value: { kind: value.policyKind, namespace: value.namespace, name: value.name, tier: value.tier, ingress: value.ingress.map(ruleToWire), egress: value.egress.map(ruleToWire) },
+        value: {
+          kind: value.policyKind,
+          namespace: value.namespace,
+          name: value.name,
+          tier: value.tier,
+          ingress: value.ingress.map(ruleToWire),
+          egress: value.egress.map(ruleToWire),
+        },
       };
     case "set":
       return { $case: "setShard", value: { id: value.id, shard: value.shard, type: SET_TYPE_TO_WIRE[value.type], ...packMembers(value.type, value.members) } };
@@ -156,20 +196,38 @@ function mutableTier(tier: StackTier): { name: string; ingress: string[]; egress
 }
 
 function ruleToWire(rule: Rule): gen.Rule {
-  return { action: ACTION_TO_WIRE[rule.action], protocol: rule.protocol, source: sideToWire(rule.source), destination: sideToWire(rule.destination), origin: rule.origin };
+  return {
+    action: ACTION_TO_WIRE[rule.action],
+    protocol: rule.protocol,
+    source: sideToWire(rule.source),
+    destination: sideToWire(rule.destination),
+    origin: rule.origin,
+  };
 }
 
 /** A side that states nothing is left out. */
 function sideToWire(side: RuleSide): gen.RuleSide | undefined {
   const { nets, notNets, sets, notSets, ports, portSets } = side;
   if (nets.length + notNets.length + sets.length + notSets.length + ports.length + portSets.length === 0) return undefined;
-  return { nets: nets.map(prefixToWire), notNets: notNets.map(prefixToWire), sets: [...sets], notSets: [...notSets], ports: ports.map(({ first, last }) => ({ first, last })), portSets: [...portSets] };
+  return {
+    nets: nets.map(prefixToWire),
+    notNets: notNets.map(prefixToWire),
+    sets: [...sets],
+    notSets: [...notSets],
+    ports: ports.map(({ first, last }) => ({ first, last })),
+    portSets: [...portSets],
+  };
 }
 
 function fromWire(wire: WireValue): RecordValue | undefined {
   switch (wire.$case) {
     case "nodeEntry":
-      return { kind: "node", name: wire.value.name as NodeName, addresses: wire.value.addresses.map(ipFromBytes), blocks: wire.value.blocks.map(prefixFromWire) };
+      return {
+        kind: "node",
+        name: wire.value.name as NodeName,
+        addresses: wire.value.addresses.map(ipFromBytes),
+        blocks: wire.value.blocks.map(prefixFromWire),
+      };
     case "pool": {
       const { name, cidr, natOutgoing, disabled, blockSize } = wire.value;
       return cidr === undefined ? undefined : { kind: "pool", name, cidr: prefixFromWire(cidr), natOutgoing, disabled, blockSize };
@@ -208,7 +266,9 @@ function tierFromWire(tier: gen.StackTier): StackTier | undefined {
 
 function ruleFromWire(rule: gen.Rule): Rule | undefined {
   const action = ACTION_FROM_WIRE[rule.action];
-  return action === undefined ? undefined : { action, protocol: rule.protocol, source: sideFromWire(rule.source), destination: sideFromWire(rule.destination), origin: rule.origin };
+  return action === undefined
+    ? undefined
+    : { action, protocol: rule.protocol, source: sideFromWire(rule.source), destination: sideFromWire(rule.destination), origin: rule.origin };
 }
 
 const NO_SIDE: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };

@@ -2,8 +2,21 @@
  * The gRPC services as both ends use them. On the record stream both directions are bytes: the server splices encoded records, the agent keeps them,
  * and a message that cannot be decoded is answered by the session (INVALID_ARGUMENT), not by the library. Unary calls use the generated code.
  */
-import { type ClientDuplexStream, type handleBidiStreamingCall, type handleUnaryCall, makeGenericClientConstructor, type MethodDefinition, type ServiceDefinition } from "@grpc/grpc-js";
-import { type ClaimBlockRequest, type ClaimBlockResponse, type ListBlocksRequest, type ListBlocksResponse, SyncServiceService } from "./gen/sedge/sync/v1/sync.ts";
+import {
+  type ClientDuplexStream,
+  type handleBidiStreamingCall,
+  type handleUnaryCall,
+  type MethodDefinition,
+  makeGenericClientConstructor,
+  type ServiceDefinition,
+} from "@grpc/grpc-js";
+import {
+  type ClaimBlockRequest,
+  type ClaimBlockResponse,
+  type ListBlocksRequest,
+  type ListBlocksResponse,
+  SyncServiceService,
+} from "./gen/sedge/sync/v1/sync.ts";
 
 export { IntrospectionServiceClient, type IntrospectionServiceServer, IntrospectionServiceService } from "./gen/sedge/sync/v1/introspection.ts";
 export { SyncServiceClient } from "./gen/sedge/sync/v1/sync.ts";
@@ -21,7 +34,11 @@ const rawSync: MethodDefinition<Uint8Array, Uint8Array> = {
 };
 
 /** SyncService with `sync` as bytes in both directions (AgentMessage up, ServerMessage down). */
-export const RawSyncService = { sync: rawSync, claimBlock: SyncServiceService.claimBlock, listBlocks: SyncServiceService.listBlocks } as const satisfies ServiceDefinition;
+export const RawSyncService = {
+  sync: rawSync,
+  claimBlock: SyncServiceService.claimBlock,
+  listBlocks: SyncServiceService.listBlocks,
+} as const satisfies ServiceDefinition;
 
 export interface RawSyncServer {
   readonly sync: handleBidiStreamingCall<Uint8Array, Uint8Array>;

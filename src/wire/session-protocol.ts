@@ -2,14 +2,28 @@
  * The server's end of the record stream, as a transition table: which event is allowed when, and what it makes the session do. Pure; `fanout/session`
  * carries the effects out. `docs/protocol.md` has the table and the invariants.
  */
-import { type AgentMessage, AgentMessage as AgentMessageCodec, type ViewState } from "./gen/sedge/sync/v1/sync.ts";
+
 import { MAX_BUCKET_BITS } from "./digest.ts";
 import { WireError } from "./error.ts";
+import { type AgentMessage, AgentMessage as AgentMessageCodec, type ViewState } from "./gen/sedge/sync/v1/sync.ts";
 
 /** greeting: Hello is due. waiting: in the line for an answer. answering: buckets go out. live: deltas. over: ended. */
 export type SessionState = "greeting" | "waiting" | "answering" | "live" | "over";
 /** hello-overdue: no Hello in time. replaced: the node opened another session. broken: bytes that are no AgentMessage, or none that is known. */
-export type SessionEvent = "hello" | "ack" | "report" | "repair" | "broken" | "admitted" | "refused" | "answered" | "drain" | "drain-overdue" | "replaced" | "hello-overdue" | "closed";
+export type SessionEvent =
+  | "hello"
+  | "ack"
+  | "report"
+  | "repair"
+  | "broken"
+  | "admitted"
+  | "refused"
+  | "answered"
+  | "drain"
+  | "drain-overdue"
+  | "replaced"
+  | "hello-overdue"
+  | "closed";
 export type SessionEffect =
   | "greet"
   | "record-ack"
@@ -39,24 +53,67 @@ const ALWAYS = { broken: INVALID, replaced: to("over", "end-replaced"), "drain-o
 /** Every event in every state. */
 export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<SessionEvent, SessionTransition>>>> = {
   greeting: {
-    ...ALWAYS, hello: to("waiting", "greet"), ack: INVALID, report: INVALID, repair: INVALID, admitted: to("greeting", "ignore"), refused: to("over", "end-refused"), answered: to("greeting", "ignore"),
-    drain: to("over", "end-draining"), "hello-overdue": to("over", "end-overdue"),
+    ...ALWAYS,
+    hello: to("waiting", "greet"),
+    ack: INVALID,
+    report: INVALID,
+    repair: INVALID,
+    admitted: to("greeting", "ignore"),
+    refused: to("over", "end-refused"),
+    answered: to("greeting", "ignore"),
+    drain: to("over", "end-draining"),
+    "hello-overdue": to("over", "end-overdue"),
   },
   waiting: {
-    ...ALWAYS, hello: INVALID, ack: to("waiting", "record-ack"), report: to("waiting", "take-report"), repair: INVALID, admitted: to("answering", "answer"), refused: to("over", "end-refused"),
-    answered: to("waiting", "ignore"), drain: to("over", "end-draining"), "hello-overdue": to("waiting", "ignore"),
+    ...ALWAYS,
+    hello: INVALID,
+    ack: to("waiting", "record-ack"),
+    report: to("waiting", "take-report"),
+    repair: INVALID,
+    admitted: to("answering", "answer"),
+    refused: to("over", "end-refused"),
+    answered: to("waiting", "ignore"),
+    drain: to("over", "end-draining"),
+    "hello-overdue": to("waiting", "ignore"),
   },
   answering: {
-    ...ALWAYS, hello: INVALID, ack: to("answering", "record-ack"), report: to("answering", "take-report"), repair: INVALID, admitted: to("answering", "ignore"), refused: to("answering", "ignore"),
-    answered: to("live", "go-live"), drain: to("answering", "send-move"), "hello-overdue": to("answering", "ignore"),
+    ...ALWAYS,
+    hello: INVALID,
+    ack: to("answering", "record-ack"),
+    report: to("answering", "take-report"),
+    repair: INVALID,
+    admitted: to("answering", "ignore"),
+    refused: to("answering", "ignore"),
+    answered: to("live", "go-live"),
+    drain: to("answering", "send-move"),
+    "hello-overdue": to("answering", "ignore"),
   },
   live: {
-    ...ALWAYS, hello: INVALID, ack: to("live", "record-ack"), report: to("live", "take-report"), repair: to("waiting", "queue-repair"), admitted: to("live", "ignore"), refused: to("live", "ignore"),
-    answered: to("live", "ignore"), drain: to("live", "send-move"), "hello-overdue": to("live", "ignore"),
+    ...ALWAYS,
+    hello: INVALID,
+    ack: to("live", "record-ack"),
+    report: to("live", "take-report"),
+    repair: to("waiting", "queue-repair"),
+    admitted: to("live", "ignore"),
+    refused: to("live", "ignore"),
+    answered: to("live", "ignore"),
+    drain: to("live", "send-move"),
+    "hello-overdue": to("live", "ignore"),
   },
   over: {
-    hello: to("over", "ignore"), ack: to("over", "ignore"), report: to("over", "ignore"), repair: to("over", "ignore"), broken: to("over", "ignore"), admitted: to("over", "ignore"), refused: to("over", "ignore"),
-    answered: to("over", "ignore"), drain: to("over", "ignore"), "drain-overdue": to("over", "ignore"), replaced: to("over", "ignore"), "hello-overdue": to("over", "ignore"), closed: to("over", "ignore"),
+    hello: to("over", "ignore"),
+    ack: to("over", "ignore"),
+    report: to("over", "ignore"),
+    repair: to("over", "ignore"),
+    broken: to("over", "ignore"),
+    admitted: to("over", "ignore"),
+    refused: to("over", "ignore"),
+    answered: to("over", "ignore"),
+    drain: to("over", "ignore"),
+    "drain-overdue": to("over", "ignore"),
+    replaced: to("over", "ignore"),
+    "hello-overdue": to("over", "ignore"),
+    closed: to("over", "ignore"),
   },
 };
 

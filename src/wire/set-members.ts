@@ -2,9 +2,10 @@
  * Members of a set shard between text and packed bytes (SetShard.v4, SetShard.v6): fixed width, sorted as bytes, so that equal sets have equal bytes
  * and the agent can merge two of them without a table.
  */
+
+import type { SetMember, SetType } from "../model/record.ts";
 import { type Cidr, cidrAddress, cidrFromBytes, cidrLength } from "../net/cidr.ts";
 import { type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
-import type { SetMember, SetType } from "../model/record.ts";
 
 export interface PackedMembers {
   readonly v4: Buffer;
@@ -27,7 +28,8 @@ export function memberBytes(type: SetType, member: SetMember): Uint8Array {
       const match = /^([^,]+),(tcp|udp|sctp):(\d{1,5})$/.exec(member);
       const port = Number(match?.[3]);
       const protocol = PROTOCOL_NUMBERS[match?.[2] ?? ""];
-      if (match === null || protocol === undefined || port > 65535) throw new RangeError(`not an address, protocol and port: ${JSON.stringify(member)} (want 10.0.0.1,tcp:80)`);
+      if (match === null || protocol === undefined || port > 65535)
+        throw new RangeError(`not an address, protocol and port: ${JSON.stringify(member)} (want 10.0.0.1,tcp:80)`);
       return concat(ipBytes((match[1] ?? "") as IpAddress), [protocol, port >> 8, port & 0xff]);
     }
   }

@@ -26,7 +26,12 @@ describe("update codec", () => {
         const generated = ServerMessage.encode({
           message: {
             $case: "update",
-            value: { ...update, removed: [...update.removed], upserts: update.upserts.map((bytes) => WireRecord.decode(bytes)), buckets: update.buckets.map(({ index, records }) => ({ index, records: records.map((bytes) => WireRecord.decode(bytes)) })) },
+            value: {
+              ...update,
+              removed: [...update.removed],
+              upserts: update.upserts.map((bytes) => WireRecord.decode(bytes)),
+              buckets: update.buckets.map(({ index, records }) => ({ index, records: records.map((bytes) => WireRecord.decode(bytes)) })),
+            },
           },
         }).finish();
         expect(Buffer.from(encodeUpdate(update)).equals(generated)).toBe(true);

@@ -30,7 +30,18 @@ type GeneratedMessage = NonNullable<ServerMessage["message"]>;
 export type RawServerMessage = Exclude<GeneratedMessage, { $case: "update" }> | { readonly $case: "update"; readonly value: RawUpdate } | undefined;
 
 const UPDATE_FIELD = 2;
-const TAG = { buckets: 0x0a, upserts: 0x12, removed: 0x1a, commit: 0x20, revision: 0x28, digest: 0x31, committedAt: 0x38, bucketIndex: 0x08, bucketRecords: 0x12, update: 0x12 } as const;
+const TAG = {
+  buckets: 0x0a,
+  upserts: 0x12,
+  removed: 0x1a,
+  commit: 0x20,
+  revision: 0x28,
+  digest: 0x31,
+  committedAt: 0x38,
+  bucketIndex: 0x08,
+  bucketRecords: 0x12,
+  update: 0x12,
+} as const;
 
 /** The whole ServerMessage{update}. */
 export function encodeUpdate(update: RawUpdate): Uint8Array {

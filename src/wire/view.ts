@@ -124,7 +124,8 @@ export class View {
     const bucketRecords = update.buckets.map((bucket) =>
       bucket.records.map((bytes) => {
         const record = toViewRecord(bytes, seed);
-        if (bucketOfHash(record.keyHash, this.#bucketBits) !== bucket.index) throw new WireError("unexpected", `record ${record.key} is not of bucket ${bucket.index}`);
+        if (bucketOfHash(record.keyHash, this.#bucketBits) !== bucket.index)
+          throw new WireError("unexpected", `record ${record.key} is not of bucket ${bucket.index}`);
         return record;
       }),
     );
@@ -152,7 +153,12 @@ export class View {
     this.#nextSeed = undefined;
     this.#staged = [];
     this.#revision = last.revision;
-    return { changes, revision: last.revision, committedAtUnixUs: last.committedAtUnixUs, isDigestRight: last.digest === undefined || last.digest === this.#digest };
+    return {
+      changes,
+      revision: last.revision,
+      committedAtUnixUs: last.committedAtUnixUs,
+      isDigestRight: last.digest === undefined || last.digest === this.#digest,
+    };
   }
 
   /** The server's heartbeat said that nothing changed for us up to this revision. */

@@ -257,7 +257,13 @@ async function startProxy(target: string): Promise<{ readonly address: string; f
   const sockets = new Set<Socket>();
   const pairs: (readonly [Socket, Socket])[] = [];
   const [host, port] = target.split(":");
+  let isClosed = false;
   const server = createServer((inner) => {
+    // A client that connects anew while the proxy closes.
+    if (isClosed) {
+      inner.destroy();
+      return;
+    }
     const outer = connect(Number(port), host);
     for (const socket of [inner, outer]) {
       sockets.add(socket);
@@ -280,6 +286,7 @@ async function startProxy(target: string): Promise<{ readonly address: string; f
       for (const [inner, outer] of pairs) inner.pipe(outer).pipe(inner);
     },
     [Symbol.asyncDispose]: async () => {
+      isClosed = true;
       const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
       await closed;
