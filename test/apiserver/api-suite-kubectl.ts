@@ -26,7 +26,7 @@ interface Output {
 export function kubectlCases(scope: GetScope): void {
   const binary = findKubectl();
   if (binary === undefined) {
-    describe.skip("kubectl: skipped, there is no kubectl (set SEDGE_KUBECTL, or node scripts/build-go-tools.mjs kubectl)", () => undefined);
+    it.skip("kubectl: skipped, there is no kubectl (set SEDGE_KUBECTL, or node scripts/build-go-tools.mjs kubectl)", () => undefined);
     return;
   }
   describe("kubectl", () => {

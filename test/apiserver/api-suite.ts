@@ -4,7 +4,7 @@
 // Every case makes a namespace of its own and depends on no other. Not here: what differs on purpose (docs/embedded-api.md).
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { ApiClient, at, type Body, type Json, textAt } from "./api-client.ts";
 import { type Scope, uniqueName } from "./api-objects.ts";
@@ -22,7 +22,7 @@ export interface ApiUnderTest {
 export async function describeApi(name: string, start: () => Promise<ApiUnderTest | string>): Promise<void> {
   const started = await start();
   if (typeof started === "string") {
-    describe.skip(`${name}: skipped, ${started}`, () => undefined);
+    it.skip(`${name}: skipped, ${started}`, () => undefined);
     return;
   }
   describe(name, () => {
