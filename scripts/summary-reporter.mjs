@@ -17,7 +17,7 @@ export default class SummaryReporter {
         const { state, note } = test.result();
         if (state === "passed") summary.passed++;
         else if (state === "skipped")
-          summary.skipped.push({ name: test.fullName, reason: note ?? /\[([^\]]+)\]/.exec(test.fullName)?.[1] ?? "no reason given" });
+          summary.skipped.push({ name: test.fullName, reason: note ?? /\[([^\]]+)\]/.exec(test.fullName)?.[1] ?? defaultReason(module.moduleId) });
         else summary.failures.push(test.fullName);
       }
     }
@@ -25,4 +25,10 @@ export default class SummaryReporter {
     summary.failed = summary.failures.length;
     writeFileSync(process.env.SEDGE_TEST_SUMMARY, JSON.stringify(summary));
   }
+}
+
+/** What the suffix of the file says that its tests need. */
+function defaultReason(file) {
+  if (file.endsWith(".kernel.test.ts")) return "needs root and a kernel with namespaces and nf_tables";
+  return file.endsWith(".fv.test.ts") ? "needs a tool that this machine lacks" : "no reason given";
 }

@@ -17,8 +17,17 @@ export type ExecResult = { readonly code: number; readonly stdout: string; reado
 
 /** True when kernel tests can run here: root and the `ip` tool. Kernel test files skip themselves otherwise. */
 export function canUseNetns(): boolean {
-  return process.getuid?.() === 0 && ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"].some((path) => existsSync(path));
+  return whyNoKernel() === undefined;
 }
+
+/** Why kernel tests cannot run here, for the names of what is skipped; undefined when they can. */
+export function whyNoKernel(): string | undefined {
+  if (process.getuid?.() !== 0) return "needs root";
+  const missing = ["ip", "nft", "nsenter", "sysctl"].filter((tool) => !TOOL_FOLDERS.some((folder) => existsSync(`${folder}/${tool}`)));
+  return missing.length === 0 ? undefined : `needs ${missing.join(", ")}`;
+}
+
+const TOOL_FOLDERS = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /** Make a namespace with `lo` up. Needs root. `prefix` tells whose it is; 12 characters at most keep names readable. */
 export async function createNetns(prefix: string): Promise<Netns> {
