@@ -9,7 +9,13 @@ const tls = { cert: "c", key: "k", ca: "a" };
 describe("fanout settings", () => {
   it.each([
     [TLS, [{ host: "0.0.0.0", port: 5473, tls }]],
-    [["--listen", "[::]:1", ...TLS, "--insecure-listen", "127.0.0.1:2"], [{ host: "::", port: 1, tls }, { host: "127.0.0.1", port: 2, tls: undefined }]],
+    [
+      ["--listen", "[::]:1", ...TLS, "--insecure-listen", "127.0.0.1:2"],
+      [
+        { host: "::", port: 1, tls },
+        { host: "127.0.0.1", port: 2, tls: undefined },
+      ],
+    ],
     [["--listen", "unix:/run/x.sock", ...TLS], [{ host: "unix:/run/x.sock", port: 0, tls }]],
     [["--insecure-listen", "[::1]:0"], [{ host: "::1", port: 0, tls: undefined }]],
   ])("%j", (argv, listeners) => {

@@ -5,7 +5,9 @@ import { type GrpcListen, isLoopback } from "./delivery/grpc-delivery.ts";
 
 const HOST_AND_PORT = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/;
 const hostAndPort = z.string().regex(HOST_AND_PORT, "want HOST:PORT, for example 127.0.0.1:9093 or [::1]:9093");
-const listenAddress = z.string().regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 0.0.0.0:5473 or [::]:5473, or unix:/PATH");
+const listenAddress = z
+  .string()
+  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 0.0.0.0:5473 or [::]:5473, or unix:/PATH");
 
 export const fanoutConfigSchema = z
   .object({
@@ -13,19 +15,39 @@ export const fanoutConfigSchema = z
     tlsCert: z.string().optional().describe("File with the server's certificate (PEM)"),
     tlsKey: z.string().optional().describe("File with the key of the certificate (PEM)"),
     tlsCa: z.string().optional().describe("File with the authority that signs the certificates of agents and operators (PEM)"),
-    insecureListen: hostAndPort.optional().describe("A listener in plain text, without identity, on a loopback address: for tools on this machine and for trials"),
+    insecureListen: hostAndPort
+      .optional()
+      .describe("A listener in plain text, without identity, on a loopback address: for tools on this machine and for trials"),
     kubeconfig: z.string().optional().describe("Kubeconfig of the API server; without it KUBECONFIG, ~/.kube/config or the pod's service account"),
     serverName: z.string().default("").describe("Name of this server for people; the host name when empty"),
     metricsListen: hostAndPort.default("127.0.0.1:9093").describe("Where /metrics is served"),
     healthListen: hostAndPort.default("127.0.0.1:9098").describe("Where /liveness and /readiness are served"),
-    heartbeatIntervalMs: z.number().int().min(100).max(300_000).default(5_000).describe("A client hears from the server at least this often; after three of these in silence it connects anew"),
+    heartbeatIntervalMs: z
+      .number()
+      .int()
+      .min(100)
+      .max(300_000)
+      .default(5_000)
+      .describe("A client hears from the server at least this often; after three of these in silence it connects anew"),
     keepaliveMs: z.number().int().min(1_000).max(3_600_000).default(20_000).describe("HTTP/2 ping to a connection this often"),
     keepaliveTimeoutMs: z.number().int().min(500).max(600_000).default(20_000).describe("A connection that does not answer a ping for this long is closed"),
     helloTimeoutMs: z.number().int().min(100).max(300_000).default(10_000).describe("A stream that has not said Hello after this long is ended"),
     maxAnswers: z.number().int().min(1).max(10_000).default(64).describe("Views sent at once"),
     maxWaiting: z.number().int().min(0).max(1_000_000).default(10_000).describe("Clients that wait for their view; the next is refused with a delay"),
-    staleAfterMs: z.number().int().min(1_000).max(86_400_000).default(120_000).describe("API data older than this is told to be stale; nothing is deleted for it"),
-    drainMs: z.number().int().min(0).max(600_000).default(5_000).describe("Clients are asked to move when the server stops; those that stay are cut after this long"),
+    staleAfterMs: z
+      .number()
+      .int()
+      .min(1_000)
+      .max(86_400_000)
+      .default(120_000)
+      .describe("API data older than this is told to be stale; nothing is deleted for it"),
+    drainMs: z
+      .number()
+      .int()
+      .min(0)
+      .max(600_000)
+      .default(5_000)
+      .describe("Clients are asked to move when the server stops; those that stay are cut after this long"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })
@@ -41,11 +63,17 @@ export function listenersOf(config: FanoutConfig): { readonly listeners: readonl
   const given = [cert, key, ca].filter((file) => file !== undefined).length;
   if (cert !== undefined && key !== undefined && ca !== undefined) listeners.push({ ...parseListen(config.listen), tls: { cert, key, ca } });
   else if (given > 0) problems.push("--tls-cert, --tls-key and --tls-ca go together: give all three");
-  else if (insecureListen === undefined) problems.push("no listener: give --tls-cert, --tls-key and --tls-ca (agents then connect to --listen), or --insecure-listen 127.0.0.1:5473 for a trial on one machine");
+  else if (insecureListen === undefined)
+    problems.push(
+      "no listener: give --tls-cert, --tls-key and --tls-ca (agents then connect to --listen), or --insecure-listen 127.0.0.1:5473 for a trial on one machine",
+    );
   if (insecureListen !== undefined) {
     const listen = parseListen(insecureListen);
     if (isLoopback(listen.host)) listeners.push({ ...listen, tls: undefined });
-    else problems.push(`--insecure-listen: ${insecureListen} is no loopback address; without TLS anybody could pass for any node. Use 127.0.0.1, or --listen with TLS`);
+    else
+      problems.push(
+        `--insecure-listen: ${insecureListen} is no loopback address; without TLS anybody could pass for any node. Use 127.0.0.1, or --listen with TLS`,
+      );
   }
   return { listeners, problems };
 }

@@ -53,7 +53,13 @@ class FakeCompute implements RecordComputer {
     this.applied.push(event);
     if (event.kind === "upsert") {
       const id = event.resource.name;
-      this.#changes.push({ key: `stack/${id}`, value: { kind: "stack", id, tiers: [], noMatchAction: event.resource.resourceVersion === "1" ? "allow" : "deny" }, isRemoved: false, entered: ["n1" as NodeName], left: [] });
+      this.#changes.push({
+        key: `stack/${id}`,
+        value: { kind: "stack", id, tiers: [], noMatchAction: event.resource.resourceVersion === "1" ? "allow" : "deny" },
+        isRemoved: false,
+        entered: ["n1" as NodeName],
+        left: [],
+      });
     }
   }
 
@@ -64,7 +70,10 @@ class FakeCompute implements RecordComputer {
   }
 }
 
-const namespace = (name: string, resourceVersion = "1"): ClusterEvent => ({ kind: "upsert", resource: { kind: "Namespace", name: name as NamespaceName, resourceVersion, labels: {} } });
+const namespace = (name: string, resourceVersion = "1"): ClusterEvent => ({
+  kind: "upsert",
+  resource: { kind: "Namespace", name: name as NamespaceName, resourceVersion, labels: {} },
+});
 const IN_SYNC: ClusterEvent = { kind: "status", status: "in-sync" };
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -74,7 +83,16 @@ function fixture(): { clock: TestClock; engine: Engine; compute: FakeCompute; co
   const table = new Table({ seed: 1n });
   const commits: Commit[] = [];
   const inSync: number[] = [];
-  const engine = new Engine({ compute, table, clock, onCommit: (commit) => commits.push(commit), onInSync: () => inSync.push(table.size), sliceMs: 5, gapMs: 2, deadlineMs: 50 });
+  const engine = new Engine({
+    compute,
+    table,
+    clock,
+    onCommit: (commit) => commits.push(commit),
+    onInSync: () => inSync.push(table.size),
+    sliceMs: 5,
+    gapMs: 2,
+    deadlineMs: 50,
+  });
   return { clock, engine, compute, commits, table, inSync };
 }
 

@@ -6,10 +6,9 @@
  * nothing here (the source deletes only what a complete list says is gone).
  */
 import { setImmediate as yieldToEventLoop } from "node:timers/promises";
-import type { ClusterEvent, SyncStatus } from "../src/model/event.ts";
+import type { ClusterEvent, Problem, SyncStatus } from "../src/model/event.ts";
 import type { RecordChange } from "../src/model/record.ts";
 import type { ResourceKey } from "../src/model/resource.ts";
-import type { Problem } from "../src/model/event.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
 import { ObjectLog } from "./object-log.ts";

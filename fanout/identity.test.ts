@@ -3,7 +3,7 @@ import type { NodeName } from "../src/model/names.ts";
 import { type Identity, identityOfCertificate, requireNode, requireOperator } from "./identity.ts";
 import { CALL_PROBLEMS, CallError, statusOf } from "./status.ts";
 
-const certificate = (CN: string, subjectaltname = ""): Parameters<typeof identityOfCertificate>[0] => ({ subject: { CN } as never, subjectaltname });
+const certificate = (CN: string, subjectaltname = ""): Parameters<typeof identityOfCertificate>[0] => ({ subject: { CN }, subjectaltname });
 const node: Identity = { kind: "node", node: "n1" as NodeName };
 
 describe("identity", () => {

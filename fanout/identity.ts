@@ -29,7 +29,11 @@ export function identityOfCertificate(certificate: Pick<PeerCertificate, "subjec
   const commonName = [certificate.subject.CN].flat().at(0) ?? "";
   if (uri === OPERATOR_URI || (uri === undefined && commonName === OPERATOR_NAME)) return { kind: "operator", name: OPERATOR_NAME };
   const node = uri === undefined ? commonName : uri.startsWith(NODE_URI) ? uri.slice(NODE_URI.length) : "";
-  if (!NODE_NAME.test(node)) throw new CallError("unidentified", `the certificate names no node: it needs the URI ${NODE_URI}<name> or the node's name as common name (it has ${JSON.stringify(uri ?? commonName)})`);
+  if (!NODE_NAME.test(node))
+    throw new CallError(
+      "unidentified",
+      `the certificate names no node: it needs the URI ${NODE_URI}<name> or the node's name as common name (it has ${JSON.stringify(uri ?? commonName)})`,
+    );
   return { kind: "node", node: node as NodeName };
 }
 
@@ -41,7 +45,8 @@ export function requireNode(identity: Identity, node: string): void {
 
 /** Throws CallError("wrong-identity") unless the peer may look into the server. */
 export function requireOperator(identity: Identity): void {
-  if (identity.kind === "node") throw new CallError("wrong-identity", `${describeIdentity(identity)} may not use introspection: it needs the identity ${OPERATOR_URI}`);
+  if (identity.kind === "node")
+    throw new CallError("wrong-identity", `${describeIdentity(identity)} may not use introspection: it needs the identity ${OPERATOR_URI}`);
 }
 
 export function describeIdentity(identity: Identity): string {

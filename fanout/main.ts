@@ -32,7 +32,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   log.info({ config, version }, "starting");
   const signal = signalsToAbort(log);
   const clock = systemClock;
-  const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: process.env }), userAgent: `sedge-fanout/${version}` });
+  const client = new ApiClient({
+    connection: await findConnection({ file: config.kubeconfig, environment: process.env }),
+    userAgent: `sedge-fanout/${version}`,
+  });
   const health = new Health(clock);
   const registry = new Registry();
   const report = health.register("sync");

@@ -40,11 +40,31 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     this.#bytes = new Counter({ name: "sedge_fanout_sent_bytes_total", help: "Bytes of messages sent to agents, by kind", labelNames: ["kind"], registers });
     this.#ends = new Counter({ name: "sedge_fanout_session_ends_total", help: "Sessions that ended, by reason", labelNames: ["reason"], registers });
     this.#commits = new Counter({ name: "sedge_fanout_commits_total", help: "Revisions made", registers });
-    this.#commitSeconds = new Histogram({ name: "sedge_fanout_commit_seconds", help: "Computing and applying one commit", buckets: LATENCY_BUCKETS, registers });
-    this.#delivered = new Histogram({ name: "sedge_fanout_commit_to_sent_seconds", help: "From a commit to its message to an agent", buckets: LATENCY_BUCKETS, registers });
-    this.#programmed = new Histogram({ name: "sedge_fanout_commit_to_programmed_seconds", help: "From a commit to an agent's acknowledgement that its kernel has it", buckets: LATENCY_BUCKETS, registers });
+    this.#commitSeconds = new Histogram({
+      name: "sedge_fanout_commit_seconds",
+      help: "Computing and applying one commit",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#delivered = new Histogram({
+      name: "sedge_fanout_commit_to_sent_seconds",
+      help: "From a commit to its message to an agent",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#programmed = new Histogram({
+      name: "sedge_fanout_commit_to_programmed_seconds",
+      help: "From a commit to an agent's acknowledgement that its kernel has it",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
     this.#claims = new Counter({ name: "sedge_fanout_block_claims_total", help: "Block claims, by result", labelNames: ["result"], registers });
-    this.#blockWrites = new Counter({ name: "sedge_fanout_block_writes_total", help: "Endpoint reports brought to the API, by outcome", labelNames: ["outcome"], registers });
+    this.#blockWrites = new Counter({
+      name: "sedge_fanout_block_writes_total",
+      help: "Endpoint reports brought to the API, by outcome",
+      labelNames: ["outcome"],
+      registers,
+    });
     for (const kind of ["update", "answer", "heartbeat", "other"]) {
       this.#messages.inc({ kind }, 0);
       this.#bytes.inc({ kind }, 0);
@@ -89,7 +109,14 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
 export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   const registers = [registry];
   const gauge = (name: string, help: string, read: () => number): void => {
-    new Gauge({ name: `sedge_fanout_${name}`, help, registers, collect() { this.set(read()); } });
+    new Gauge({
+      name: `sedge_fanout_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
   };
   gauge("clients", "Agents connected", gauges.clients);
   gauge("clients_level", "Agents that have everything that the table holds for them in their kernel", gauges.clientsLevel);

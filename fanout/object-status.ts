@@ -4,10 +4,11 @@
  * A node has the revision when its kernel has acknowledged it, or when everything that the table holds for it is sent and acknowledged (the commit then did
  * not touch its view). "Concerned" are the audience of the object's own record, or for objects without one the nodes that the commit changed.
  */
-import type { ResourceKey, ResourceKind } from "../src/model/resource.ts";
+
 import type { RecordKey } from "../src/model/record.ts";
-import type { GetObjectStatusRequest, GetObjectStatusResponse, LaggingNode } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { ResourceKey, ResourceKind } from "../src/model/resource.ts";
 import { RESOURCE_KINDS } from "../src/model/resource.ts";
+import type { GetObjectStatusRequest, GetObjectStatusResponse, LaggingNode } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
 import type { ObjectLog, ObjectRecord } from "./object-log.ts";
 import type { Session } from "./session/session.ts";
 import type { Sessions } from "./session/sessions.ts";
@@ -46,7 +47,15 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
     } else if (lagging.length < MAX_LAGGING) lagging.push({ node: table.nodes.nameOf(node), reason });
   }
   const { resourceVersion, revision, committedAtUnixUs } = object;
-  return { resourceVersion, revision, nodes, nodesProgrammed: programmedNodes, lagging, committedAtUnixUs, programmedAtUnixUs: programmedNodes === nodes ? programmedAt : 0n };
+  return {
+    resourceVersion,
+    revision,
+    nodes,
+    nodesProgrammed: programmedNodes,
+    lagging,
+    committedAtUnixUs,
+    programmedAtUnixUs: programmedNodes === nodes ? programmedAt : 0n,
+  };
 }
 
 function isKind(kind: string): kind is ResourceKind {
@@ -71,7 +80,11 @@ function recordOf({ kind, namespace, name }: ResourceKey): RecordKey | undefined
   }
 }
 
-function* concerned(recordKey: RecordKey | undefined, object: ObjectRecord, { table, sessions }: Pick<ObjectStatusSources, "table" | "sessions">): Generator<NodeId> {
+function* concerned(
+  recordKey: RecordKey | undefined,
+  object: ObjectRecord,
+  { table, sessions }: Pick<ObjectStatusSources, "table" | "sessions">,
+): Generator<NodeId> {
   const entry = recordKey === undefined ? undefined : table.findEntry(recordKey);
   if (entry?.isShared === true || (recordKey === undefined && object.touched === undefined)) {
     for (const session of sessions.clients) if (session.node !== undefined) yield session.node.id;

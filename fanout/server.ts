@@ -4,12 +4,12 @@
  */
 import { randomUUID } from "node:crypto";
 import type { Registry } from "prom-client";
+import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
 import type { ClusterEvent } from "../src/model/event.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Report } from "../src/runtime/health.ts";
 import type { Logger } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
-import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
 import { seedOf } from "../src/wire/digest.ts";
 import { IntrospectionServiceService } from "../src/wire/service.ts";
 import { AddressBook } from "./claims/address-book.ts";
@@ -130,7 +130,8 @@ export class FanoutServer implements Part {
           this.#metrics.sessionEnded(reason);
           const fields = { node: session.node?.name, address: session.stream.address, reason };
           if (error?.cause !== undefined && reason === "internal") log.error({ ...fields, err: error.cause }, "session failed");
-          else if (reason === "broken-message" || reason === "wrong-identity" || reason === "hello-overdue") log.warn({ ...fields, detail: error?.message }, "session refused");
+          else if (reason === "broken-message" || reason === "wrong-identity" || reason === "hello-overdue")
+            log.warn({ ...fields, detail: error?.message }, "session refused");
           else log.debug(fields, "session ended");
         },
       },

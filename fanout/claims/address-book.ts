@@ -3,10 +3,11 @@
  *
  * It may lag behind the API. That is safe: every write is a compare-and-swap, and a conflict is answered by reading the object itself.
  */
+
+import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAffinity, IpamBlock, IpPool, Labels } from "../../src/model/resource.ts";
-import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
 import { type Cidr, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
 import { parseSelector } from "../../src/selector/parse-selector.ts";
@@ -75,7 +76,9 @@ export class AddressBook {
 
   /** Pools that the node may take new addresses from, sorted by name. */
   poolsFor(node: NodeName, version: IpVersion): IpPool[] {
-    return [...this.#pools.values()].filter((pool) => !pool.disabled && cidrVersion(pool.cidr) === version && this.#selects(pool, node)).sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...this.#pools.values()]
+      .filter((pool) => !pool.disabled && cidrVersion(pool.cidr) === version && this.#selects(pool, node))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Blocks of the pool that nobody has. */

@@ -1,16 +1,25 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
+import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAffinity, IpamBlock, IpPool } from "../../src/model/resource.ts";
-import { affinityName, blockName } from "../../src/ipam/block.ts";
 import { type Cidr, cidrAddressAt, parseCidr } from "../../src/net/cidr.ts";
+import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
 import { BlockClaims } from "./block-claims.ts";
 
 const N1 = "n1" as NodeName;
 const N2 = "n2" as NodeName;
-const POOL: IpPool = { kind: "IPPool", name: "p4", resourceVersion: "1", cidr: parseCidr("10.65.0.0/24"), blockSize: 26, natOutgoing: false, disabled: false, nodeSelector: "all()" };
+const POOL: IpPool = {
+  kind: "IPPool",
+  name: "p4",
+  resourceVersion: "1",
+  cidr: parseCidr("10.65.0.0/24"),
+  blockSize: 26,
+  natOutgoing: false,
+  disabled: false,
+  nodeSelector: "all()",
+};
 
 function fixture(pools: readonly IpPool[] = [POOL], store = new MemoryAddressStore()): { store: MemoryAddressStore; book: AddressBook; claims: BlockClaims } {
   const book = new AddressBook();
@@ -20,10 +29,23 @@ function fixture(pools: readonly IpPool[] = [POOL], store = new MemoryAddressSto
 }
 
 const blockOf = (cidr: Cidr, node: NodeName | undefined, used = 0): IpamBlock => ({
-  kind: "IPAMBlock", name: blockName(cidr), resourceVersion: "", cidr, node, isDeleted: false,
+  kind: "IPAMBlock",
+  name: blockName(cidr),
+  resourceVersion: "",
+  cidr,
+  node,
+  isDeleted: false,
   allocations: Array.from({ length: used }, (_, i) => ({ address: cidrAddressAt(cidr, i), handle: `h${i}`, pod: undefined, node })),
 });
-const affinityOf = (cidr: Cidr, node: NodeName, state: BlockAffinity["state"]): BlockAffinity => ({ kind: "BlockAffinity", name: affinityName(node, cidr), resourceVersion: "", node, cidr, state, isDeleted: false });
+const affinityOf = (cidr: Cidr, node: NodeName, state: BlockAffinity["state"]): BlockAffinity => ({
+  kind: "BlockAffinity",
+  name: affinityName(node, cidr),
+  resourceVersion: "",
+  node,
+  cidr,
+  state,
+  isDeleted: false,
+});
 const ask = (claims: BlockClaims, node = N1, full: readonly Cidr[] = []): ReturnType<BlockClaims["claim"]> => claims.claim({ node, version: 4, full });
 
 /** What must hold of the API whatever happened: a confirmed affinity's block says the same node, and no block has two confirmed affinities. */
@@ -38,7 +60,11 @@ describe("block claims", () => {
     const { store, claims } = fixture();
     const { block, pool } = await ask(claims);
     expect(pool).toBe(POOL);
-    expect(store.calls.filter(({ verb }) => verb !== "read").map(({ verb, kind }) => `${verb} ${kind}`)).toEqual(["create BlockAffinity", "create IPAMBlock", "update BlockAffinity"]);
+    expect(store.calls.filter(({ verb }) => verb !== "read").map(({ verb, kind }) => `${verb} ${kind}`)).toEqual([
+      "create BlockAffinity",
+      "create IPAMBlock",
+      "update BlockAffinity",
+    ]);
     expect(store.find("BlockAffinity", affinityName(N1, block.cidr))?.state).toBe("confirmed");
     expectSound(store);
   });
@@ -85,8 +111,17 @@ describe("block claims", () => {
   it("unknown node → unknown-object; no pool, disabled pool, foreign selector, other family, full pool → no-free-block with the reason", async () => {
     const { claims } = fixture();
     await expect(ask(claims, "n9" as NodeName)).rejects.toMatchObject({ problem: "unknown-object" });
-    const pools: readonly (readonly IpPool[])[] = [[], [{ ...POOL, disabled: true }], [{ ...POOL, nodeSelector: "zone == 'n2'" }], [{ ...POOL, cidr: parseCidr("fd00::/120"), blockSize: 122 }]];
-    for (const list of pools) await expect(ask(fixture(list).claims)).rejects.toMatchObject({ problem: "no-free-block", message: expect.stringContaining("no enabled IPv4 pool") as string });
+    const pools: readonly (readonly IpPool[])[] = [
+      [],
+      [{ ...POOL, disabled: true }],
+      [{ ...POOL, nodeSelector: "zone == 'n2'" }],
+      [{ ...POOL, cidr: parseCidr("fd00::/120"), blockSize: 122 }],
+    ];
+    for (const list of pools)
+      await expect(ask(fixture(list).claims)).rejects.toMatchObject({
+        problem: "no-free-block",
+        message: expect.stringContaining("no enabled IPv4 pool") as string,
+      });
     const full: Cidr[] = [];
     for (let i = 0; i < 4; i++) full.push((await ask(claims, N1, full)).block.cidr);
     await expect(ask(claims, N1, full)).rejects.toMatchObject({ problem: "no-free-block", message: expect.stringContaining("p4 (10.65.0.0/24)") as string });
@@ -94,30 +129,34 @@ describe("block claims", () => {
 
   it("two servers, any failures at any call: no block is given to two nodes, and afterwards every node can claim", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.nat(9), { maxLength: 60 }), fc.array(fc.record({ node: fc.constantFrom(N1, N2), server: fc.nat(1) }), { maxLength: 4 }), async (faults, asks) => {
-        const store = new MemoryAddressStore();
-        const servers = [fixture([POOL], store), fixture([POOL], store)] as const;
-        let call = 0;
-        store.before = async () => {
-          for (let i = 0; i < (faults[call % Math.max(1, faults.length)] ?? 0) % 3; i++) await Promise.resolve();
-          if (faults[call++] === 9) throw new Error("API down");
-        };
-        const given = await Promise.allSettled(asks.map(({ node, server }) => ask((server === 0 ? servers[0] : servers[1]).claims, node)));
-        const owners = new Map<Cidr, NodeName>();
-        for (const [i, result] of given.entries()) {
-          if (result.status === "rejected") continue;
-          const node = asks[i]?.node;
-          expect(result.value.block.node).toBe(node);
-          expect(owners.get(result.value.block.cidr) ?? node).toBe(node);
-          owners.set(result.value.block.cidr, result.value.block.node ?? N1);
-        }
-        expectSound(store);
-        store.before = () => undefined;
-        const fresh = fixture([POOL], store);
-        for (const resource of store.objects.values()) fresh.book.apply({ kind: "upsert", resource });
-        for (const node of [N1, N2]) expect((await ask(fresh.claims, node)).block.node).toBe(node);
-        expectSound(store);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.nat(9), { maxLength: 60 }),
+        fc.array(fc.record({ node: fc.constantFrom(N1, N2), server: fc.nat(1) }), { maxLength: 4 }),
+        async (faults, asks) => {
+          const store = new MemoryAddressStore();
+          const servers = [fixture([POOL], store), fixture([POOL], store)] as const;
+          let call = 0;
+          store.before = async () => {
+            for (let i = 0; i < (faults[call % Math.max(1, faults.length)] ?? 0) % 3; i++) await Promise.resolve();
+            if (faults[call++] === 9) throw new Error("API down");
+          };
+          const given = await Promise.allSettled(asks.map(({ node, server }) => ask((server === 0 ? servers[0] : servers[1]).claims, node)));
+          const owners = new Map<Cidr, NodeName>();
+          for (const [i, result] of given.entries()) {
+            if (result.status === "rejected") continue;
+            const node = asks[i]?.node;
+            expect(result.value.block.node).toBe(node);
+            expect(owners.get(result.value.block.cidr) ?? node).toBe(node);
+            owners.set(result.value.block.cidr, result.value.block.node ?? N1);
+          }
+          expectSound(store);
+          store.before = () => undefined;
+          const fresh = fixture([POOL], store);
+          for (const resource of store.objects.values()) fresh.book.apply({ kind: "upsert", resource });
+          for (const node of [N1, N2]) expect((await ask(fresh.claims, node)).block.node).toBe(node);
+          expectSound(store);
+        },
+      ),
     );
   });
 });

@@ -42,13 +42,17 @@ export class BlockClaims {
    * "no-free-block", "api-unavailable".
    */
   async claim(request: ClaimRequest): Promise<{ readonly block: IpamBlock; readonly pool: IpPool }> {
-    if (!this.#book.hasNode(request.node)) throw new CallError("unknown-object", `node ${request.node} does not exist in the cluster: its Node object must be there first`);
+    if (!this.#book.hasNode(request.node))
+      throw new CallError("unknown-object", `node ${request.node} does not exist in the cluster: its Node object must be there first`);
     const pools = this.#book.poolsFor(request.node, request.version);
     for (const pool of pools) {
       const block = await this.#serial.run(pool.name, () => this.#claimIn(pool, request));
       if (block !== undefined) return { block, pool };
     }
-    const reason = pools.length === 0 ? `no enabled IPv${request.version} pool selects the node` : `no free block in ${pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ")}`;
+    const reason =
+      pools.length === 0
+        ? `no enabled IPv${request.version} pool selects the node`
+        : `no free block in ${pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ")}`;
     throw new CallError("no-free-block", `node ${request.node}: ${reason}; add an IPPool or free addresses`, { retryAfterMs: 10_000 });
   }
 
@@ -70,7 +74,9 @@ export class BlockClaims {
       const claimed = await this.#complete(node, cidr);
       if (claimed !== undefined) return claimed;
     }
-    throw new CallError("api-unavailable", `node ${node}: ${MAX_BLOCKS_TRIED} blocks of pool ${pool.name} were taken by others meanwhile`, { retryAfterMs: 1000 });
+    throw new CallError("api-unavailable", `node ${node}: ${MAX_BLOCKS_TRIED} blocks of pool ${pool.name} were taken by others meanwhile`, {
+      retryAfterMs: 1000,
+    });
   }
 
   /** Brings a claim to its end from wherever it is: undefined when the block is another node's (the node's affinity is then taken back). */
@@ -90,14 +96,26 @@ export class BlockClaims {
     const known = this.#book.findAffinity(name);
     if (known !== undefined && known.node === node && known.state === "confirmed" && !known.isDeleted) return known;
     for (let tries = 0; tries < MAX_TRIES; tries++) {
-      const created = await this.#store.create<"BlockAffinity">({ kind: "BlockAffinity", name, resourceVersion: "", node, cidr, state: "pending", isDeleted: false });
+      const created = await this.#store.create<"BlockAffinity">({
+        kind: "BlockAffinity",
+        name,
+        resourceVersion: "",
+        node,
+        cidr,
+        state: "pending",
+        isDeleted: false,
+      });
       if (created.kind === "written") {
         this.#book.setAffinity(name, created.value);
         return created.value;
       }
       const read = await this.#store.read("BlockAffinity", name);
       if (read.kind === "not-found") continue;
-      if (read.kind === "invalid") throw new CallError("api-unavailable", `BlockAffinity ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`);
+      if (read.kind === "invalid")
+        throw new CallError(
+          "api-unavailable",
+          `BlockAffinity ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
+        );
       this.#book.setAffinity(name, read.value);
       if (read.value.node !== node || read.value.cidr !== cidr || read.value.isDeleted || read.value.state === "pendingDeletion") return undefined;
       return read.value;
@@ -109,7 +127,11 @@ export class BlockClaims {
     const name = blockName(cidr);
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const read = await this.#store.read("IPAMBlock", name);
-      if (read.kind === "invalid") throw new CallError("api-unavailable", `IPAMBlock ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`);
+      if (read.kind === "invalid")
+        throw new CallError(
+          "api-unavailable",
+          `IPAMBlock ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
+        );
       if (read.kind === "found") {
         this.#book.setBlock(name, read.value);
         return read.value.node === node && !read.value.isDeleted ? read.value : undefined;

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { blockName } from "../../src/ipam/block.ts";
 import type { NodeName, PodKey } from "../../src/model/names.ts";
 import type { BlockAllocation, IpamBlock } from "../../src/model/resource.ts";
@@ -7,16 +6,30 @@ import { parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBytes, parseIp } from "../../src/net/ip.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixToWire } from "../../src/wire/record-codec.ts";
+import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
 import { EndpointReports } from "./endpoint-reports.ts";
 
 const N1 = "n1" as NodeName;
 const BLOCK = parseCidr("10.0.0.0/26");
-const block = (allocations: readonly BlockAllocation[] = [], node: NodeName | undefined = N1): IpamBlock => ({ kind: "IPAMBlock", name: blockName(BLOCK), resourceVersion: "", cidr: BLOCK, node, allocations, isDeleted: false });
+const block = (allocations: readonly BlockAllocation[] = [], node: NodeName | undefined = N1): IpamBlock => ({
+  kind: "IPAMBlock",
+  name: blockName(BLOCK),
+  resourceVersion: "",
+  cidr: BLOCK,
+  node,
+  allocations,
+  isDeleted: false,
+});
 const report = (generation: bigint, ...addresses: string[]): EndpointReport => ({
   block: prefixToWire(BLOCK),
   generation,
-  allocations: addresses.map((address) => ({ address: Buffer.from(ipBytes(address as IpAddress)), handle: `net.${address}`, namespace: "shop", pod: `p${address}` })),
+  allocations: addresses.map((address) => ({
+    address: Buffer.from(ipBytes(address as IpAddress)),
+    handle: `net.${address}`,
+    namespace: "shop",
+    pod: `p${address}`,
+  })),
 });
 
 class Fixture {
@@ -45,13 +58,21 @@ describe("endpoint reports", () => {
     f.take(report(2n, "10.0.0.5", "10.0.0.4"));
     await f.settle();
     expect(f.addresses).toEqual(["10.0.0.4", "10.0.0.5"]);
-    expect(f.store.find("IPAMBlock", blockName(BLOCK))?.allocations[0]).toEqual({ address: "10.0.0.4", handle: "net.10.0.0.4", pod: "shop/p10.0.0.4", node: "n1" });
+    expect(f.store.find("IPAMBlock", blockName(BLOCK))?.allocations[0]).toEqual({
+      address: "10.0.0.4",
+      handle: "net.10.0.0.4",
+      pod: "shop/p10.0.0.4",
+      node: "n1",
+    });
     f.take(report(2n, "10.0.0.5", "10.0.0.4"));
     await f.settle();
     f.take(report(1n));
     await f.settle();
     expect(f.outcomes).toEqual(["written", "unchanged"]);
-    expect(f.results.map(({ generation, error }) => [generation, error])).toEqual([[2n, ""], [2n, ""]]);
+    expect(f.results.map(({ generation, error }) => [generation, error])).toEqual([
+      [2n, ""],
+      [2n, ""],
+    ]);
     // A node that lost its disk counts anew in a new session.
     f.take(report(1n), {});
     await f.settle();

@@ -80,7 +80,9 @@ export class EndpointReports {
       this.#waiting.delete(block);
       this.#writing.add(block);
       this.#write(pending)
-        .catch((error: unknown): Outcome => ({ error: `the API cannot be written now: ${error instanceof Error ? error.message : String(error)}`, retry: true }))
+        .catch(
+          (error: unknown): Outcome => ({ error: `the API cannot be written now: ${error instanceof Error ? error.message : String(error)}`, retry: true }),
+        )
         .then((outcome) => {
           this.#writing.delete(block);
           if (outcome.error !== "") this.#onWrite("failed");
@@ -96,9 +98,14 @@ export class EndpointReports {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const read = await this.#store.read("IPAMBlock", name);
       if (read.kind === "not-found") return { error: `IPAMBlock ${name} does not exist: claim a block again`, retry: true };
-      if (read.kind === "invalid") return { error: `IPAMBlock ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`, retry: true };
+      if (read.kind === "invalid")
+        return {
+          error: `IPAMBlock ${name} cannot be understood: ${read.problems.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
+          retry: true,
+        };
       const { value } = read;
-      if (value.node !== node) return { error: `IPAMBlock ${name} belongs to ${value.node === undefined ? "no node" : `node ${value.node}`}, not to ${node}`, retry: false };
+      if (value.node !== node)
+        return { error: `IPAMBlock ${name} belongs to ${value.node === undefined ? "no node" : `node ${value.node}`}, not to ${node}`, retry: false };
       const merged = mergeAllocations(value, node, allocations);
       if (typeof merged === "string") return { error: merged, retry: false };
       if (isSame(merged, value.allocations)) {

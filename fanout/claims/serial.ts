@@ -5,9 +5,11 @@ export class Serial<Key> {
   run<T>(key: Key, task: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();
     const result = before.then(task, task);
-    const settled = result.catch(() => undefined).finally(() => {
-      if (this.#last.get(key) === settled) this.#last.delete(key);
-    });
+    const settled = result
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#last.get(key) === settled) this.#last.delete(key);
+      });
     this.#last.set(key, settled);
     return result;
   }

@@ -5,7 +5,15 @@
  * listener it came from, and a plaintext peer must never pass for a verified one).
  */
 import { lstatSync, readFileSync, rmSync } from "node:fs";
-import { Metadata, Server, ServerCredentials, type ServerDuplexStream, type ServerOptions, type ServiceDefinition, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerOptions,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
 import { CallError, statusOf } from "../status.ts";
@@ -56,11 +64,15 @@ export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<D
   const addresses: { address: string; isSecure: boolean }[] = [];
   try {
     for (const listen of options.listen) {
-      if (listen.tls === undefined && !isLoopback(listen.host)) throw new Error(`the plaintext listener may only be on a loopback address such as 127.0.0.1, not ${listen.host}`);
+      if (listen.tls === undefined && !isLoopback(listen.host))
+        throw new Error(`the plaintext listener may only be on a loopback address such as 127.0.0.1, not ${listen.host}`);
       const server = new Server(serverOptions(options));
       servers.push(server);
       const identityOf = listen.tls === undefined ? identityOfLocal : identityOfTls;
-      server.addService(RawSyncService, { ...options.unary(identityOf), sync: (call: ServerDuplexStream<Uint8Array, Uint8Array>) => serveStream(call, identityOf, options) });
+      server.addService(RawSyncService, {
+        ...options.unary(identityOf),
+        sync: (call: ServerDuplexStream<Uint8Array, Uint8Array>) => serveStream(call, identityOf, options),
+      });
       for (const { definition, implement } of options.services) server.addService(definition, implement(identityOf));
       const port = await bind(server, listen);
       addresses.push({ address: formatAddress(listen.host, port), isSecure: listen.tls !== undefined });

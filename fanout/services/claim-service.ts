@@ -1,5 +1,5 @@
 /** The unary calls of SyncService: blocks for the node that the certificate names. */
-import { type sendUnaryData, type ServerUnaryCall, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import { type ServerUnaryCall, type sendUnaryData, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import { DatastoreError } from "../../src/datastore/api-error.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { IpamBlock } from "../../src/model/resource.ts";
@@ -30,7 +30,7 @@ export function claimService(options: ClaimServiceOptions): (identityOf: Identit
         const response = await claim(call.request, options);
         options.onClaim("given");
         return response;
-      });
+      }).catch(options.onError);
     },
     listBlocks: (call: ServerUnaryCall<ListBlocksRequest, ListBlocksResponse>, callback: sendUnaryData<ListBlocksResponse>) => {
       answer(callback, { ...options, onClaim: () => undefined }, async () => {
@@ -38,7 +38,7 @@ export function claimService(options: ClaimServiceOptions): (identityOf: Identit
         throwIf(options.refusal());
         const blocks = options.book.blocksOf(call.request.node as NodeName);
         return { blocks: blocks.map((block) => toWire(block, options.book.poolOf(block.cidr)?.name ?? "")) };
-      });
+      }).catch(options.onError);
     },
   });
 }
@@ -71,16 +71,22 @@ function throwIf(error: CallError | undefined): void {
   if (error !== undefined) throw error;
 }
 
-function answer<T>(callback: sendUnaryData<T>, { onClaim, onError }: Pick<ClaimServiceOptions, "onClaim" | "onError">, act: () => Promise<T>): void {
-  act().then(
-    (response) => callback(null, response),
-    (error: unknown) => {
-      const known = asCallError(error);
-      if (known === undefined) onError(error);
-      onClaim(known?.problem ?? "internal");
-      callback(statusOf(known ?? error));
-    },
-  );
+async function answer<T>(
+  callback: sendUnaryData<T>,
+  { onClaim, onError }: Pick<ClaimServiceOptions, "onClaim" | "onError">,
+  act: () => Promise<T>,
+): Promise<void> {
+  let response: T;
+  try {
+    response = await act();
+  } catch (error) {
+    const known = asCallError(error);
+    if (known === undefined) onError(error);
+    onClaim(known?.problem ?? "internal");
+    callback(statusOf(known ?? error));
+    return;
+  }
+  callback(null, response);
 }
 
 function asCallError(error: unknown): CallError | undefined {

@@ -1,5 +1,12 @@
 /** grpc.health.v1.Health: SERVING when ready, for the server as a whole ("") and for each of its services. */
-import { type MethodDefinition, type sendUnaryData, type ServerUnaryCall, type ServerWritableStream, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
+import {
+  type MethodDefinition,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { decodeHealthCheckRequest, encodeHealthCheckResponse, type ServingStatus } from "./standard-codecs.ts";
 
 interface Request {

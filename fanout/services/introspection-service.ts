@@ -1,7 +1,7 @@
 /** What an operator asks the server. Read only; large answers are streamed at the reader's pace. */
-import { type sendUnaryData, type ServerUnaryCall, type ServerWritableStream, type UntypedServiceImplementation } from "@grpc/grpc-js";
-import { describeKey } from "../../src/model/resource.ts";
+import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { NodeName } from "../../src/model/names.ts";
+import { describeKey } from "../../src/model/resource.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type {
   Client,
@@ -23,7 +23,7 @@ import type { Sessions } from "../session/sessions.ts";
 import { statusOf } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
-import { recordEntry, RecordWatch } from "./record-watch.ts";
+import { RecordWatch, recordEntry } from "./record-watch.ts";
 
 export interface IntrospectionOptions {
   readonly serverName: string;

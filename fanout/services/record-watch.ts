@@ -31,12 +31,18 @@ export class RecordWatch {
     this.#options = options;
     const { table, node, keyPrefix } = options;
     const view = node === undefined ? table.entries() : table.view(node);
-    this.#dirty = new Set([...view].map(({ key }) => key).filter((key) => key.startsWith(keyPrefix)).sort());
+    this.#dirty = new Set(
+      [...view]
+        .map(({ key }) => key)
+        .filter((key) => key.startsWith(keyPrefix))
+        .sort(),
+    );
   }
 
   publish(commit: Commit): void {
     const { node, keyPrefix } = this.#options;
-    for (const { key, nodes } of commit.touched) if (key.startsWith(keyPrefix) && (node === undefined || nodes === undefined || nodes.has(node))) this.#dirty.add(key);
+    for (const { key, nodes } of commit.touched)
+      if (key.startsWith(keyPrefix) && (node === undefined || nodes === undefined || nodes.has(node))) this.#dirty.add(key);
     this.pump();
   }
 

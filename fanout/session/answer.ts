@@ -33,7 +33,11 @@ export function answerParts(request: AnswerRequest): Iterator<Uint8Array, void> 
   return parts(request, wanted, request.table.ownBuckets(request.node, request.bits, wanted));
 }
 
-function* parts({ table, node, bits, partBytes }: AnswerRequest, wanted: ReadonlySet<number>, own: ReadonlyMap<number, readonly Entry[]>): Generator<Uint8Array, void> {
+function* parts(
+  { table, node, bits, partBytes }: AnswerRequest,
+  wanted: ReadonlySet<number>,
+  own: ReadonlyMap<number, readonly Entry[]>,
+): Generator<Uint8Array, void> {
   const part = new Part(partBytes);
   for (const index of wanted) {
     part.beginBucket(index);
@@ -86,7 +90,15 @@ class Part {
   }
 
   take(): Uint8Array {
-    const message = encodeUpdate({ buckets: this.#buckets, upserts: this.#upserts, removed: [], commit: false, revision: 0n, digest: undefined, committedAtUnixUs: 0n });
+    const message = encodeUpdate({
+      buckets: this.#buckets,
+      upserts: this.#upserts,
+      removed: [],
+      commit: false,
+      revision: 0n,
+      digest: undefined,
+      committedAtUnixUs: 0n,
+    });
     this.#buckets = [];
     this.#upserts = [];
     // The rest of an open bucket goes on as upserts.

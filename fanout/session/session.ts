@@ -8,7 +8,15 @@ import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
 import { WireError } from "../../src/wire/error.ts";
 import type { Ack, EndpointReport, Hello, ObjectFailure, ReportResult, ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { type AgentMessageValue, decodeAgentMessage, eventOfAgentMessage, SESSION_TRANSITIONS, type SessionEvent, type SessionState, statedDigests } from "../../src/wire/session-protocol.ts";
+import {
+  type AgentMessageValue,
+  decodeAgentMessage,
+  eventOfAgentMessage,
+  SESSION_TRANSITIONS,
+  type SessionEvent,
+  type SessionState,
+  statedDigests,
+} from "../../src/wire/session-protocol.ts";
 import { encodeServerMessage } from "../../src/wire/update-codec.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { requireNode } from "../identity.ts";
@@ -110,7 +118,13 @@ export class Session implements StreamHandler {
     return this.#dirty.size;
   }
 
-  get acknowledged(): { readonly sent: bigint; readonly received: bigint; readonly programmed: bigint; readonly failed: readonly ObjectFailure[]; readonly at: number } {
+  get acknowledged(): {
+    readonly sent: bigint;
+    readonly received: bigint;
+    readonly programmed: bigint;
+    readonly failed: readonly ObjectFailure[];
+    readonly at: number;
+  } {
     return { sent: this.#sentRevision, received: this.#receivedRevision, programmed: this.#programmedRevision, failed: this.#failed, at: this.#ackAt };
   }
 
@@ -218,14 +232,21 @@ export class Session implements StreamHandler {
     const { ageMs, isStale } = this.#host.upstream();
     const isClean = this.#state === "live" && this.#dirty.size === 0;
     const digest = isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
-    this.#send("heartbeat", encodeServerMessage({ $case: "heartbeat", value: { revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale } }));
+    this.#send(
+      "heartbeat",
+      encodeServerMessage({
+        $case: "heartbeat",
+        value: { revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale },
+      }),
+    );
   }
 
   /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. */
   drain(deadlineMs: number): void {
     const before = this.#state;
     this.handle("drain");
-    if (before !== "over" && this.#state !== "over") this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [] } }));
+    if (before !== "over" && this.#state !== "over")
+      this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [] } }));
   }
 
   reply(result: ReportResult): void {
@@ -256,7 +277,10 @@ export class Session implements StreamHandler {
     const { table, serverName, epoch, heartbeatIntervalMs } = this.#host;
     this.#send(
       "other",
-      encodeServerMessage({ $case: "welcome", value: { server: serverName, epoch, hashSeed: table.seed, revision: table.revision, features: [], heartbeatIntervalMs, bucketBits: request.bits } }),
+      encodeServerMessage({
+        $case: "welcome",
+        value: { server: serverName, epoch, hashSeed: table.seed, revision: table.revision, features: [], heartbeatIntervalMs, bucketBits: request.bits },
+      }),
     );
     this.#enterLine(request);
   }
@@ -286,7 +310,13 @@ export class Session implements StreamHandler {
   #beginAnswer(): void {
     if (this.#request === undefined || this.#node === undefined) return;
     this.#dirty.clear();
-    this.#answer = answerParts({ table: this.#host.table, node: this.#node.id, bits: this.#request.bits, stated: this.#request.stated, partBytes: this.#host.limits.partBytes });
+    this.#answer = answerParts({
+      table: this.#host.table,
+      node: this.#node.id,
+      bits: this.#request.bits,
+      stated: this.#request.stated,
+      partBytes: this.#host.limits.partBytes,
+    });
     this.#request = undefined;
     this.#progressAt = this.#host.now();
     this.#pump();
@@ -309,7 +339,8 @@ export class Session implements StreamHandler {
     this.#answer = undefined;
     const delta = deltaOf(table, this.#node.id, this.#dirty);
     this.#dirty.clear();
-    for (const frame of deltaFrames(delta, { revision: table.revision, committedAtUnixUs: 0n, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
+    for (const frame of deltaFrames(delta, { revision: table.revision, committedAtUnixUs: 0n, digest: table.viewDigest(this.#node.id) }))
+      this.#send("answer", frame);
     this.#sentRevision = table.revision;
     this.yieldAdmission();
     this.handle("answered");
@@ -317,14 +348,18 @@ export class Session implements StreamHandler {
 
   #recordAck(ack: Ack): void {
     if (ack.receivedRevision > this.#host.table.revision || ack.programmedRevision > this.#host.table.revision) {
-      throw new CallError("broken-message", `Ack names revision ${ack.receivedRevision} received and ${ack.programmedRevision} programmed, the table is at ${this.#host.table.revision}`);
+      throw new CallError(
+        "broken-message",
+        `Ack names revision ${ack.receivedRevision} received and ${ack.programmedRevision} programmed, the table is at ${this.#host.table.revision}`,
+      );
     }
     this.#receivedRevision = ack.receivedRevision;
     this.#programmedRevision = ack.programmedRevision;
     this.#failed = ack.failed.slice(0, MAX_FAILURES);
     this.#ackAt = this.#host.now();
     const nowUs = this.#host.wallTimeUs();
-    for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs)) this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);
+    for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs))
+      this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);
   }
 
   #isFull(): boolean {

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { MemoryAgent, MemoryStream } from "../../test/fakes/memory-stream.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordChange } from "../../src/model/record.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
@@ -8,6 +7,7 @@ import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { SESSION_TRANSITIONS } from "../../src/wire/session-protocol.ts";
 import { decodeServerMessage } from "../../src/wire/update-codec.ts";
 import { View } from "../../src/wire/view.ts";
+import { MemoryAgent, MemoryStream } from "../../test/fakes/memory-stream.ts";
 import type { CallProblem } from "../status.ts";
 import { Table } from "../table/table.ts";
 import { FlushWindow } from "./flush-window.ts";
@@ -27,7 +27,9 @@ interface Fixture {
   commit(...changes: RecordChange[]): void;
 }
 
-function fixture(options: { readonly isServing?: boolean; readonly limits?: SessionLimits; readonly maxAnswers?: number; readonly maxWaiting?: number } = {}): Fixture {
+function fixture(
+  options: { readonly isServing?: boolean; readonly limits?: SessionLimits; readonly maxAnswers?: number; readonly maxWaiting?: number } = {},
+): Fixture {
   const clock = new ManualClock();
   const table = new Table({ seed: SEED });
   const ends: Fixture["ends"] = [];
@@ -38,7 +40,12 @@ function fixture(options: { readonly isServing?: boolean; readonly limits?: Sess
     serverName: "s",
     epoch: "e",
     clock,
-    observer: { sent: (kind, bytes) => sent.push({ kind, bytes }), delivered: () => undefined, programmed: () => undefined, ended: (_, reason) => ends.push(reason) },
+    observer: {
+      sent: (kind, bytes) => sent.push({ kind, bytes }),
+      delivered: () => undefined,
+      programmed: () => undefined,
+      ended: (_, reason) => ends.push(reason),
+    },
     heartbeatIntervalMs: 1000,
     helloTimeoutMs: 500,
     answerStallMs: 2000,
@@ -49,7 +56,12 @@ function fixture(options: { readonly isServing?: boolean; readonly limits?: Sess
   });
   if (options.isServing !== false) sessions.serve();
   return {
-    clock, table, sessions, ends, sent, reports,
+    clock,
+    table,
+    sessions,
+    ends,
+    sent,
+    reports,
     agent: (node, view = new View()) => new MemoryAgent({ node, view, accept: (stream) => sessions.accept(stream) }),
     commit: (...changes) => {
       const commit = table.commit(changes, 1n);
@@ -59,11 +71,18 @@ function fixture(options: { readonly isServing?: boolean; readonly limits?: Sess
 }
 
 const stack = (id: string, nodes: readonly string[], noMatchAction: "allow" | "deny" = "allow"): RecordChange => ({
-  key: `stack/${id}`, value: { kind: "stack", id, tiers: [], noMatchAction }, isRemoved: false, entered: nodes.map((node) => node as NodeName), left: [],
+  key: `stack/${id}`,
+  value: { kind: "stack", id, tiers: [], noMatchAction },
+  isRemoved: false,
+  entered: nodes.map((node) => node as NodeName),
+  left: [],
 });
-const hello = (node: string): Uint8Array => AgentMessage.encode({ message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
-const ack = (revision: bigint): Uint8Array => AgentMessage.encode({ message: { $case: "ack", value: { receivedRevision: revision, programmedRevision: revision, failed: [] } } }).finish();
-const view = (bucketBits: number, digests: bigint[]): Uint8Array => AgentMessage.encode({ message: { $case: "repair", value: { hashSeed: SEED, bucketBits, digests } } }).finish();
+const hello = (node: string): Uint8Array =>
+  AgentMessage.encode({ message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
+const ack = (revision: bigint): Uint8Array =>
+  AgentMessage.encode({ message: { $case: "ack", value: { receivedRevision: revision, programmedRevision: revision, failed: [] } } }).finish();
+const view = (bucketBits: number, digests: bigint[]): Uint8Array =>
+  AgentMessage.encode({ message: { $case: "repair", value: { hashSeed: SEED, bucketBits, digests } } }).finish();
 
 /** A stream on which the test itself speaks. */
 function rawStream(f: Fixture, ...messages: Uint8Array[]): MemoryStream {
@@ -82,7 +101,12 @@ describe("sessions", () => {
     for (const agent of agents) agent.connect();
     for (const agent of agents) agent.read();
     f.sent.length = 0;
-    f.commit(stack("a", agents.slice(0, 20).map(({ node }) => node)));
+    f.commit(
+      stack(
+        "a",
+        agents.slice(0, 20).map(({ node }) => node),
+      ),
+    );
     await f.clock.advance(10);
     expect(f.sent.filter(({ kind }) => kind === "update")).toHaveLength(20);
     expect(new Set(agents.flatMap(({ stream }) => stream?.inFlight ?? [])).size).toBe(1);
@@ -258,13 +282,19 @@ describe("sessions", () => {
     agent.read();
     expect(client?.isLevel).toBe(true);
     expect(client?.acknowledged).toMatchObject({ sent: 1n, received: 1n, programmed: 1n });
-    agent.stream?.handler?.onMessage(AgentMessage.encode({ message: { $case: "endpointReport", value: { block: undefined, generation: 1n, allocations: [] } } }).finish());
+    agent.stream?.handler?.onMessage(
+      AgentMessage.encode({ message: { $case: "endpointReport", value: { block: undefined, generation: 1n, allocations: [] } } }).finish(),
+    );
     expect(f.reports).toEqual(["n1"]);
   });
 
   it("the table: over is final; only live flushes into a repair", () => {
     for (const transition of Object.values(SESSION_TRANSITIONS.over)) expect(transition).toEqual({ next: "over", effect: "ignore" });
-    expect(Object.entries(SESSION_TRANSITIONS).filter(([, row]) => row.repair.effect === "queue-repair").map(([state]) => state)).toEqual(["live"]);
+    expect(
+      Object.entries(SESSION_TRANSITIONS)
+        .filter(([, row]) => row.repair.effect === "queue-repair")
+        .map(([state]) => state),
+    ).toEqual(["live"]);
   });
 
   it("the flush window grows while flushing takes much of it, and shrinks again", () => {

@@ -4,8 +4,8 @@
  * Invariant: a node has at most one session; a commit costs what it touches, not how many clients there are.
  */
 import type { RecordKey } from "../../src/model/record.ts";
-import { silentLogger, type Logger } from "../../src/runtime/log.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { type Logger, silentLogger } from "../../src/runtime/log.ts";
 import type { EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { CallError } from "../status.ts";
@@ -160,9 +160,9 @@ export class Sessions {
     const { clock } = this.#options;
     const end = clock.now() + deadlineMs;
     this.#log.info({ clients: this.#registered.size, deadlineMs }, "draining");
-    for (const session of [...this.#open]) session.drain(deadlineMs);
+    for (const session of this.#open) session.drain(deadlineMs);
     while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.min(50, end - clock.now()));
-    for (const session of [...this.#open]) session.handle("drain-overdue");
+    for (const session of this.#open) session.handle("drain-overdue");
   }
 
   #refusal(): CallError | undefined {
@@ -198,5 +198,5 @@ export class Sessions {
 
 /** A place in the interval that stays the same for a node, so that heartbeats do not come in step. */
 function fractionOf(session: Session): number {
-  return (((session.node?.id ?? 0) * 0.618_033_988_75) % 1) as number;
+  return ((session.node?.id ?? 0) * 0.618_033_988_75) % 1;
 }

@@ -1,18 +1,30 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { recordValue } from "../../test/fakes/record-arbitrary.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import { type RecordChange, type RecordKey, recordKey, type RecordValue } from "../../src/model/record.ts";
+import { type RecordChange, type RecordKey, type RecordValue, recordKey } from "../../src/model/record.ts";
 import { addTo, bucketOf, seedOf } from "../../src/wire/digest.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
+import { recordValue } from "../../test/fakes/record-arbitrary.ts";
 import { Table } from "./table.ts";
 
 const SEED = seedOf("u");
 const NODES = ["n1", "n2", "n3"].map((name) => name as NodeName);
 const isShared = (key: RecordKey): boolean => key.startsWith("node/") || key.startsWith("pool/");
 
-type Step = { readonly value: RecordValue; readonly isRemoved: boolean; readonly entered: readonly NodeName[]; readonly left: readonly NodeName[]; readonly hasValue: boolean };
-const step: fc.Arbitrary<Step> = fc.record({ value: recordValue, isRemoved: fc.boolean(), entered: fc.subarray(NODES), left: fc.subarray(NODES), hasValue: fc.boolean() });
+type Step = {
+  readonly value: RecordValue;
+  readonly isRemoved: boolean;
+  readonly entered: readonly NodeName[];
+  readonly left: readonly NodeName[];
+  readonly hasValue: boolean;
+};
+const step: fc.Arbitrary<Step> = fc.record({
+  value: recordValue,
+  isRemoved: fc.boolean(),
+  entered: fc.subarray(NODES),
+  left: fc.subarray(NODES),
+  hasValue: fc.boolean(),
+});
 
 /** The table, computed naively. */
 class Naive {
@@ -51,7 +63,10 @@ describe("table", () => {
         const naive = new Naive();
         for (const steps of commits) {
           const before = new Map(NODES.map((node) => [node, naive.view(node)]));
-          const commit = table.commit(steps.flatMap((one) => naive.apply(one) ?? []), 5n);
+          const commit = table.commit(
+            steps.flatMap((one) => naive.apply(one) ?? []),
+            5n,
+          );
           for (const name of NODES) {
             const node = table.nodes.idOf(name);
             const view = naive.view(name);
@@ -77,7 +92,13 @@ describe("table", () => {
 
   it("a commit that changes nothing is no revision", () => {
     const table = new Table({ seed: SEED });
-    const change: RecordChange = { key: "stack/a", value: { kind: "stack", id: "a", tiers: [], noMatchAction: "allow" }, isRemoved: false, entered: [NODES[0] ?? ("" as NodeName)], left: [] };
+    const change: RecordChange = {
+      key: "stack/a",
+      value: { kind: "stack", id: "a", tiers: [], noMatchAction: "allow" },
+      isRemoved: false,
+      entered: [NODES[0] ?? ("" as NodeName)],
+      left: [],
+    };
     expect(table.commit([change], 1n)?.revision).toBe(1n);
     expect(table.commit([change], 2n)).toBeUndefined();
     expect(table.commit([{ ...change, key: "stack/b", value: undefined, isRemoved: true }], 3n)).toBeUndefined();

@@ -128,7 +128,16 @@ export class Table {
     let isNewContent = false;
     if (entry === undefined) {
       if (encoded === undefined) return undefined;
-      entry = { id: this.#nextEntryId++, key: change.key, keyHash: keyHashOf(change.key, this.seed), isShared, audience: new Set(), bytes: encoded.bytes, hash: encoded.hash, revision };
+      entry = {
+        id: this.#nextEntryId++,
+        key: change.key,
+        keyHash: keyHashOf(change.key, this.seed),
+        isShared,
+        audience: new Set(),
+        bytes: encoded.bytes,
+        hash: encoded.hash,
+        revision,
+      };
       this.#entries.set(change.key, entry);
       this.#count(change.key, 1);
       if (isShared) this.#shared.add(entry);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addTo, bucketBitsFor, bucketOf, bucketOfHash, coarser, contentHash, keyHashOf, seedOf, subtractFrom } from "./digest.ts";
 

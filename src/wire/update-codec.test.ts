@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { recordValue } from "../../test/fakes/record-arbitrary.ts";
 import { WireError } from "./error.ts";

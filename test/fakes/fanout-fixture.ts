@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type ChannelCredentials, type ClientDuplexStream, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
 import { Registry } from "prom-client";
 import type { GrpcListen, TlsFiles } from "../../fanout/delivery/grpc-delivery.ts";
-import { type FanoutSettings, FanoutServer } from "../../fanout/server.ts";
+import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NamespaceName, NodeName } from "../../src/model/names.ts";
@@ -35,7 +35,9 @@ export interface FanoutFixture extends AsyncDisposable {
 export const FAST: Partial<FanoutSettings> = { heartbeatIntervalMs: 200, flushWindowsMs: [1], commitGapMs: 0, helloTimeoutMs: 300, drainMs: 300 };
 
 /** Started and in sync with the events; with `events` undefined it waits for the datastore. */
-export async function startFanout(options: { readonly events?: readonly ClusterEvent[]; readonly tls?: TlsFiles; readonly settings?: Partial<FanoutSettings>; readonly uid?: string } = {}): Promise<FanoutFixture> {
+export async function startFanout(
+  options: { readonly events?: readonly ClusterEvent[]; readonly tls?: TlsFiles; readonly settings?: Partial<FanoutSettings>; readonly uid?: string } = {},
+): Promise<FanoutFixture> {
   const store = new MemoryAddressStore();
   const registry = new Registry();
   const listen: GrpcListen[] = [{ host: "127.0.0.1", port: 0, tls: undefined }];
@@ -65,7 +67,10 @@ export async function startFanout(options: { readonly events?: readonly ClusterE
     await running;
   };
   return {
-    server, store, registry, stop,
+    server,
+    store,
+    registry,
+    stop,
     address: server.addresses[0]?.address ?? "",
     secureAddress: server.addresses[1]?.address ?? "",
     [Symbol.asyncDispose]: stop,
@@ -130,7 +135,13 @@ export function openStream(client: InstanceType<typeof RawSyncClient>): ClientDu
 }
 
 /** Certificates in a directory that goes away with it. */
-export async function certificates(): Promise<{ readonly authority: CertificateAuthority; readonly tls: TlsFiles; client(options: { commonName: string; uris?: readonly string[] }): Promise<ChannelCredentials> } & AsyncDisposable> {
+export async function certificates(): Promise<
+  {
+    readonly authority: CertificateAuthority;
+    readonly tls: TlsFiles;
+    client(options: { commonName: string; uris?: readonly string[] }): Promise<ChannelCredentials>;
+  } & AsyncDisposable
+> {
   const dir = await mkdtemp(join(tmpdir(), "sedge-tls-"));
   const authority = await createCertificateAuthority();
   const pair = await authority.issue({ commonName: "fanout", hosts: ["127.0.0.1", "localhost"] });
@@ -151,14 +162,47 @@ export function upsert(...resources: readonly Resource[]): ClusterEvent[] {
   return resources.map((resource) => ({ kind: "upsert", resource }));
 }
 
-export const node = (name: string, index: number): Resource => ({ kind: "Node", name: name as NodeName, resourceVersion: "1", labels: {}, addresses: [parseIp(`192.168.0.${index}`)] });
+export const node = (name: string, index: number): Resource => ({
+  kind: "Node",
+  name: name as NodeName,
+  resourceVersion: "1",
+  labels: {},
+  addresses: [parseIp(`192.168.0.${index}`)],
+});
 export const namespace = (name: string): Resource => ({ kind: "Namespace", name: name as NamespaceName, resourceVersion: "1", labels: { name } });
-export const pool = (cidr = "10.65.0.0/16"): Resource => ({ kind: "IPPool", name: "p4", resourceVersion: "1", cidr: parseCidr(cidr), blockSize: 26, natOutgoing: true, disabled: false, nodeSelector: "all()" });
+export const pool = (cidr = "10.65.0.0/16"): Resource => ({
+  kind: "IPPool",
+  name: "p4",
+  resourceVersion: "1",
+  cidr: parseCidr(cidr),
+  blockSize: 26,
+  natOutgoing: true,
+  disabled: false,
+  nodeSelector: "all()",
+});
 export const pod = (namespaceName: string, name: string, fields: Partial<Pod> = {}): Pod => ({
-  kind: "Pod", namespace: namespaceName as NamespaceName, name, uid: `uid-${name}`, resourceVersion: "1", labels: { app: name }, node: undefined, serviceAccount: "default", hostNetwork: false, isTerminated: false, addresses: [], namedPorts: [], ...fields,
+  kind: "Pod",
+  namespace: namespaceName as NamespaceName,
+  name,
+  uid: `uid-${name}`,
+  resourceVersion: "1",
+  labels: { app: name },
+  node: undefined,
+  serviceAccount: "default",
+  hostNetwork: false,
+  isTerminated: false,
+  addresses: [],
+  namedPorts: [],
+  ...fields,
 });
 /** Allows pods labelled `app: from` in. */
 export const policy = (namespaceName: string, name: string, from: string, resourceVersion = "1"): NetworkPolicy => ({
-  kind: "NetworkPolicy", namespace: namespaceName as NamespaceName, name, resourceVersion, podSelector: { matchLabels: {}, matchExpressions: [] }, policyTypes: ["Ingress"], egress: [],
+  kind: "NetworkPolicy",
+  namespace: namespaceName as NamespaceName,
+  name,
+  resourceVersion,
+  podSelector: { matchLabels: {}, matchExpressions: [] },
+  policyTypes: ["Ingress"],
+  egress: [],
   ingress: [{ peers: [{ kind: "pods", podSelector: { matchLabels: { app: from }, matchExpressions: [] }, namespaceSelector: undefined }], ports: [] }],
 });

@@ -1,7 +1,7 @@
 /** Address objects in memory with the API's compare-and-swap: versions, AlreadyExists, Conflict. `before` lets a test act between any two calls, or fail one. */
 import type { AddressStore } from "../../fanout/claims/address-store.ts";
-import type { CreateResult, DeleteResult, ReadResult, Stored, UpdateResult, WritableKind, WritableOf } from "../../src/datastore/writer.ts";
 import type { WritableResource } from "../../src/datastore/to-api-object.ts";
+import type { CreateResult, DeleteResult, ReadResult, Stored, UpdateResult, WritableKind, WritableOf } from "../../src/datastore/writer.ts";
 
 export type StoreCall = { readonly verb: "read" | "create" | "update" | "delete"; readonly kind: WritableKind; readonly name: string };
 

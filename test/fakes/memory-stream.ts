@@ -4,8 +4,7 @@
  */
 import type { PeerStream, StreamHandler } from "../../fanout/delivery/delivery.ts";
 import type { Identity } from "../../fanout/identity.ts";
-import { type AgentOutput, AgentSession } from "../../src/wire/agent-protocol.ts";
-import { encodeAck } from "../../src/wire/agent-protocol.ts";
+import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
 import type { View } from "../../src/wire/view.ts";
 
 export class MemoryStream implements PeerStream {
@@ -58,7 +57,12 @@ export class MemoryAgent {
   stream: MemoryStream | undefined;
   session: AgentSession | undefined;
 
-  constructor(options: { readonly node: string; readonly view: View; readonly accept: (stream: PeerStream) => StreamHandler; readonly outputs?: AgentOutput[] }) {
+  constructor(options: {
+    readonly node: string;
+    readonly view: View;
+    readonly accept: (stream: PeerStream) => StreamHandler;
+    readonly outputs?: AgentOutput[];
+  }) {
     this.outputs = options.outputs ?? [];
     this.node = options.node;
     this.view = options.view;
@@ -105,7 +109,8 @@ export class MemoryAgent {
       this.outputs.push(output);
       const { stream } = this;
       if (output.kind === "send") stream?.handler?.onMessage(output.bytes);
-      else if (output.kind === "commit") stream?.handler?.onMessage(encodeAck({ receivedRevision: output.delta.revision, programmedRevision: output.delta.revision, failed: [] }));
+      else if (output.kind === "commit")
+        stream?.handler?.onMessage(encodeAck({ receivedRevision: output.delta.revision, programmedRevision: output.delta.revision, failed: [] }));
       else if (output.kind === "end") stream?.close();
     }
   }

@@ -1,12 +1,14 @@
 /** Records of every kind for property tests: small name space, so that keys collide and values change. */
-import fc from "fast-check";
-import { hostCidr, parseCidr } from "../../src/net/cidr.ts";
-import { type IpAddress, ipFromBytes } from "../../src/net/ip.ts";
+import * as fc from "fast-check";
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordValue, Rule, RuleSide } from "../../src/model/record.ts";
+import { hostCidr, parseCidr } from "../../src/net/cidr.ts";
+import { type IpAddress, ipFromBytes } from "../../src/net/ip.ts";
 
 const name = fc.constantFrom("a", "b", "c", "d", "ä-long-name.with.dots");
-const address = fc.oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 })).map((bytes): IpAddress => ipFromBytes(bytes));
+const address = fc
+  .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
+  .map((bytes): IpAddress => ipFromBytes(bytes));
 const cidr = fc.oneof(address.map(hostCidr), fc.constantFrom(parseCidr("10.0.0.0/8"), parseCidr("fd00::/64"), parseCidr("0.0.0.0/0")));
 const port = fc.nat(65535);
 const side: fc.Arbitrary<RuleSide> = fc.record({
@@ -17,17 +19,54 @@ const side: fc.Arbitrary<RuleSide> = fc.record({
   ports: fc.array(fc.record({ first: port, last: port }), { maxLength: 2 }),
   portSets: fc.array(name, { maxLength: 1 }),
 });
-const rule: fc.Arbitrary<Rule> = fc.record({ action: fc.constantFrom("allow", "deny", "pass", "log"), protocol: fc.nat(255), source: side, destination: side, origin: fc.nat(300) });
+const rule: fc.Arbitrary<Rule> = fc.record({
+  action: fc.constantFrom("allow", "deny", "pass", "log"),
+  protocol: fc.nat(255),
+  source: side,
+  destination: side,
+  origin: fc.nat(300),
+});
 const tier = fc.record({ name, defaultAction: fc.constantFrom("deny" as const, "pass" as const), ingress: fc.array(name), egress: fc.array(name) });
 
 /** Canonical values: lists that the wire sorts have at most one entry or are made sorted by the codec under test. */
 export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
-  fc.record({ kind: fc.constant("node" as const), name: name.map((text) => text as NodeName), addresses: fc.array(address, { maxLength: 1 }), blocks: fc.array(cidr, { maxLength: 1 }) }),
+  fc.record({
+    kind: fc.constant("node" as const),
+    name: name.map((text) => text as NodeName),
+    addresses: fc.array(address, { maxLength: 1 }),
+    blocks: fc.array(cidr, { maxLength: 1 }),
+  }),
   fc.record({ kind: fc.constant("pool" as const), name, cidr, natOutgoing: fc.boolean(), disabled: fc.boolean(), blockSize: fc.nat(128) }),
-  fc.record({ kind: fc.constant("endpoint" as const), namespace: name, pod: name, uid: fc.string(), stack: fc.string(), addresses: fc.array(address, { maxLength: 1 }) }),
-  fc.record({ kind: fc.constant("stack" as const), id: name, tiers: fc.array(tier, { maxLength: 3 }), noMatchAction: fc.constantFrom("allow" as const, "deny" as const) }),
-  fc.record({ kind: fc.constant("policy" as const), policyKind: name, namespace: name, name, tier: name, ingress: fc.array(rule, { maxLength: 3 }), egress: fc.array(rule, { maxLength: 3 }) }),
-  fc.record({ kind: fc.constant("set" as const), id: name, shard: fc.constantFrom("", "0", "1", "01"), type: fc.constant("address" as const), members: fc.array(address, { maxLength: 1 }) }),
+  fc.record({
+    kind: fc.constant("endpoint" as const),
+    namespace: name,
+    pod: name,
+    uid: fc.string(),
+    stack: fc.string(),
+    addresses: fc.array(address, { maxLength: 1 }),
+  }),
+  fc.record({
+    kind: fc.constant("stack" as const),
+    id: name,
+    tiers: fc.array(tier, { maxLength: 3 }),
+    noMatchAction: fc.constantFrom("allow" as const, "deny" as const),
+  }),
+  fc.record({
+    kind: fc.constant("policy" as const),
+    policyKind: name,
+    namespace: name,
+    name,
+    tier: name,
+    ingress: fc.array(rule, { maxLength: 3 }),
+    egress: fc.array(rule, { maxLength: 3 }),
+  }),
+  fc.record({
+    kind: fc.constant("set" as const),
+    id: name,
+    shard: fc.constantFrom("", "0", "1", "01"),
+    type: fc.constant("address" as const),
+    members: fc.array(address, { maxLength: 1 }),
+  }),
   fc.record({
     kind: fc.constant("set" as const),
     id: name,
@@ -38,5 +77,11 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
       { maxLength: 1 },
     ),
   }),
-  fc.record({ kind: fc.constant("set" as const), id: name, shard: fc.constantFrom("", "0"), type: fc.constant("prefix" as const), members: fc.array(cidr, { maxLength: 1 }) }),
+  fc.record({
+    kind: fc.constant("set" as const),
+    id: name,
+    shard: fc.constantFrom("", "0"),
+    type: fc.constant("prefix" as const),
+    members: fc.array(cidr, { maxLength: 1 }),
+  }),
 );

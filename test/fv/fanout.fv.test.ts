@@ -1,5 +1,5 @@
 /** A real server and real gRPC clients over loopback, those that misbehave among them. */
-import { createServer, connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { startGrpcDelivery } from "../../fanout/delivery/grpc-delivery.ts";
@@ -8,15 +8,21 @@ import type { NodeName } from "../../src/model/names.ts";
 import type { Client, RecordEntry, RecordEvent } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { IntrospectionServiceClient, RawSyncClient, SyncServiceClient } from "../../src/wire/service.ts";
-import { certificates, CHANNEL_OPTIONS, GrpcAgent, namespace, node, openStream, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+import { CHANNEL_OPTIONS, certificates, GrpcAgent, namespace, node, openStream, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const WORLD: readonly ClusterEvent[] = upsert(
-  node("n1", 1), node("n2", 2), namespace("shop"), pool(),
-  pod("shop", "web", { node: "n1" as NodeName }), pod("shop", "db", { node: "n2" as NodeName }), policy("shop", "allow-web", "web"),
+  node("n1", 1),
+  node("n2", 2),
+  namespace("shop"),
+  pool(),
+  pod("shop", "web", { node: "n1" as NodeName }),
+  pod("shop", "db", { node: "n2" as NodeName }),
+  policy("shop", "allow-web", "web"),
 );
 
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 5 });
-const hello = (name: string): Uint8Array => AgentMessage.encode({ message: { $case: "hello", value: { node: name, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
+const hello = (name: string): Uint8Array =>
+  AgentMessage.encode({ message: { $case: "hello", value: { node: name, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
 
 function agentFor(...options: ConstructorParameters<typeof GrpcAgent>): GrpcAgent {
   const agent = new GrpcAgent(...options);
@@ -67,7 +73,11 @@ describe("fan-out server over gRPC", () => {
     const [n1, n2, n3] = agents;
     await until(() => expect(agents.map(({ isLive }) => isLive)).toEqual([true, true, true]));
     expect([...(n1?.view.records.keys() ?? [])].filter((key) => !key.startsWith("set/") && !key.startsWith("stack/")).toSorted()).toEqual([
-      "endpoint/shop/web", "node/n1", "node/n2", "policy/KubernetesNetworkPolicy/shop/allow-web", "pool/p4",
+      "endpoint/shop/web",
+      "node/n1",
+      "node/n2",
+      "policy/KubernetesNetworkPolicy/shop/allow-web",
+      "pool/p4",
     ]);
     expect([...(n3?.view.records.keys() ?? [])].toSorted()).toEqual(["node/n1", "node/n2", "pool/p4"]);
     const before = n3?.bytesReceived;
@@ -81,15 +91,26 @@ describe("fan-out server over gRPC", () => {
     expect(n3?.outputs.filter(({ kind }) => kind === "commit")).toHaveLength(1);
     expect(n3?.bytesReceived).toBeGreaterThanOrEqual(before ?? 0);
     n2?.[Symbol.dispose]();
-    await until(async () => expect(await objectStatus()).toMatchObject({ nodesProgrammed: 1, programmedAtUnixUs: 0n, lagging: [{ node: "n2", reason: "not connected" }] }));
-    await expect(unary((done) => client.getObjectStatus({ kind: "NetworkPolicy", namespace: "shop", name: "none" }, done))).rejects.toMatchObject({ code: status.NOT_FOUND });
-    await expect(unary((done) => client.getObjectStatus({ kind: "Cow", namespace: "", name: "none" }, done))).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
+    await until(async () =>
+      expect(await objectStatus()).toMatchObject({ nodesProgrammed: 1, programmedAtUnixUs: 0n, lagging: [{ node: "n2", reason: "not connected" }] }),
+    );
+    await expect(unary((done) => client.getObjectStatus({ kind: "NetworkPolicy", namespace: "shop", name: "none" }, done))).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+    await expect(unary((done) => client.getObjectStatus({ kind: "Cow", namespace: "", name: "none" }, done))).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+    });
   });
 
   it("two servers that see the same cluster in another order agree to the byte, and a move between them costs one empty answer", async () => {
     await using a = await startFanout({ events: WORLD });
     await using b = await startFanout({ events: WORLD.toReversed() });
-    const records = async (address: string): Promise<readonly unknown[]> => (await all<RecordEntry>(introspect(address).listRecords({ node: "", keyPrefix: "" }))).map(({ record, audience, allNodes }) => ({ record, audience, allNodes }));
+    const records = async (address: string): Promise<readonly unknown[]> =>
+      (await all<RecordEntry>(introspect(address).listRecords({ node: "", keyPrefix: "" }))).map(({ record, audience, allNodes }) => ({
+        record,
+        audience,
+        allNodes,
+      }));
     const ofA = await records(a.address);
     expect(ofA.length).toBeGreaterThan(6);
     expect(await records(b.address)).toEqual(ofA);
@@ -122,8 +143,19 @@ describe("fan-out server over gRPC", () => {
     const agent = agentFor({ address: f.address, node: "n1" });
     await until(() => expect(agent.isLive).toBe(true));
     const client = introspect(f.address);
-    await until(async () => expect(await all<Client>(client.listClients({}))).toMatchObject([{ node: "n1", level: true, programmedRevision: 1n, viewRecords: agent.view.size }]));
-    expect(await unary((done) => client.getStatus({}, done))).toMatchObject({ server: "test", clusterUid: "cluster", revision: 1n, syncStatus: "in-sync", clients: 1, clientsLevel: 1, upstreamAgeMs: 3n, recordsByKind: { node: 2, pool: 1, endpoint: 2 } });
+    await until(async () =>
+      expect(await all<Client>(client.listClients({}))).toMatchObject([{ node: "n1", level: true, programmedRevision: 1n, viewRecords: agent.view.size }]),
+    );
+    expect(await unary((done) => client.getStatus({}, done))).toMatchObject({
+      server: "test",
+      clusterUid: "cluster",
+      revision: 1n,
+      syncStatus: "in-sync",
+      clients: 1,
+      clientsLevel: 1,
+      upstreamAgeMs: 3n,
+      recordsByKind: { node: 2, pool: 1, endpoint: 2 },
+    });
     const text = await f.registry.metrics();
     expect(text).toMatch(/^sedge_fanout_clients 1$/m);
     expect(text).toMatch(/^sedge_fanout_records\{kind="endpoint"\} 2$/m);
@@ -144,7 +176,9 @@ describe("peers that misbehave", () => {
   it("before the cluster is known → UNAVAILABLE with a delay, for streams and claims", async () => {
     await using f = await startFanout();
     expect(await endOf(f.address, hello("n1"))).toMatchObject({ code: status.UNAVAILABLE, retryAfterMs: "1000" });
-    await expect(unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    await expect(unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
   });
 
   it("a second session of a node → the first ends with ABORTED", async () => {
@@ -178,7 +212,13 @@ describe("peers that misbehave", () => {
     let mostBytes = 0;
     for (let round = 0; round < 60; round++) {
       // About 100 kB of records for everybody.
-      f.server.sink(upsert(...Array.from({ length: 40 }, (_, i) => pod("shop", `p${i}-${"x".repeat(200)}`, { node: (i % 2 === 0 ? "n1" : "n2") as NodeName, uid: `${round}-${"u".repeat(4000)}` }))));
+      f.server.sink(
+        upsert(
+          ...Array.from({ length: 40 }, (_, i) =>
+            pod("shop", `p${i}-${"x".repeat(200)}`, { node: (i % 2 === 0 ? "n1" : "n2") as NodeName, uid: `${round}-${"u".repeat(4000)}` }),
+          ),
+        ),
+      );
       f.server.engine.settle();
       revision++;
       await until(() => expect(fast.view.revision).toBe(revision));
@@ -213,21 +253,39 @@ describe("identity", () => {
     await until(() => expect([own.isLive, own.status]).toEqual([true, undefined]));
     await until(() => expect(other.status?.code).toBe(status.PERMISSION_DENIED));
     const nodeClaims = claimer(f.secureAddress, n1);
-    expect(await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).toMatchObject({ block: { pool: "p4", allocations: [] } });
-    await expect(unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+    expect(await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).toMatchObject({
+      block: { pool: "p4", allocations: [] },
+    });
+    await expect(unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      code: status.PERMISSION_DENIED,
+    });
     await expect(unary((done) => nodeClaims.listBlocks({ node: "n2" }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await expect(unary((done) => introspect(f.secureAddress, n1).getStatus({}, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await expect(all(introspect(f.secureAddress, n1).listRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     await expect(all(introspect(f.secureAddress, n1).watchRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
     expect(await unary((done) => introspect(f.secureAddress, operator).getStatus({}, done))).toMatchObject({ clients: 1 });
-    await expect(unary((done) => claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+    await expect(unary((done) => claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      code: status.PERMISSION_DENIED,
+    });
     const anonymous = credentials.createSsl(Buffer.from(pki.authority.cert));
-    await expect(unary((done) => introspect(f.secureAddress, anonymous).getStatus({}, { deadline: Date.now() + 5_000 } as never, done))).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    await expect(unary((done) => introspect(f.secureAddress, anonymous).getStatus({}, { deadline: Date.now() + 5_000 } as never, done))).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
   });
 
   it("the plaintext listener is refused on any other address than loopback", async () => {
     await expect(
-      startGrpcDelivery({ listen: [{ host: "0.0.0.0", port: 0, tls: undefined }], accept: () => { throw new Error("never"); }, unary: () => ({}), services: [], keepaliveMs: 1000, keepaliveTimeoutMs: 1000, onStreamError: () => undefined }),
+      startGrpcDelivery({
+        listen: [{ host: "0.0.0.0", port: 0, tls: undefined }],
+        accept: () => {
+          throw new Error("never");
+        },
+        unary: () => ({}),
+        services: [],
+        keepaliveMs: 1000,
+        keepaliveTimeoutMs: 1000,
+        onStreamError: () => undefined,
+      }),
     ).rejects.toThrow("loopback");
   });
 });
@@ -236,15 +294,21 @@ describe("addresses", () => {
   it("claim, report, list: what a node reports is what it is told after it lost its disk", async () => {
     await using f = await startFanout({ events: WORLD });
     const client = claimer(f.address);
-    const { block } = await unary<{ block: { cidr: { address: Buffer; length: number } | undefined } | undefined }>((done) => client.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done));
+    const { block } = await unary<{ block: { cidr: { address: Buffer; length: number } | undefined } | undefined }>((done) =>
+      client.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done),
+    );
     const prefix = block?.cidr;
     const agent = agentFor({ address: f.address, node: "n1" });
     await until(() => expect(agent.isLive).toBe(true));
     const address = Buffer.from(prefix?.address ?? []);
     address[3] = (address[3] ?? 0) + 5;
     const allocation = { address, handle: "net.c1", namespace: "shop", pod: "web" };
-    agent.stream.write(AgentMessage.encode({ message: { $case: "endpointReport", value: { block: prefix, generation: 1n, allocations: [allocation] } } }).finish());
-    await until(() => expect(agent.outputs.find(({ kind }) => kind === "report-result")).toMatchObject({ result: { generation: 1n, error: "", retry: false } }));
+    agent.stream.write(
+      AgentMessage.encode({ message: { $case: "endpointReport", value: { block: prefix, generation: 1n, allocations: [allocation] } } }).finish(),
+    );
+    await until(() =>
+      expect(agent.outputs.find(({ kind }) => kind === "report-result")).toMatchObject({ result: { generation: 1n, error: "", retry: false } }),
+    );
     expect(await unary((done) => client.listBlocks({ node: "n1" }, done))).toEqual({ blocks: [{ cidr: prefix, pool: "p4", allocations: [allocation] }] });
     await expect(unary((done) => client.claimBlock({ node: "n9", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({ code: status.NOT_FOUND });
     await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 5, full: [] }, done))).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });

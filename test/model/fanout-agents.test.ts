@@ -2,17 +2,17 @@
  * Model of one server and its agents under kills, stalls, reconnects, corruption and server restarts: whatever happened, at every quiet point each agent's
  * view is the naive view of the cluster, and its digest the server's.
  */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { SessionObserver } from "../../fanout/session/session.ts";
 import { Sessions } from "../../fanout/session/sessions.ts";
 import { Table } from "../../fanout/table/table.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import { type RecordChange, type RecordKey, recordKey, type RecordValue } from "../../src/model/record.ts";
+import { type RecordChange, type RecordKey, type RecordValue, recordKey } from "../../src/model/record.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
+import type { AgentOutput } from "../../src/wire/agent-protocol.ts";
 import { seedOf } from "../../src/wire/digest.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
-import type { AgentOutput } from "../../src/wire/agent-protocol.ts";
 import { View } from "../../src/wire/view.ts";
 import { MemoryAgent } from "../fakes/memory-stream.ts";
 import { recordValue } from "../fakes/record-arbitrary.ts";
@@ -81,7 +81,13 @@ class Real {
 
   #start(model: Model): { table: Table; sessions: Sessions } {
     const table = new Table({ seed: seedOf(model.uid) });
-    const changes: RecordChange[] = [...model.records].map(([key, { value, audience }]) => ({ key, value, isRemoved: false, entered: isShared(key) ? [] : [...audience], left: [] }));
+    const changes: RecordChange[] = [...model.records].map(([key, { value, audience }]) => ({
+      key,
+      value,
+      isRemoved: false,
+      entered: isShared(key) ? [] : [...audience],
+      left: [],
+    }));
     table.commit(changes, 1n);
     const sessions = new Sessions({
       table,
@@ -170,16 +176,18 @@ const commands = [
       real.agents[i] = real.agent(agent.node, View.restore({ seed: agent.view.seed, epoch: agent.view.epoch, revision: agent.view.revision, records }));
     }),
   ),
-  agentIndex.map((i) => command(`agent ${i} opens a second session`, (_, real) => {
-    const agent = real.agents[i];
-    if (agent?.stream === undefined) return;
-    const first = agent.stream;
-    agent.stream = undefined;
-    agent.session = undefined;
-    agent.view.discard();
-    agent.connect();
-    if (agent.isConnected && !first.isOver) first.close();
-  })),
+  agentIndex.map((i) =>
+    command(`agent ${i} opens a second session`, (_, real) => {
+      const agent = real.agents[i];
+      if (agent?.stream === undefined) return;
+      const first = agent.stream;
+      agent.stream = undefined;
+      agent.session = undefined;
+      agent.view.discard();
+      agent.connect();
+      if (agent.isConnected && !first.isOver) first.close();
+    }),
+  ),
   fc.constant(command("flush", (_, real) => real.sessions.flush())),
   fc.constant(command("server restart", (model, real) => real.restart(model))),
   fc.constant(
@@ -188,10 +196,12 @@ const commands = [
       real.restart(model);
     }),
   ),
-  fc.constant(command("quiet", async (model, real) => {
-    await real.settle();
-    expectEqualViews(model, real);
-  })),
+  fc.constant(
+    command("quiet", async (model, real) => {
+      await real.settle();
+      expectEqualViews(model, real);
+    }),
+  ),
 ];
 
 describe("server and agents", () => {
