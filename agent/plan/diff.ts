@@ -5,7 +5,8 @@
  * something names it. Chains are compared by content and rewritten whole when they differ (a chain is one policy or one stack); members of sets
  * and maps are added and removed one by one.
  * Invariant: carried out on `installed`, the result is `desired`. The table is always rebuilt when a base chain or a set's declaration changed: the
- * kernel cannot change those in place, and deleting and adding a table in one transaction leaves no moment without rules.
+ * kernel cannot change those in place, and deleting and adding a table in one transaction leaves no moment without rules. (A packet that old rules
+ * judge in that very moment finds their sets empty and is dropped, which is why everything else is changed in place.)
  */
 
 import { elementChanges } from "./nft/intervals.ts";

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import type { RecordValue } from "../../src/model/record.ts";
@@ -5,6 +8,7 @@ import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
+import { createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { encodeRecord, prefixToWire } from "../../src/wire/record-codec.ts";
 import { RawSyncService } from "../../src/wire/service.ts";
@@ -12,6 +16,7 @@ import { encodeServerMessage, encodeUpdate } from "../../src/wire/update-codec.t
 import { View, type ViewDelta } from "../../src/wire/view.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { ClaimCalls } from "./claim-calls.ts";
+import type { TlsFiles } from "./connection.ts";
 import { Freshness } from "./freshness.ts";
 import { ReportQueue } from "./report-queue.ts";
 import { SyncClient } from "./sync-client.ts";
@@ -104,7 +109,7 @@ class ScriptedServer {
   #waiting: (() => void)[] = [];
   address = "";
 
-  static async start(): Promise<ScriptedServer> {
+  static async start(credentials = ServerCredentials.createInsecure()): Promise<ScriptedServer> {
     const scripted = new ScriptedServer();
     scripted.#server.addService(RawSyncService, {
       sync: (stream: ServerStream) => {
@@ -124,7 +129,7 @@ class ScriptedServer {
         }),
     });
     const port = await new Promise<number>((resolve, reject) =>
-      scripted.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))),
+      scripted.#server.bindAsync("127.0.0.1:0", credentials, (error, bound) => (error === null ? resolve(bound) : reject(error))),
     );
     scripted.address = `127.0.0.1:${port}`;
     return scripted;
@@ -157,7 +162,7 @@ async function server(): Promise<ScriptedServer> {
   return started;
 }
 
-function client(servers: readonly string[]) {
+function client(servers: readonly string[], tls?: TlsFiles) {
   const view = new View();
   const commits: { delta: ViewDelta; isAnswer: boolean }[] = [];
   const ends: string[] = [];
@@ -169,7 +174,7 @@ function client(servers: readonly string[]) {
     node: "n1",
     version: "test",
     servers,
-    tls: undefined,
+    tls,
     view,
     acknowledgements,
     reports,
@@ -310,6 +315,28 @@ describe("SyncClient", () => {
     second.commit(2n, []);
     await second.next("ack");
     expect(agent.reports.size).toBe(0);
+  });
+
+  it("mutual TLS: certificates are read anew for each session; files that are missing are no end", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "sedge-tls-"));
+    cleanups.push(() => rm(directory, { recursive: true }));
+    const authority = await createCertificateAuthority();
+    const own = await authority.issue({ commonName: "fanout", hosts: ["127.0.0.1"] });
+    const pair = { private_key: Buffer.from(own.key), cert_chain: Buffer.from(own.cert) };
+    const at = await ScriptedServer.start(ServerCredentials.createSsl(Buffer.from(authority.cert), [pair], true));
+    cleanups.push(() => at.stop());
+    const tls = { cert: join(directory, "cert"), key: join(directory, "key"), ca: join(directory, "ca") };
+    const agent = client([at.address], tls);
+    while (agent.ends.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(agent.ends[0]).toBe("CONNECT");
+    const leaf = await authority.issue({ commonName: "n1" });
+    for (const [path, content] of [
+      [tls.cert, leaf.cert],
+      [tls.key, leaf.key],
+      [tls.ca, authority.cert],
+    ] as const)
+      await writeFile(path, content);
+    await liveSession(at);
   });
 
   it("unary calls: blocks as values; errors as the address manager knows them; without a session unavailable", async () => {

@@ -75,8 +75,9 @@ export class SyncClient {
       onSessionEnd(failure);
       if (session.wasLive) this.#backoff.reset();
       if (session.moveTo !== undefined) {
+        // Without a target: any other than this one.
+        next = session.moveTo.length > 0 ? 0 : next + 1;
         this.#preferred = session.moveTo;
-        next = 0;
         continue;
       }
       log.warn(
