@@ -78,6 +78,8 @@ const SYNC_SERVICE = "sedge.sync.v1.SyncService";
 const INTROSPECTION_SERVICE = "sedge.sync.v1.IntrospectionService";
 const HEALTH = "grpc.health.v1.Health";
 const REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+/** How often certificate files are read again. */
+const CERTIFICATE_CHECK_MS = 10_000;
 /** How long closing the listeners may take after all sessions have ended. */
 const STOP_GRACE_MS = 1_000;
 
@@ -202,7 +204,11 @@ export class FanoutServer implements Part {
     const { log } = this.#options;
     if (this.#delivery === undefined) await this.listen();
     const inner = new AbortController();
-    const parts = [this.engine, { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) }];
+    const parts = [
+      this.engine,
+      { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) },
+      { name: "certificates", run: (stop: AbortSignal) => this.#watchCertificates(stop) },
+    ];
     const running = runAll(parts, { signal: inner.signal, log });
     const stopped = new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
@@ -225,6 +231,23 @@ export class FanoutServer implements Part {
     this.#introspection.close();
     this.#health.close();
     await this.#delivery?.stop(STOP_GRACE_MS);
+  }
+
+  /** Uses certificate files as they are now; the old ones stay when that does not work. */
+  reloadCertificates(): void {
+    const { log } = this.#options;
+    try {
+      if (this.#delivery?.reloadCertificates() === true) log.info("new certificates are in use");
+    } catch (error) {
+      log.warn({ err: error }, "the certificate files cannot be used: the old ones stay");
+    }
+  }
+
+  async #watchCertificates(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#options.clock.sleep(CERTIFICATE_CHECK_MS, signal);
+      if (!signal.aborted) this.reloadCertificates();
+    }
   }
 
   #onCommit(commit: Commit, tookMs: number): void {

@@ -31,6 +31,8 @@ export type AcceptStream = (stream: PeerStream) => StreamHandler;
 export interface Delivery {
   /** Where it listens, with real ports. */
   readonly addresses: readonly { readonly address: string; readonly isSecure: boolean }[];
+  /** Reads certificate files again; true when they had changed. Throws when they cannot be used: the old ones then stay. */
+  reloadCertificates(): boolean;
   /** Closes the listeners; streams that are still open after `graceMs` are cut. */
   stop(graceMs: number): Promise<void>;
 }

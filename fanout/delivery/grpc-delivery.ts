@@ -4,7 +4,7 @@
  * The plaintext door opens on loopback only. HTTP/2 pings find dead peers. Rejected: both listeners on one grpc Server (a call does not say which
  * listener it came from, and a plaintext peer must never pass for a verified one).
  */
-import { lstatSync, readFileSync, rmSync } from "node:fs";
+import { lstatSync, rmSync } from "node:fs";
 import {
   Metadata,
   Server,
@@ -18,12 +18,7 @@ import { RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
 import { CallError, statusOf } from "../status.ts";
 import type { AcceptStream, Delivery, PeerStream, StreamHandler } from "./delivery.ts";
-
-export interface TlsFiles {
-  readonly cert: string;
-  readonly key: string;
-  readonly ca: string;
-}
+import { TlsCredentials, type TlsFiles } from "./tls-credentials.ts";
 
 export interface GrpcListen {
   /** A name, an address, or "unix:/path" (a socket left there by a dead process is replaced). */
@@ -61,6 +56,7 @@ const MAX_RECEIVE_BYTES = 1024 * 1024;
 /** Opens the listeners; rejects with the address and the system's reason when one cannot be opened. */
 export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<Delivery> {
   const servers: Server[] = [];
+  const secured: TlsCredentials[] = [];
   const addresses: { address: string; isSecure: boolean }[] = [];
   try {
     for (const listen of options.listen) {
@@ -68,20 +64,28 @@ export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<D
         throw new Error(`the plaintext listener may only be on a loopback address such as 127.0.0.1, not ${listen.host}`);
       const server = new Server(serverOptions(options));
       servers.push(server);
+      const credentials = listen.tls === undefined ? ServerCredentials.createInsecure() : new TlsCredentials(listen.tls);
+      if (credentials instanceof TlsCredentials) secured.push(credentials);
       const identityOf = listen.tls === undefined ? identityOfLocal : identityOfTls;
       server.addService(RawSyncService, {
         ...options.unary(identityOf),
         sync: (call: ServerDuplexStream<Uint8Array, Uint8Array>) => serveStream(call, identityOf, options),
       });
       for (const { definition, implement } of options.services) server.addService(definition, implement(identityOf));
-      const port = await bind(server, listen);
+      const port = await bind(server, listen, credentials);
       addresses.push({ address: formatAddress(listen.host, port), isSecure: listen.tls !== undefined });
     }
   } catch (error) {
     for (const server of servers) server.forceShutdown();
     throw error;
   }
-  return { addresses, stop: (graceMs) => Promise.all(servers.map((server) => stopServer(server, graceMs))).then(() => undefined) };
+  return {
+    addresses,
+    reloadCertificates: () => secured.filter((credentials) => credentials.reload()).length > 0,
+    stop: async (graceMs) => {
+      await Promise.all(servers.map((server) => stopServer(server, graceMs)));
+    },
+  };
 }
 
 /** True for 127.0.0.0/8, ::1 and localhost. */
@@ -98,9 +102,8 @@ function serverOptions({ keepaliveMs, keepaliveTimeoutMs }: GrpcDeliveryOptions)
   };
 }
 
-function bind(server: Server, { host, port, tls }: GrpcListen): Promise<number> {
+function bind(server: Server, { host, port }: GrpcListen, credentials: ServerCredentials): Promise<number> {
   if (host.startsWith("unix:")) removeSocket(host.slice("unix:".length));
-  const credentials = tls === undefined ? ServerCredentials.createInsecure() : tlsCredentials(tls);
   return new Promise((resolve, reject) => {
     server.bindAsync(formatAddress(host, port), credentials, (error, bound) => {
       if (error === null) resolve(bound);
@@ -112,10 +115,6 @@ function bind(server: Server, { host, port, tls }: GrpcListen): Promise<number> 
 /** Only a socket: whatever else is at the path stays, and listening fails with the system's reason. */
 function removeSocket(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) rmSync(path);
-}
-
-function tlsCredentials({ cert, key, ca }: TlsFiles): ServerCredentials {
-  return ServerCredentials.createSsl(readFileSync(ca), [{ cert_chain: readFileSync(cert), private_key: readFileSync(key) }], true);
 }
 
 function formatAddress(host: string, port: number): string {

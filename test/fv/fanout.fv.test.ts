@@ -1,10 +1,12 @@
 /** A real server and real gRPC clients over loopback, those that misbehave among them. */
+import { writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { startGrpcDelivery } from "../../fanout/delivery/grpc-delivery.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
+import { createCertificateAuthority } from "../../src/runtime/tls.ts";
 import type { Client, RecordEntry, RecordEvent } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { IntrospectionServiceClient, RawSyncClient, SyncServiceClient } from "../../src/wire/service.ts";
@@ -271,6 +273,25 @@ describe("identity", () => {
     await expect(unary((done) => introspect(f.secureAddress, anonymous).getStatus({}, { deadline: Date.now() + 5_000 } as never, done))).rejects.toMatchObject({
       code: status.UNAVAILABLE,
     });
+  });
+
+  it("a rotated certificate is used without a restart; files that do not fit together change nothing", async () => {
+    await using pki = await certificates();
+    await using f = await startFanout({ events: WORLD, tls: pki.tls });
+    const next = await createCertificateAuthority("next");
+    const { cert, key } = await next.issue({ commonName: "fanout", hosts: ["localhost"] });
+    const client = await next.issue({ commonName: "sedge-operator" });
+    const ofNext = credentials.createSsl(Buffer.from(next.cert), Buffer.from(client.key), Buffer.from(client.cert));
+    const ofFirst = await pki.client({ commonName: "sedge-operator" });
+    const ask = (channel: ReturnType<typeof credentials.createSsl>): Promise<unknown> =>
+      unary((done) => introspect(f.secureAddress, channel).getStatus({}, done));
+    await writeFile(pki.tls.cert, cert);
+    f.server.reloadCertificates();
+    await expect(ask(ofFirst)).resolves.toMatchObject({ server: "test" });
+    await Promise.all([writeFile(pki.tls.key, key), writeFile(pki.tls.ca, next.cert)]);
+    f.server.reloadCertificates();
+    await expect(ask(ofNext)).resolves.toMatchObject({ server: "test" });
+    await expect(ask(ofFirst)).rejects.toMatchObject({ code: status.UNAVAILABLE });
   });
 
   it("the plaintext listener is refused on any other address than loopback", async () => {
