@@ -4,10 +4,23 @@
  */
 export const FLUSH_WINDOWS_MS = [10, 100, 500] as const;
 
-/** A window is too short when flushing takes more than this part of it, and longer than needed when flushing would take less than a tenth of it in the next shorter. */
+/** A window is too short when flushing takes more than this share of the time, and longer than needed when it takes less than that one. */
 const TOO_BUSY = 0.5;
-const IDLE = 0.1;
+const IDLE = 0.2;
 
+/** One flush, in ms. */
+export interface FlushTimes {
+  readonly tookMs: number;
+  /** How long after its time it began: the event loop was busy with what the flush before had caused. */
+  readonly lateMs: number;
+  /** Since the flush before began. */
+  readonly sinceMs: number;
+}
+
+/**
+ * Decides by the share of time, not by how long one flush takes: a change for thousands of clients takes many windows' time to send and is still no
+ * reason to hold the next one back when that comes a second later.
+ */
 export class FlushWindow {
   readonly #windowsMs: readonly number[];
   #index = 0;
@@ -20,10 +33,10 @@ export class FlushWindow {
     return this.#windowsMs[this.#index] ?? 0;
   }
 
-  /** Learns how long a flush took. */
-  note(tookMs: number): void {
-    const shorter = this.#windowsMs[this.#index - 1];
-    if (tookMs > this.currentMs * TOO_BUSY && this.#index < this.#windowsMs.length - 1) this.#index++;
-    else if (shorter !== undefined && tookMs < shorter * IDLE) this.#index--;
+  /** Learns from a flush. */
+  note({ tookMs, lateMs, sinceMs }: FlushTimes): void {
+    const share = (tookMs + lateMs) / Math.max(1, sinceMs);
+    if (share > TOO_BUSY && this.#index < this.#windowsMs.length - 1) this.#index++;
+    else if (share < IDLE && this.#index > 0) this.#index--;
   }
 }

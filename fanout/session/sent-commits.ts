@@ -11,20 +11,26 @@ interface SentCommit {
 }
 
 export class SentCommits {
-  #commits: SentCommit[] = [];
+  readonly #commits: SentCommit[] = [];
+  /** Everything before this place is programmed. */
+  #open = 0;
 
+  /** `committedAtUnixUs` 0n: the end of an answer, which has no one time. */
   add(revision: bigint, committedAtUnixUs: bigint): void {
     this.#commits.push({ revision, committedAtUnixUs, programmedAtUnixUs: 0n });
-    if (this.#commits.length > MAX_KEPT) this.#commits.shift();
+    if (this.#commits.length <= MAX_KEPT) return;
+    this.#commits.shift();
+    this.#open = Math.max(0, this.#open - 1);
   }
 
   /** Marks everything up to the revision; returns the commit times of what became programmed by this. */
   acknowledge(programmed: bigint, nowUnixUs: bigint): bigint[] {
     const newly: bigint[] = [];
-    for (const commit of this.#commits) {
-      if (commit.revision > programmed || commit.programmedAtUnixUs !== 0n) continue;
+    for (; this.#open < this.#commits.length; this.#open++) {
+      const commit = this.#commits[this.#open];
+      if (commit === undefined || commit.revision > programmed) break;
       commit.programmedAtUnixUs = nowUnixUs;
-      newly.push(commit.committedAtUnixUs);
+      if (commit.committedAtUnixUs !== 0n) newly.push(commit.committedAtUnixUs);
     }
     return newly;
   }

@@ -297,12 +297,29 @@ describe("sessions", () => {
     ).toEqual(["live"]);
   });
 
-  it("the flush window grows while flushing takes much of it, and shrinks again", () => {
+  it("the flush window grows while flushing takes most of the time, and shrinks again", () => {
     const window = new FlushWindow([10, 100, 500]);
-    const seen = [6, 60, 400, 400, 5, 5, 0.5, 0.5].map((tookMs) => {
-      window.note(tookMs);
+    const seen = [
+      [6, 0, 11],
+      [60, 0, 101],
+      [300, 0, 501],
+      [130, 0, 501],
+      [90, 0, 501],
+      [30, 0, 101],
+      [10, 5, 101],
+    ].map(([tookMs = 0, lateMs = 0, sinceMs = 0]) => {
+      window.note({ tookMs, lateMs, sinceMs });
       return window.currentMs;
     });
-    expect(seen).toEqual([100, 500, 500, 500, 100, 100, 10, 10]);
+    expect(seen).toEqual([100, 500, 500, 500, 100, 100, 10]);
+  });
+
+  it("the flush window stays short for a rare change, however long it takes to send, and grows when flushes come late", () => {
+    const window = new FlushWindow([10, 100, 500]);
+    window.note({ tookMs: 300, lateMs: 0, sinceMs: Number.POSITIVE_INFINITY });
+    window.note({ tookMs: 300, lateMs: 0, sinceMs: 1_000 });
+    expect(window.currentMs).toBe(10);
+    window.note({ tookMs: 30, lateMs: 60, sinceMs: 100 });
+    expect(window.currentMs).toBe(100);
   });
 });

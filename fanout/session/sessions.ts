@@ -49,6 +49,7 @@ export class Sessions {
   #isServing = false;
   #isDraining = false;
   #isFlushScheduled = false;
+  #flushedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
@@ -121,17 +122,20 @@ export class Sessions {
     }
     if (this.#pending.size === 0 || this.#isFlushScheduled) return;
     this.#isFlushScheduled = true;
-    this.#later(this.#window.currentMs, () => this.flush());
+    const dueAt = this.#options.clock.now() + this.#window.currentMs;
+    this.#later(this.#window.currentMs, () => this.flush(dueAt));
   }
 
-  /** Sends what is dirty, to all sessions whose stream has room. */
-  flush(): void {
+  /** Sends what is dirty, to all sessions whose stream has room. `dueAt`: when it was to happen (ms by the clock). */
+  flush(dueAt?: number): void {
     this.#isFlushScheduled = false;
     const start = this.#options.clock.now();
+    const sinceMs = start - this.#flushedAt;
+    this.#flushedAt = start;
     const sessions = [...this.#pending];
     this.#pending.clear();
     for (const session of sessions) session.flush();
-    this.#window.note(this.#options.clock.now() - start);
+    this.#window.note({ tookMs: this.#options.clock.now() - start, lateMs: start - (dueAt ?? start), sinceMs });
   }
 
   /** Sends heartbeats, spread over the interval, until the signal aborts. */
