@@ -342,6 +342,7 @@ export class Session implements StreamHandler {
     for (const frame of deltaFrames(delta, { revision: table.revision, committedAtUnixUs: 0n, digest: table.viewDigest(this.#node.id) }))
       this.#send("answer", frame);
     this.#sentRevision = table.revision;
+    this.sentCommits.add(table.revision, 0n);
     this.yieldAdmission();
     this.handle("answered");
   }
