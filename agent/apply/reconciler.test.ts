@@ -102,14 +102,18 @@ function start(values: readonly RecordValue[], nft = new PickyNft()) {
 }
 
 describe("Reconciler", () => {
-  it("nothing is written before the pods of the last run are known", async () => {
+  it("before the pods of the last run are known: without a table one that drops everything of ours, with one nothing", async () => {
     const agent = start([stack(), POD]);
     await agent.settle();
-    expect(agent.nft.applied).toEqual([]);
+    expect([agent.nft.applied.length, (await agent.nft.readTable(TABLE))?.sets.get("interfaces")?.elements, agent.state()]).toEqual([1, [], undefined]);
     agent.reconciler.endpoints.restore([A]);
     await agent.settle();
-    expect([agent.nft.applied.length, agent.state()?.revision, agent.state()?.failures]).toEqual([1, 1n, []]);
+    expect([agent.nft.applied.length, agent.state()?.revision, agent.state()?.failures]).toEqual([2, 1n, []]);
     await agent.end();
+    const second = start([stack(), POD], agent.nft);
+    await second.settle();
+    expect(agent.nft.applied.length).toBe(2);
+    await second.end();
   });
 
   it("a policy that the kernel refuses → its last good rules stay, the rest goes in, reported; a new value has a new chance", async () => {

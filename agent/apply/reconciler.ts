@@ -166,9 +166,9 @@ export class Reconciler {
 
   async #apply(): Promise<void> {
     const { source, clock, observer } = this.#options;
-    if (!this.#registry.isRestored) return;
-    if (!source.isComplete && !this.#hasOwnTable && (await this.#table.exists())) {
-      this.#registry.trouble("the agent has no complete view from the server yet, and leaves what an earlier run has programmed as it is");
+    const isWhole = source.isComplete && this.#registry.isRestored;
+    if (!isWhole && !this.#hasOwnTable && (await this.#table.exists())) {
+      this.#registry.trouble(`${this.#missing()}, and the agent leaves what an earlier run has programmed as it is`);
       this.#registry.settleRemovals();
       return;
     }
@@ -183,9 +183,9 @@ export class Reconciler {
       const { routes, failed, routeFailures } = this.#applyRoutes();
       observer.applied({ seconds: (clock.now() - began) / 1000, operations, routes });
       this.#noteProgrammed(pending);
-      if (!source.isComplete) {
+      if (!isWhole) {
         // Everything of ours drops, and no route is set: nobody is connected like this.
-        this.#registry.trouble("the agent has no complete view from the server yet");
+        this.#registry.trouble(this.#missing());
         this.#registry.settleRemovals();
         return;
       }
@@ -196,6 +196,10 @@ export class Reconciler {
       this.#pending = [...pending, ...this.#pending].slice(0, MAX_PENDING_COMMITS);
       throw error;
     }
+  }
+
+  #missing(): string {
+    return this.#options.source.isComplete ? "the pods of the last run are not known yet" : "no server has given a complete view yet";
   }
 
   async #applyTable(): Promise<{ readonly plan: Plan; readonly operations: number }> {
@@ -221,7 +225,7 @@ export class Reconciler {
   #applyRoutes(): { readonly routes: number; readonly failed: ReadonlyMap<PodKey, string>; readonly routeFailures: readonly PlanFailure[] } {
     const { source, settings } = this.#options;
     const endpoints = this.#registry.list();
-    if (!source.isComplete || this.#routes === undefined) return { routes: 0, failed: new Map(), routeFailures: [] };
+    if (!source.isComplete || !this.#registry.isRestored || this.#routes === undefined) return { routes: 0, failed: new Map(), routeFailures: [] };
     const { routes, failures } = desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
     const { changed, failed } = this.#routes.apply(routes);
     const reasons = new Map<Cidr, string>(failed.map(({ route, reason }) => [route.destination, reason]));

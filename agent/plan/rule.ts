@@ -179,7 +179,9 @@ function protocolMatch({ protocol }: Rule, matches: readonly NftMatch[]): readon
 /** Sorted and disjoint: the kernel refuses overlapping intervals in one set. */
 function mergePorts(ports: readonly PortRange[]): readonly PortRange[] {
   const merged: { first: number; last: number }[] = [];
-  for (const { first, last } of [...ports].sort((a, b) => a.first - b.first)) {
+  // A range that ends before it begins holds nothing.
+  const sorted = ports.filter(({ first, last }) => first <= last).sort((a, b) => a.first - b.first);
+  for (const { first, last } of sorted) {
     const previous = merged.at(-1);
     if (previous !== undefined && first <= previous.last + 1) previous.last = Math.max(previous.last, last);
     else merged.push({ first, last });

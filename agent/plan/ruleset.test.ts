@@ -22,7 +22,7 @@ const B: PlannedEndpoint = { podKey: podKey("shop", "b"), interfaceName: "calib"
 const address = fc.constantFrom(...V4, ...V6).map(parseIp);
 const net = fc.constantFrom("10.0.0.0/24", "10.0.0.0/30", "10.0.0.1/32", "0.0.0.0/0", "fd00::/64", "fd00::1/128", "::/0", "192.0.2.0/24").map(parseCidr);
 const addressSet = fc.constantFrom("s1", "s2", "empty");
-const range = fc.tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 0, max: 2 })).map(([first, more]) => ({ first, last: first + more }));
+const range = fc.tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: -1, max: 2 })).map(([first, more]) => ({ first, last: first + more }));
 const side: fc.Arbitrary<RuleSide> = fc.record({
   nets: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 2, arbitrary: fc.array(net, { maxLength: 3 }) }),
   notNets: fc.oneof(
