@@ -84,10 +84,9 @@ export class Blocks {
     this.#allocatorOf(address)?.release(address, atMs, owner);
   }
 
-  /** Puts a free address to the end of its queue, as it was released then. */
+  /** A release of before a restart, in order of release. */
   restoreRelease(address: IpAddress, atMs: number): void {
-    const allocator = this.#allocatorOf(address);
-    if (allocator?.restore(address, RELEASING) === true) allocator.release(address, atMs, RELEASING);
+    this.#allocatorOf(address)?.restoreReleased(address, atMs);
   }
 
   /** Free addresses of usable blocks, those in cooldown included. */
@@ -126,6 +125,3 @@ export class Blocks {
     return sum;
   }
 }
-
-/** Owner of an address for the moment in which it is put in its place in the queue. */
-const RELEASING = "";

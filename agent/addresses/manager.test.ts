@@ -166,6 +166,8 @@ describe("AddressManager", () => {
           for (const attachment of manager.attachments()) if (!kernel.has(attachment.interfaceName)) await manager.detach(attachment);
         };
         const reboot = async (): Promise<void> => {
+          // No process restarts within one tick of the clock.
+          await clock.advance(1);
           files = new MemoryJournalFiles(losesDisk ? new Map() : files.files);
           losesDisk = false;
           ({ manager } = await start([], { files, clock, api, usedAddresses }));

@@ -365,9 +365,9 @@ class Manager implements AddressManager {
     await this.#append([{ op: "drop-block", cidr: block }]);
   }
 
-  /** A clock that only grows stands in for the generations of a journal that is lost. */
+  /** Wall time (us) stands in for the generations of a journal that is lost: it is ahead of all that were counted up from an earlier time. */
   #blockEntry({ cidr, pool }: ClaimedBlock): JournalEntry {
-    return { op: "block", cidr, pool, generation: this.#options.clock.wallTime() };
+    return { op: "block", cidr, pool, generation: Math.floor(this.#options.clock.wallTime() * 1_000) };
   }
 
   /** From the journal, which is the truth of this node. */

@@ -73,19 +73,11 @@ class KernelPodLinks implements PodLinks {
 
   connect(spec: PodLinkSpec): void {
     requireContainerNetns(spec.netns);
-    this.disconnect(spec.hostName);
-    try {
-      this.#host.createVeth({
-        name: spec.hostName,
-        mac: HOST_MAC,
-        mtu: spec.mtu,
-        peer: { name: spec.ifname, mac: spec.mac, mtu: spec.mtu, netns: spec.netns },
-      });
-    } catch (error) {
-      if (isNetlinkError(error, "EEXIST"))
-        throw new PodLinkError("name-taken", `the container's namespace ${spec.netns} has an interface ${spec.ifname} already`, { cause: error });
-      throw kernelError(`make the interface pair of ${spec.netns}`, error);
-    }
+    this.#createPair(spec);
+    // Ends with the same number in their namespaces (a host with few interfaces) look to the kernel like no pair, and it takes up to a second to tell
+    // IPv6 that they are up (linkwatch_urgent_event). The next number is another one.
+    const made = this.#host.findLink(spec.hostName);
+    if (made !== undefined && made.index === made.peerIndex) this.#createPair(spec);
     try {
       this.#setUpHost(spec);
       setUpContainer(spec);
@@ -121,6 +113,17 @@ class KernelPodLinks implements PodLinks {
         .map(({ name }) => name)
         .filter((name) => name.startsWith(prefix)),
     );
+  }
+
+  #createPair({ hostName, netns, ifname, mac, mtu }: PodLinkSpec): void {
+    this.disconnect(hostName);
+    try {
+      this.#host.createVeth({ name: hostName, mac: HOST_MAC, mtu, peer: { name: ifname, mac, mtu, netns } });
+    } catch (error) {
+      if (isNetlinkError(error, "EEXIST"))
+        throw new PodLinkError("name-taken", `the container's namespace ${netns} has an interface ${ifname} already`, { cause: error });
+      throw kernelError(`make the interface pair of ${netns}`, error);
+    }
   }
 
   #setUpHost({ hostName, addresses }: PodLinkSpec): void {

@@ -23,6 +23,8 @@ export interface SocketServerOptions {
   /** The body of GET /v1/status. */
   readonly status: () => unknown;
   readonly log: Logger;
+  /** Called once when requests are served: the file alone may be a dead agent's. */
+  readonly onListening?: () => void;
   /** CNI requests that are carried out at once. Default 64. */
   readonly maxConcurrent?: number;
   /** CNI requests that wait beyond that. Default 1024. */
@@ -71,6 +73,7 @@ export class SocketServer implements Part {
     });
     await this.#listen(server);
     this.#options.log.info({ socket: this.#options.path }, "serving the CNI executable");
+    this.#options.onListening?.();
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       else signal.addEventListener("abort", () => resolve(), { once: true });

@@ -6,13 +6,11 @@
  * Socket, state, queue and the pretended API's file are in the directory, so that a second process finds what the first left. The pretended policy
  * routes a pod's addresses to its interface, as the reconcile loop does, and allows everything. Prints "ready" when the socket is there.
  */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Journal } from "../../agent/addresses/journal.ts";
 import { DiskJournalFiles } from "../../agent/addresses/journal-files.ts";
 import { createAddressManager } from "../../agent/addresses/manager.ts";
-import type { LocalEndpoint, LocalEndpoints, ProgrammedEndpoint } from "../../agent/apply/local-endpoints.ts";
-import { type Rtnetlink, RtnetlinkDriver } from "../../agent/drivers/rtnetlink/driver.ts";
+import { RtnetlinkDriver } from "../../agent/drivers/rtnetlink/driver.ts";
 import { createPodManager } from "../../agent/pods/manager.ts";
 import { createPodLinks } from "../../agent/pods/pod-link.ts";
 import { UnconnectedPodLinks } from "../../agent/pods/unconnected-pod-links.ts";
@@ -20,13 +18,13 @@ import { usedPodAddresses } from "../../agent/pods/used-addresses.ts";
 import { CniService } from "../../agent/socket/cni-service.ts";
 import { DeleteQueue } from "../../agent/socket/delete-queue.ts";
 import { SocketServer } from "../../agent/socket/server.ts";
-import type { PodKey } from "../../src/model/names.ts";
 import type { Pool } from "../../src/model/record.ts";
-import { cidrLength, hostCidr, parseCidr } from "../../src/net/cidr.ts";
+import { cidrLength, parseCidr } from "../../src/net/cidr.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { createLogger, silentLogger } from "../../src/runtime/log.ts";
 import { runAll } from "../../src/runtime/supervisor.ts";
 import { FakeBlockApi } from "./fake-block-api.ts";
+import { OpenEndpoints } from "./open-endpoints.ts";
 
 export interface CniAgentOptions {
   readonly directory: string;
@@ -53,42 +51,6 @@ export function poolOf(cidr: string, blockSize: { readonly v4: number; readonly 
   };
 }
 
-/** Endpoints as a kernel without policy would have them. */
-export class OpenEndpoints implements LocalEndpoints {
-  readonly #host: Rtnetlink | undefined;
-  readonly #endpoints = new Map<PodKey, LocalEndpoint>();
-  restored: readonly LocalEndpoint[] | undefined;
-
-  constructor(host?: Rtnetlink) {
-    this.#host = host;
-  }
-
-  restore(endpoints: readonly LocalEndpoint[]): void {
-    this.restored = endpoints;
-    for (const endpoint of endpoints) this.#endpoints.set(endpoint.podKey, endpoint);
-  }
-
-  upsert(endpoint: LocalEndpoint): Promise<ProgrammedEndpoint> {
-    this.#endpoints.set(endpoint.podKey, endpoint);
-    const linkIndex = this.#host?.findLink(endpoint.interfaceName)?.index;
-    if (linkIndex !== undefined)
-      this.#host?.changeRoutes(endpoint.addresses.map((address) => ({ kind: "replace", route: { destination: hostCidr(address), linkIndex } })));
-    return Promise.resolve({ hasPolicy: true });
-  }
-
-  remove(podKey: PodKey, containerId: string): Promise<void> {
-    const endpoint = this.#endpoints.get(podKey);
-    if (endpoint?.containerId !== containerId) return Promise.resolve();
-    this.#endpoints.delete(podKey);
-    this.#host?.changeRoutes(endpoint.addresses.map((address) => ({ kind: "delete", route: { destination: hostCidr(address) } })));
-    return Promise.resolve();
-  }
-
-  list(): readonly LocalEndpoint[] {
-    return [...this.#endpoints.values()];
-  }
-}
-
 /** Runs until the signal aborts; `onReady` when the socket is served. */
 export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal, onReady: () => void): Promise<void> {
   const { directory, cooldownMs = 0 } = options;
@@ -104,16 +66,9 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   const pods = createPodManager({ ...common, addresses, links, endpoints: new OpenEndpoints(host), mtu: 1500 });
   const cni = new CniService({ pods, addresses, limitation: () => undefined });
   const socket = join(directory, "agent.sock");
-  const server = new SocketServer({ path: socket, cni, status: () => ({ node: "n1", blocks: addresses.blocks() }), log });
+  const server = new SocketServer({ path: socket, cni, status: () => ({ node: "n1", blocks: addresses.blocks() }), log, onListening: onReady });
   const queue = new DeleteQueue({ directory: join(directory, "cni-queue"), clock: systemClock, log, del: (request) => cni.answer("del", request, signal) });
-  const ready = {
-    name: "ready",
-    run: async (stop: AbortSignal): Promise<void> => {
-      while (!existsSync(socket) && !stop.aborted) await systemClock.sleep(1, stop);
-      onReady();
-    },
-  };
-  await runAll([addresses, pods, server, queue, ready], { signal, log });
+  await runAll([addresses, pods, server, queue], { signal, log });
   await journal.close();
   host?.close();
 }
