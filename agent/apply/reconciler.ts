@@ -190,7 +190,12 @@ export class Reconciler {
         return;
       }
       this.#registry.settle({ sequence, withPolicy: plan.withPolicy, failed });
-      const failures = [...this.#refusals.failures, ...plan.failures, ...[...source.outdated].map(([key, reason]) => ({ key, reason })), ...routeFailures];
+      const failures = byKey([
+        ...this.#refusals.failures,
+        ...plan.failures,
+        ...[...source.outdated].map(([key, reason]) => ({ key, reason })),
+        ...routeFailures,
+      ]);
       this.#setProgrammed({ ...state, failures });
     } catch (error) {
       this.#pending = [...pending, ...this.#pending].slice(0, MAX_PENDING_COMMITS);
@@ -344,4 +349,15 @@ export class Reconciler {
       this.#markDirty();
     }
   }
+}
+
+/** One entry a record, with all that is wrong with it. */
+function byKey(failures: readonly PlanFailure[]): readonly PlanFailure[] {
+  const reasons = new Map<RecordKey, string[]>();
+  for (const { key, reason } of failures) {
+    const known = reasons.get(key);
+    if (known === undefined) reasons.set(key, [reason]);
+    else if (!known.includes(reason)) known.push(reason);
+  }
+  return [...reasons].map(([key, all]) => ({ key, reason: all.join("; ") }));
 }
