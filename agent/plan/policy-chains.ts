@@ -131,14 +131,18 @@ function planStack(key: RecordKey, stack: Stack, direction: Direction, context: 
       rules.push({ statements: [{ kind: "jump", chain: name }], comment: `tier ${short(tier.name)}` });
     } else rules.push(...tierRules);
   }
+  const hasProfiles = (stack.profiles ?? []).length > 0;
+  if (hasProfiles) context.fail(key, "its profiles are not rendered: it drops what no tier decides");
   rules.push(
-    stack.noMatchAction === "allow" ? { statements: [{ kind: "accept" }] } : { statements: [{ kind: "counter" }, { kind: "drop" }], comment: "no match" },
+    stack.noMatchAction === "allow" && !hasProfiles
+      ? { statements: [{ kind: "accept" }] }
+      : { statements: [{ kind: "counter" }, { kind: "drop" }], comment: "no match" },
   );
   return { chains: [{ chain: { name: chainName(key, direction) }, rules }, ...tierChains], jumpsTo };
 }
 
 function defaultRules(tier: StackTier): readonly NftRule[] {
-  return tier.defaultAction === "deny" ? [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `default of tier ${short(tier.name)}` }] : [];
+  return tier.defaultAction !== "pass" ? [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `default of tier ${short(tier.name)}` }] : [];
 }
 
 function isSameFacts(a: SetFacts, b: SetFacts): boolean {

@@ -45,7 +45,7 @@ const LOG_LIMIT: NftStatement = { kind: "limit", rate: 100, per: "second", burst
 /** The nft rules of one rule, in order; `pass` is rendered as `return`. */
 export function renderRule(rule: Rule, context: RuleContext): readonly NftRule[] {
   const comment = `rule ${rule.origin}`;
-  const problem = setProblem(rule, context);
+  const problem = unrenderedCondition(rule) ?? setProblem(rule, context);
   if (problem !== undefined) {
     context.fail(`rule ${rule.origin}: ${problem}; it drops what reaches it`);
     return rule.action === "log" ? [] : [{ statements: [{ kind: "drop" }], comment: `${comment}: not understood` }];
@@ -65,6 +65,16 @@ export function renderRule(rule: Rule, context: RuleContext): readonly NftRule[]
     }
   }
   return rules;
+}
+
+/** A condition that is not rendered yet: without it the rule would match more than it says. */
+function unrenderedCondition(rule: Rule): string | undefined {
+  const { ipVersion, notProtocol, icmp, notIcmp, source, destination } = rule;
+  if (ipVersion !== undefined) return "ipVersion is not rendered";
+  if (notProtocol !== undefined) return "notProtocol is not rendered";
+  if (icmp !== undefined || notIcmp !== undefined) return "ICMP types are not rendered";
+  const hasNotPorts = [source, destination].some(({ notPorts = [], notPortSets = [] }) => notPorts.length + notPortSets.length > 0);
+  return hasNotPorts ? "notPorts are not rendered" : undefined;
 }
 
 function setProblem(rule: Rule, context: RuleContext): string | undefined {
@@ -90,6 +100,7 @@ function verdictStatements(rule: Rule): readonly NftStatement[] {
     case "allow":
       return [{ kind: "accept" }];
     case "deny":
+    case "reject":
       return [{ kind: "counter" }, { kind: "drop" }];
     case "pass":
       return [{ kind: "return" }];

@@ -3,7 +3,7 @@
  * means; the shapes here are the same with addresses as canonical text.
  */
 import type { Cidr } from "../net/cidr.ts";
-import type { IpAddress } from "../net/ip.ts";
+import type { IpAddress, IpVersion } from "../net/ip.ts";
 import type { NodeName } from "./names.ts";
 
 /** "node/n1", "policy/KubernetesNetworkPolicy/shop/allow-web", … */
@@ -35,18 +35,35 @@ export interface Endpoint {
   readonly addresses: readonly IpAddress[];
 }
 
-export type RuleAction = "allow" | "deny" | "pass" | "log";
+export type RuleAction = "allow" | "deny" | "pass" | "log" | "reject";
 
 export interface Stack {
   readonly kind: "stack";
   readonly id: string;
   readonly tiers: readonly StackTier[];
   readonly noMatchAction: "allow" | "deny";
+  /** Record keys of policies of kind Profile, tried after the last tier. Absent: none. */
+  readonly profiles?: readonly RecordKey[];
+  /** Absent: false. */
+  readonly logDenied?: true;
+}
+
+/** An interface of the node itself. Keys of stacks are "" where nothing applies. */
+export interface HostEndpoint {
+  readonly kind: "host";
+  readonly name: string;
+  /** "*": every interface that is not a pod's; "": the one that has one of the addresses. */
+  readonly interfaceName: string;
+  readonly addresses: readonly IpAddress[];
+  readonly stack: RecordKey;
+  readonly forwardStack: RecordKey;
+  readonly preDnatStack: RecordKey;
+  readonly untrackedStack: RecordKey;
 }
 
 export interface StackTier {
   readonly name: string;
-  readonly defaultAction: "deny" | "pass";
+  readonly defaultAction: "deny" | "pass" | "reject";
   readonly ingress: readonly RecordKey[];
   readonly egress: readonly RecordKey[];
 }
@@ -69,6 +86,23 @@ export interface Rule {
   readonly source: RuleSide;
   readonly destination: RuleSide;
   readonly origin: number;
+  /** Absent: any. */
+  readonly ipVersion?: IpVersion;
+  /** IP protocol number that the packet must not have. */
+  readonly notProtocol?: number;
+  /** With protocol 1 (ICMP) or 58 (ICMPv6) only. */
+  readonly icmp?: IcmpMatch;
+  readonly notIcmp?: IcmpMatch;
+  /** What a person called the rule. */
+  readonly name?: string;
+  /** With action "log". */
+  readonly logPrefix?: string;
+}
+
+/** A type, and with a code only that code of it. */
+export interface IcmpMatch {
+  readonly type: number;
+  readonly code?: number;
 }
 
 export interface RuleSide {
@@ -78,6 +112,9 @@ export interface RuleSide {
   readonly notSets: readonly string[];
   readonly ports: readonly PortRange[];
   readonly portSets: readonly string[];
+  /** Absent: none. A packet without ports is in no range and in no set. */
+  readonly notPorts?: readonly PortRange[];
+  readonly notPortSets?: readonly string[];
 }
 
 export interface PortRange {
@@ -93,13 +130,14 @@ export type SetMember = string;
 export interface SetShard {
   readonly kind: "set";
   readonly id: string;
+  /** Bits of the trie; of prefixes beside addresses "n" and the bits. */
   readonly shard: string;
   readonly type: SetType;
   /** Sorted as the wire sorts them: IPv4 first, then by bytes. */
   readonly members: readonly SetMember[];
 }
 
-export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard;
+export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard | HostEndpoint;
 export type RecordKind = RecordValue["kind"];
 
 /** A record's key, from its value. */
@@ -107,6 +145,7 @@ export function recordKey(value: RecordValue): RecordKey {
   switch (value.kind) {
     case "node":
     case "pool":
+    case "host":
       return `${value.kind}/${value.name}`;
     case "endpoint":
       return `endpoint/${value.namespace}/${value.pod}`;

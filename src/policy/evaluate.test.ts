@@ -27,7 +27,7 @@ const SETS = setsOfShards([
 
 interface Tier {
   readonly name: string;
-  readonly defaultAction: "deny" | "pass";
+  readonly defaultAction: "deny" | "pass" | "reject";
   readonly policies: readonly Policy[];
 }
 
@@ -119,5 +119,57 @@ describe("evaluate", () => {
     const icmp = { ...packet, protocol: 1, destinationPort: undefined };
     expect(decide(one(rule("allow", { destination: { ...ANY, ports: [{ first: 0, last: 65535 }] } })), { packet: icmp }).action).toBe("deny");
     expect(decide(one(rule("allow")), { packet: icmp }).action).toBe("allow");
+  });
+
+  const icmp = (protocol: number, icmpType?: number, icmpCode?: number): Packet => ({ ...packet, protocol, destinationPort: undefined, icmpType, icmpCode });
+  const six: Packet = { ...packet, sourceAddress: parseIp("fd00::1"), destinationAddress: parseIp("fd00::2") };
+  const onPort = (destinationPort: number | undefined, protocol = 6): Packet => ({ ...packet, protocol, destinationPort });
+  const to = (fields: Partial<RuleSide>): Partial<Rule> => ({ destination: { ...ANY, ...fields } });
+  it.each<readonly [string, Partial<Rule>, Packet, boolean]>([
+    ["ipVersion 4, IPv4", { ipVersion: 4 }, packet, true],
+    ["ipVersion 4, IPv6", { ipVersion: 4 }, six, false],
+    ["ipVersion 6, IPv6", { ipVersion: 6 }, six, true],
+    ["notProtocol, that protocol", { notProtocol: 6 }, packet, false],
+    ["notProtocol, another", { notProtocol: 17 }, packet, true],
+    ["ICMP type", { protocol: 1, icmp: { type: 8 } }, icmp(1, 8, 0), true],
+    ["ICMP type, another", { protocol: 1, icmp: { type: 8 } }, icmp(1, 0, 0), false],
+    ["ICMP type and code", { protocol: 1, icmp: { type: 3, code: 1 } }, icmp(1, 3, 1), true],
+    ["ICMP type and another code", { protocol: 1, icmp: { type: 3, code: 1 } }, icmp(1, 3, 0), false],
+    ["ICMP type, packet's not known", { protocol: 1, icmp: { type: 8 } }, icmp(1), false],
+    ["not an ICMP type", { protocol: 58, notIcmp: { type: 128 } }, icmp(58, 129), true],
+    ["not that ICMP type and code", { protocol: 1, notIcmp: { type: 3, code: 1 } }, icmp(1, 3, 1), false],
+    ["not an ICMP type, packet's not known", { protocol: 1, notIcmp: { type: 8 } }, icmp(1), false],
+    ["notPorts, in the range", to({ notPorts: [{ first: 80, last: 90 }] }), onPort(85), false],
+    ["notPorts, outside", to({ notPorts: [{ first: 80, last: 90 }] }), onPort(91), true],
+    ["notPorts, TCP port not known", to({ notPorts: [{ first: 80, last: 90 }] }), onPort(undefined), false],
+    ["notPorts, no ports in the protocol", to({ notPorts: [{ first: 80, last: 90 }] }), onPort(undefined, 1), true],
+    ["notPortSets, member", to({ notPortSets: ["web"] }), onPort(80), false],
+    ["notPortSets, another protocol", to({ notPortSets: ["web"] }), onPort(80, 17), true],
+    ["ports but not notPorts", to({ ports: [{ first: 1, last: 100 }], notPorts: [{ first: 80, last: 80 }] }), onPort(80), false],
+    ["ports and notPorts elsewhere", to({ ports: [{ first: 1, last: 100 }], notPorts: [{ first: 81, last: 81 }] }), onPort(80), true],
+  ])("%s", (_, fields, sent, isAllowed) => {
+    expect(decide(one(rule("allow", fields)), { packet: sent }).action).toBe(isAllowed ? "allow" : "deny");
+  });
+
+  it("reject denies and says so, as a rule and at the end of a tier", () => {
+    expect(decide(one(rule("reject")))).toMatchObject({ action: "deny", isRejected: true, by: { kind: "rule" } });
+    const tiers: readonly Tier[] = [{ name: "t", defaultAction: "reject", policies: [policyOf("a", [])] }];
+    expect(decide(tiers)).toMatchObject({ action: "deny", isRejected: true, by: { kind: "tier-default" } });
+  });
+
+  it("a set has addresses and prefixes: their union", () => {
+    const sets = setsOfShards([shard("mix", "address", ["10.0.0.9"]), shard("mix", "prefix", ["10.0.0.0/30"], "n")]);
+    expect(["10.0.0.9", "10.0.0.2", "10.0.0.8"].map((address) => sets.hasAddress("mix", parseIp(address)))).toEqual([true, true, false]);
+  });
+
+  it("profiles decide after the last tier, in order; one that is missing denies", () => {
+    const open = policyOf("open", [rule("allow", { protocol: 6 })], "");
+    const stack: Stack = { kind: "stack", id: "s", tiers: [], noMatchAction: "deny", profiles: ["policy/none", "policy/open"] };
+    const judge = (policies: Readonly<Record<string, Policy>>, sent = packet): Decision =>
+      evaluate({ stack, policy: (key) => policies[key], sets: SETS, direction: "ingress", packet: sent });
+    const known = { "policy/none": policyOf("none", [], ""), "policy/open": open };
+    expect(judge(known)).toMatchObject({ action: "allow", by: { kind: "rule", tier: "", policy: "policy/open" } });
+    expect(judge(known, onPort(53, 17))).toEqual({ action: "deny", by: { kind: "no-match" } });
+    expect(judge({ "policy/open": open })).toMatchObject({ action: "deny", by: { kind: "missing-policy" } });
   });
 });

@@ -60,7 +60,11 @@ describe("record codec", () => {
     ["a kind of a later version", Buffer.concat([Buffer.from([0x0a, 7]), Buffer.from("stack/s"), Buffer.from([0x6a, 1, 0])])],
     [
       "an action of a later version",
-      gen.Record.encode({ key: "stack/s", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 9 as gen.Action } }, hash: 0n }).finish(),
+      gen.Record.encode({
+        key: "stack/s",
+        value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 9 as gen.Action, profiles: [], logDenied: false } },
+        hash: 0n,
+      }).finish(),
     ],
     [
       "a field of a later version",
@@ -76,7 +80,11 @@ describe("record codec", () => {
     ],
     [
       "another key than its value's",
-      gen.Record.encode({ key: "stack/t", value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 1 } }, hash: 0n }).finish(),
+      gen.Record.encode({
+        key: "stack/t",
+        value: { $case: "stack", value: { id: "s", tiers: [], noMatchAction: 1, profiles: [], logDenied: false } },
+        hash: 0n,
+      }).finish(),
     ],
   ];
   it.each(unknownCases)("%s → kept as bytes with a reason, never dropped", (_, bytes) => {

@@ -6,7 +6,7 @@
  */
 
 import type { NodeName } from "../model/names.ts";
-import { type RecordKey, type RecordValue, type Rule, type RuleAction, type RuleSide, recordKey, type StackTier } from "../model/record.ts";
+import { type IcmpMatch, type RecordKey, type RecordValue, type Rule, type RuleAction, type RuleSide, recordKey, type StackTier } from "../model/record.ts";
 import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
 import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
 import { contentHash } from "./digest.ts";
@@ -122,11 +122,14 @@ export function prefixFromWire(prefix: gen.Prefix): Cidr {
 
 type WireValue = NonNullable<gen.Record["value"]>;
 
-const ACTION_TO_WIRE = { allow: gen.Action.ALLOW, deny: gen.Action.DENY, pass: gen.Action.PASS, log: gen.Action.LOG } as const satisfies Record<
-  RuleAction,
-  gen.Action
->;
-const ACTION_FROM_WIRE: Readonly<Record<number, RuleAction>> = { 1: "allow", 2: "deny", 3: "pass", 4: "log" };
+const ACTION_TO_WIRE = {
+  allow: gen.Action.ALLOW,
+  deny: gen.Action.DENY,
+  pass: gen.Action.PASS,
+  log: gen.Action.LOG,
+  reject: gen.Action.REJECT,
+} as const satisfies Record<RuleAction, gen.Action>;
+const ACTION_FROM_WIRE: Readonly<Record<number, RuleAction>> = { 1: "allow", 2: "deny", 3: "pass", 4: "log", 5: "reject" };
 const SET_TYPE_TO_WIRE = { address: gen.SetType.ADDRESS, "address-port": gen.SetType.ADDRESS_PORT, prefix: gen.SetType.PREFIX } as const;
 const SET_TYPE_FROM_WIRE: Readonly<Record<number, "address" | "address-port" | "prefix">> = { 1: "address", 2: "address-port", 3: "prefix" };
 
@@ -172,8 +175,15 @@ function toWire(value: RecordValue): WireValue {
           id: value.id,
           noMatchAction: ACTION_TO_WIRE[value.noMatchAction],
           tiers: value.tiers.map((tier) => ({ ...mutableTier(tier), defaultAction: ACTION_TO_WIRE[tier.defaultAction] })),
+          profiles: [...(value.profiles ?? [])],
+          logDenied: value.logDenied ?? false,
         },
       };
+    case "host": {
+      const { name, interfaceName, stack, forwardStack, preDnatStack, untrackedStack } = value;
+      const addresses = sorted(value.addresses, compareIps).map(addressToWire);
+      return { $case: "hostEndpoint", value: { name, interfaceName, addresses, stack, forwardStack, preDnatStack, untrackedStack } };
+    }
     case "policy":
       return {
         $case: "policy",
@@ -202,13 +212,19 @@ function ruleToWire(rule: Rule): gen.Rule {
     source: sideToWire(rule.source),
     destination: sideToWire(rule.destination),
     origin: rule.origin,
+    ipVersion: rule.ipVersion ?? 0,
+    notProtocol: rule.notProtocol ?? 0,
+    icmp: rule.icmp,
+    notIcmp: rule.notIcmp,
+    name: rule.name ?? "",
+    logPrefix: rule.logPrefix ?? "",
   };
 }
 
 /** A side that states nothing is left out. */
 function sideToWire(side: RuleSide): gen.RuleSide | undefined {
-  const { nets, notNets, sets, notSets, ports, portSets } = side;
-  if (nets.length + notNets.length + sets.length + notSets.length + ports.length + portSets.length === 0) return undefined;
+  const { nets, notNets, sets, notSets, ports, portSets, notPorts = [], notPortSets = [] } = side;
+  if ([nets, notNets, sets, notSets, ports, portSets, notPorts, notPortSets].every(({ length }) => length === 0)) return undefined;
   return {
     nets: nets.map(prefixToWire),
     notNets: notNets.map(prefixToWire),
@@ -216,6 +232,8 @@ function sideToWire(side: RuleSide): gen.RuleSide | undefined {
     notSets: [...notSets],
     ports: ports.map(({ first, last }) => ({ first, last })),
     portSets: [...portSets],
+    notPorts: notPorts.map(({ first, last }) => ({ first, last })),
+    notPortSets: [...notPortSets],
   };
 }
 
@@ -240,7 +258,12 @@ function fromWire(wire: WireValue): RecordValue | undefined {
       const noMatchAction = ACTION_FROM_WIRE[wire.value.noMatchAction];
       const tiers = wire.value.tiers.map(tierFromWire);
       if (!isComplete(tiers) || (noMatchAction !== "allow" && noMatchAction !== "deny")) return undefined;
-      return { kind: "stack", id: wire.value.id, tiers, noMatchAction };
+      const { id, profiles, logDenied } = wire.value;
+      return { kind: "stack", id, tiers, noMatchAction, ...(profiles.length > 0 ? { profiles } : {}), ...(logDenied ? { logDenied } : {}) };
+    }
+    case "hostEndpoint": {
+      const { name, interfaceName, addresses, stack, forwardStack, preDnatStack, untrackedStack } = wire.value;
+      return { kind: "host", name, interfaceName, addresses: addresses.map(ipFromBytes), stack, forwardStack, preDnatStack, untrackedStack };
     }
     case "policy": {
       const { kind: policyKind, namespace, name, tier } = wire.value;
@@ -261,20 +284,46 @@ function isComplete<T>(list: readonly (T | undefined)[]): list is readonly T[] {
 
 function tierFromWire(tier: gen.StackTier): StackTier | undefined {
   const defaultAction = ACTION_FROM_WIRE[tier.defaultAction];
-  return defaultAction === "deny" || defaultAction === "pass" ? { name: tier.name, defaultAction, ingress: tier.ingress, egress: tier.egress } : undefined;
+  const isKnown = defaultAction === "deny" || defaultAction === "pass" || defaultAction === "reject";
+  return isKnown ? { name: tier.name, defaultAction, ingress: tier.ingress, egress: tier.egress } : undefined;
 }
 
 function ruleFromWire(rule: gen.Rule): Rule | undefined {
   const action = ACTION_FROM_WIRE[rule.action];
-  return action === undefined
-    ? undefined
-    : { action, protocol: rule.protocol, source: sideFromWire(rule.source), destination: sideFromWire(rule.destination), origin: rule.origin };
+  const { protocol, origin, ipVersion, notProtocol, icmp, notIcmp, name, logPrefix } = rule;
+  if (action === undefined || (ipVersion !== 0 && ipVersion !== 4 && ipVersion !== 6)) return undefined;
+  return {
+    action,
+    protocol,
+    source: sideFromWire(rule.source),
+    destination: sideFromWire(rule.destination),
+    origin,
+    ...(ipVersion === 0 ? {} : { ipVersion }),
+    ...(notProtocol === 0 ? {} : { notProtocol }),
+    ...(icmp === undefined ? {} : { icmp: icmpFromWire(icmp) }),
+    ...(notIcmp === undefined ? {} : { notIcmp: icmpFromWire(notIcmp) }),
+    ...(name === "" ? {} : { name }),
+    ...(logPrefix === "" ? {} : { logPrefix }),
+  };
+}
+
+function icmpFromWire({ type, code }: gen.IcmpMatch): IcmpMatch {
+  return code === undefined ? { type } : { type, code };
 }
 
 const NO_SIDE: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
 
 function sideFromWire(side: gen.RuleSide | undefined): RuleSide {
   if (side === undefined) return NO_SIDE;
-  const { sets, notSets, ports, portSets } = side;
-  return { nets: side.nets.map(prefixFromWire), notNets: side.notNets.map(prefixFromWire), sets, notSets, ports, portSets };
+  const { sets, notSets, ports, portSets, notPorts, notPortSets } = side;
+  return {
+    nets: side.nets.map(prefixFromWire),
+    notNets: side.notNets.map(prefixFromWire),
+    sets,
+    notSets,
+    ports,
+    portSets,
+    ...(notPorts.length > 0 ? { notPorts } : {}),
+    ...(notPortSets.length > 0 ? { notPortSets } : {}),
+  };
 }

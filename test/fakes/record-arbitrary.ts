@@ -11,22 +11,43 @@ const address = fc
   .map((bytes): IpAddress => ipFromBytes(bytes));
 const cidr = fc.oneof(address.map(hostCidr), fc.constantFrom(parseCidr("10.0.0.0/8"), parseCidr("fd00::/64"), parseCidr("0.0.0.0/0")));
 const port = fc.nat(65535);
-const side: fc.Arbitrary<RuleSide> = fc.record({
-  nets: fc.array(cidr, { maxLength: 3 }),
-  notNets: fc.array(cidr, { maxLength: 2 }),
-  sets: fc.array(name, { maxLength: 2 }),
-  notSets: fc.array(name, { maxLength: 1 }),
-  ports: fc.array(fc.record({ first: port, last: port }), { maxLength: 2 }),
-  portSets: fc.array(name, { maxLength: 1 }),
+const range = fc.record({ first: port, last: port });
+const side: fc.Arbitrary<RuleSide> = fc.record(
+  {
+    nets: fc.array(cidr, { maxLength: 3 }),
+    notNets: fc.array(cidr, { maxLength: 2 }),
+    sets: fc.array(name, { maxLength: 2 }),
+    notSets: fc.array(name, { maxLength: 1 }),
+    ports: fc.array(range, { maxLength: 2 }),
+    portSets: fc.array(name, { maxLength: 1 }),
+    notPorts: fc.array(range, { minLength: 1, maxLength: 2 }),
+    notPortSets: fc.array(name, { minLength: 1, maxLength: 1 }),
+  },
+  { requiredKeys: ["nets", "notNets", "sets", "notSets", "ports", "portSets"] },
+);
+const icmp = fc.record({ type: fc.nat(254), code: fc.nat(255) }, { requiredKeys: ["type"] });
+const rule: fc.Arbitrary<Rule> = fc.record(
+  {
+    action: fc.constantFrom("allow", "deny", "pass", "log", "reject"),
+    protocol: fc.nat(255),
+    source: side,
+    destination: side,
+    origin: fc.nat(300),
+    ipVersion: fc.constantFrom(4 as const, 6 as const),
+    notProtocol: fc.integer({ min: 1, max: 255 }),
+    icmp,
+    notIcmp: icmp,
+    name,
+    logPrefix: name,
+  },
+  { requiredKeys: ["action", "protocol", "source", "destination", "origin"] },
+);
+const tier = fc.record({
+  name,
+  defaultAction: fc.constantFrom("deny" as const, "pass" as const, "reject" as const),
+  ingress: fc.array(name),
+  egress: fc.array(name),
 });
-const rule: fc.Arbitrary<Rule> = fc.record({
-  action: fc.constantFrom("allow", "deny", "pass", "log"),
-  protocol: fc.nat(255),
-  source: side,
-  destination: side,
-  origin: fc.nat(300),
-});
-const tier = fc.record({ name, defaultAction: fc.constantFrom("deny" as const, "pass" as const), ingress: fc.array(name), egress: fc.array(name) });
 
 /** Canonical values: lists that the wire sorts have at most one entry or are made sorted by the codec under test. */
 export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
@@ -45,11 +66,26 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
     stack: fc.string(),
     addresses: fc.array(address, { maxLength: 1 }),
   }),
+  fc.record(
+    {
+      kind: fc.constant("stack" as const),
+      id: name,
+      tiers: fc.array(tier, { maxLength: 3 }),
+      noMatchAction: fc.constantFrom("allow" as const, "deny" as const),
+      profiles: fc.array(name, { minLength: 1, maxLength: 2 }),
+      logDenied: fc.constant(true as const),
+    },
+    { requiredKeys: ["kind", "id", "tiers", "noMatchAction"] },
+  ),
   fc.record({
-    kind: fc.constant("stack" as const),
-    id: name,
-    tiers: fc.array(tier, { maxLength: 3 }),
-    noMatchAction: fc.constantFrom("allow" as const, "deny" as const),
+    kind: fc.constant("host" as const),
+    name,
+    interfaceName: fc.constantFrom("", "*", "eth0"),
+    addresses: fc.array(address, { maxLength: 1 }),
+    stack: name,
+    forwardStack: name,
+    preDnatStack: name,
+    untrackedStack: fc.constantFrom("", "stack/a"),
   }),
   fc.record({
     kind: fc.constant("policy" as const),

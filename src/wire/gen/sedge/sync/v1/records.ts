@@ -19,6 +19,8 @@ export const Action = {
   PASS: 3,
   /** LOG - Log, go on with the next rule. */
   LOG: 4,
+  /** REJECT - Deny, and tell the sender: TCP gets RST, all else ICMP "administratively prohibited". */
+  REJECT: 5,
 } as const;
 
 export type Action = typeof Action[keyof typeof Action];
@@ -29,6 +31,7 @@ export namespace Action {
   export type DENY = typeof Action.DENY;
   export type PASS = typeof Action.PASS;
   export type LOG = typeof Action.LOG;
+  export type REJECT = typeof Action.REJECT;
 }
 
 export function actionFromJSON(object: any): Action {
@@ -48,6 +51,9 @@ export function actionFromJSON(object: any): Action {
     case 4:
     case "ACTION_LOG":
       return Action.LOG;
+    case 5:
+    case "ACTION_REJECT":
+      return Action.REJECT;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Action");
   }
@@ -65,6 +71,8 @@ export function actionToJSON(object: Action): string {
       return "ACTION_PASS";
     case Action.LOG:
       return "ACTION_LOG";
+    case Action.REJECT:
+      return "ACTION_REJECT";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum Action");
   }
@@ -132,6 +140,7 @@ export interface Record {
     | { $case: "stack"; value: Stack }
     | { $case: "policy"; value: Policy }
     | { $case: "setShard"; value: SetShard }
+    | { $case: "hostEndpoint"; value: HostEndpoint }
     | undefined;
   /** XXH64 of all bytes of the canonical encoding before this field, with the seed that Welcome.hash_seed gives. */
   hash: bigint;
@@ -183,8 +192,34 @@ export interface Stack {
   id: string;
   /** In order of evaluation. */
   tiers: StackTier[];
-  /** What happens to a packet on which no tier decided. */
+  /** What happens to a packet on which neither a tier nor a profile decided: ACTION_DENY, or ACTION_ALLOW to go on as if there were no stack. */
   noMatchAction: Action;
+  /** Record keys of policies of kind Profile, tried in order after the last tier. */
+  profiles: string[];
+  /** Log what this stack denies, whoever wrote the policy. */
+  logDenied: boolean;
+}
+
+/**
+ * An interface of the node itself, or all of them. Key "host/<name>". Audience: its node.
+ *
+ * Each stack is for packets at another place; an empty key: nothing is decided there. Only `stack` denies what no policy decides. Order of evaluation:
+ * untracked, pre_dnat, then (after routing) forward or the host's own.
+ */
+export interface HostEndpoint {
+  name: string;
+  /** "*": every interface that is not a pod's; empty: the interface that has one of `addresses`. */
+  interfaceName: string;
+  /** spec.expectedIPs, 4 or 16 bytes, sorted. */
+  addresses: Buffer[];
+  /** Packets to and from the host itself. */
+  stack: string;
+  /** Packets that the host forwards, also those to and from its pods: policies with applyOnForward. */
+  forwardStack: string;
+  /** Packets that come in, before destination NAT: ingress alone. */
+  preDnatStack: string;
+  /** Packets that connection tracking is to leave alone: what is allowed here is not tracked, and needs a rule for its answers. */
+  untrackedStack: string;
 }
 
 /**
@@ -193,7 +228,7 @@ export interface Stack {
  */
 export interface StackTier {
   name: string;
-  /** ACTION_DENY, or ACTION_PASS to go on to the next tier. */
+  /** ACTION_DENY or ACTION_REJECT, or ACTION_PASS to go on to the next tier. */
   defaultAction: Action;
   /** Record keys of policies, in order of evaluation. */
   ingress: string[];
@@ -225,6 +260,25 @@ export interface Rule {
     | undefined;
   /** Index of the rule in the object that a person wrote (one rule there can become several here). */
   origin: number;
+  /** 4 or 6; 0: any. */
+  ipVersion: number;
+  /** IP protocol number that the packet must not have; 0: none stated. */
+  notProtocol: number;
+  /** Stated only with protocol 1 (types of ICMP) or 58 (types of ICMPv6). */
+  icmp: IcmpMatch | undefined;
+  notIcmp:
+    | IcmpMatch
+    | undefined;
+  /** What a person called the rule; for comments and explanations. */
+  name: string;
+  /** With ACTION_LOG: what the log line begins with; empty: the agent's own prefix. */
+  logPrefix: string;
+}
+
+/** An ICMP type, and with `code` only that code of it. */
+export interface IcmpMatch {
+  type: number;
+  code?: number | undefined;
 }
 
 export interface RuleSide {
@@ -238,6 +292,9 @@ export interface RuleSide {
   /** The port is in one of the ranges, or (address, protocol, port) is in one of the named-port sets. */
   ports: PortRange[];
   portSets: string[];
+  /** The port is in none of the ranges, and (address, protocol, port) in none of the sets. A packet without ports is in none. */
+  notPorts: PortRange[];
+  notPortSets: string[];
 }
 
 /** Both ends included. */
@@ -258,6 +315,8 @@ export interface Prefix {
  * The set is the union of its shards in the view; a set without any shard is empty. `shard` is a string of 0 and 1, the leading bits of the
  * member's hash (FNV-1a, 32 bits, of the member's encoding below, mixed by the finaliser of MurmurHash3): the set is a binary trie of which each
  * leaf has at most 64 members, so its shape follows from its content alone. The shard of a set with up to 64 members is the empty string.
+ * A set of addresses may have prefixes too: those are a trie of their own, of type SET_TYPE_PREFIX, whose shards are called "n" and the bits. An address is
+ * in the set when it is a member or inside one; prefixes of one set may overlap.
  */
 export interface SetShard {
   id: string;
@@ -299,6 +358,9 @@ export const Record: MessageFns<Record> = {
         break;
       case "setShard":
         SetShard.encode(message.value.value, writer.uint32(58).fork()).join();
+        break;
+      case "hostEndpoint":
+        HostEndpoint.encode(message.value.value, writer.uint32(66).fork()).join();
         break;
     }
     if (message.hash !== 0n) {
@@ -379,6 +441,14 @@ export const Record: MessageFns<Record> = {
             message.value = { $case: "setShard", value: SetShard.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.value = { $case: "hostEndpoint", value: HostEndpoint.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 15: {
             if (tag !== 121) {
               break;
@@ -418,6 +488,10 @@ export const Record: MessageFns<Record> = {
         ? { $case: "setShard", value: SetShard.fromJSON(object.setShard) }
         : isSet(object.set_shard)
         ? { $case: "setShard", value: SetShard.fromJSON(object.set_shard) }
+        : isSet(object.hostEndpoint)
+        ? { $case: "hostEndpoint", value: HostEndpoint.fromJSON(object.hostEndpoint) }
+        : isSet(object.host_endpoint)
+        ? { $case: "hostEndpoint", value: HostEndpoint.fromJSON(object.host_endpoint) }
         : undefined,
       hash: isSet(object.hash) ? BigInt(object.hash) : 0n,
     };
@@ -440,6 +514,8 @@ export const Record: MessageFns<Record> = {
       obj.policy = Policy.toJSON(message.value.value);
     } else if (message.value?.$case === "setShard") {
       obj.setShard = SetShard.toJSON(message.value.value);
+    } else if (message.value?.$case === "hostEndpoint") {
+      obj.hostEndpoint = HostEndpoint.toJSON(message.value.value);
     }
     if (message.hash !== 0n) {
       obj.hash = message.hash.toString();
@@ -487,6 +563,12 @@ export const Record: MessageFns<Record> = {
       case "setShard": {
         if (object.value?.value !== undefined && object.value?.value !== null) {
           message.value = { $case: "setShard", value: SetShard.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "hostEndpoint": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "hostEndpoint", value: HostEndpoint.fromPartial(object.value.value) };
         }
         break;
       }
@@ -876,7 +958,7 @@ export const Endpoint: MessageFns<Endpoint> = {
 };
 
 function createBaseStack(): Stack {
-  return { id: "", tiers: [], noMatchAction: 0 };
+  return { id: "", tiers: [], noMatchAction: 0, profiles: [], logDenied: false };
 }
 
 export const Stack: MessageFns<Stack> = {
@@ -889,6 +971,12 @@ export const Stack: MessageFns<Stack> = {
     }
     if (message.noMatchAction !== 0) {
       writer.uint32(24).int32(message.noMatchAction);
+    }
+    for (const v of message.profiles) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.logDenied !== false) {
+      writer.uint32(40).bool(message.logDenied);
     }
     return writer;
   },
@@ -930,6 +1018,22 @@ export const Stack: MessageFns<Stack> = {
             message.noMatchAction = reader.int32() as any;
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.profiles.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.logDenied = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -951,6 +1055,12 @@ export const Stack: MessageFns<Stack> = {
         : isSet(object.no_match_action)
         ? actionFromJSON(object.no_match_action)
         : 0,
+      profiles: globalThis.Array.isArray(object?.profiles) ? object.profiles.map((e: any) => globalThis.String(e)) : [],
+      logDenied: isSet(object.logDenied)
+        ? globalThis.Boolean(object.logDenied)
+        : isSet(object.log_denied)
+        ? globalThis.Boolean(object.log_denied)
+        : false,
     };
   },
 
@@ -965,6 +1075,12 @@ export const Stack: MessageFns<Stack> = {
     if (message.noMatchAction !== 0) {
       obj.noMatchAction = actionToJSON(message.noMatchAction);
     }
+    if (message.profiles?.length) {
+      obj.profiles = message.profiles;
+    }
+    if (message.logDenied !== false) {
+      obj.logDenied = message.logDenied;
+    }
     return obj;
   },
 
@@ -976,6 +1092,199 @@ export const Stack: MessageFns<Stack> = {
     message.id = object.id ?? "";
     message.tiers = object.tiers?.map((e) => StackTier.fromPartial(e)) || [];
     message.noMatchAction = object.noMatchAction ?? 0;
+    message.profiles = object.profiles?.map((e) => e) || [];
+    message.logDenied = object.logDenied ?? false;
+    return message;
+  },
+};
+
+function createBaseHostEndpoint(): HostEndpoint {
+  return {
+    name: "",
+    interfaceName: "",
+    addresses: [],
+    stack: "",
+    forwardStack: "",
+    preDnatStack: "",
+    untrackedStack: "",
+  };
+}
+
+export const HostEndpoint: MessageFns<HostEndpoint> = {
+  encode(message: HostEndpoint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.interfaceName !== "") {
+      writer.uint32(18).string(message.interfaceName);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(26).bytes(v!);
+    }
+    if (message.stack !== "") {
+      writer.uint32(34).string(message.stack);
+    }
+    if (message.forwardStack !== "") {
+      writer.uint32(42).string(message.forwardStack);
+    }
+    if (message.preDnatStack !== "") {
+      writer.uint32(50).string(message.preDnatStack);
+    }
+    if (message.untrackedStack !== "") {
+      writer.uint32(58).string(message.untrackedStack);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HostEndpoint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHostEndpoint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.interfaceName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.addresses.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.stack = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.forwardStack = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.preDnatStack = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.untrackedStack = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): HostEndpoint {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      interfaceName: isSet(object.interfaceName)
+        ? globalThis.String(object.interfaceName)
+        : isSet(object.interface_name)
+        ? globalThis.String(object.interface_name)
+        : "",
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        : [],
+      stack: isSet(object.stack) ? globalThis.String(object.stack) : "",
+      forwardStack: isSet(object.forwardStack)
+        ? globalThis.String(object.forwardStack)
+        : isSet(object.forward_stack)
+        ? globalThis.String(object.forward_stack)
+        : "",
+      preDnatStack: isSet(object.preDnatStack)
+        ? globalThis.String(object.preDnatStack)
+        : isSet(object.pre_dnat_stack)
+        ? globalThis.String(object.pre_dnat_stack)
+        : "",
+      untrackedStack: isSet(object.untrackedStack)
+        ? globalThis.String(object.untrackedStack)
+        : isSet(object.untracked_stack)
+        ? globalThis.String(object.untracked_stack)
+        : "",
+    };
+  },
+
+  toJSON(message: HostEndpoint): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.interfaceName !== "") {
+      obj.interfaceName = message.interfaceName;
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses.map((e) => base64FromBytes(e));
+    }
+    if (message.stack !== "") {
+      obj.stack = message.stack;
+    }
+    if (message.forwardStack !== "") {
+      obj.forwardStack = message.forwardStack;
+    }
+    if (message.preDnatStack !== "") {
+      obj.preDnatStack = message.preDnatStack;
+    }
+    if (message.untrackedStack !== "") {
+      obj.untrackedStack = message.untrackedStack;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<HostEndpoint>): HostEndpoint {
+    return HostEndpoint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HostEndpoint>): HostEndpoint {
+    const message = createBaseHostEndpoint();
+    message.name = object.name ?? "";
+    message.interfaceName = object.interfaceName ?? "";
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.stack = object.stack ?? "";
+    message.forwardStack = object.forwardStack ?? "";
+    message.preDnatStack = object.preDnatStack ?? "";
+    message.untrackedStack = object.untrackedStack ?? "";
     return message;
   },
 };
@@ -1251,7 +1560,19 @@ export const Policy: MessageFns<Policy> = {
 };
 
 function createBaseRule(): Rule {
-  return { action: 0, protocol: 0, source: undefined, destination: undefined, origin: 0 };
+  return {
+    action: 0,
+    protocol: 0,
+    source: undefined,
+    destination: undefined,
+    origin: 0,
+    ipVersion: 0,
+    notProtocol: 0,
+    icmp: undefined,
+    notIcmp: undefined,
+    name: "",
+    logPrefix: "",
+  };
 }
 
 export const Rule: MessageFns<Rule> = {
@@ -1270,6 +1591,24 @@ export const Rule: MessageFns<Rule> = {
     }
     if (message.origin !== 0) {
       writer.uint32(40).uint32(message.origin);
+    }
+    if (message.ipVersion !== 0) {
+      writer.uint32(48).uint32(message.ipVersion);
+    }
+    if (message.notProtocol !== 0) {
+      writer.uint32(56).uint32(message.notProtocol);
+    }
+    if (message.icmp !== undefined) {
+      IcmpMatch.encode(message.icmp, writer.uint32(66).fork()).join();
+    }
+    if (message.notIcmp !== undefined) {
+      IcmpMatch.encode(message.notIcmp, writer.uint32(74).fork()).join();
+    }
+    if (message.name !== "") {
+      writer.uint32(82).string(message.name);
+    }
+    if (message.logPrefix !== "") {
+      writer.uint32(90).string(message.logPrefix);
     }
     return writer;
   },
@@ -1327,6 +1666,54 @@ export const Rule: MessageFns<Rule> = {
             message.origin = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.ipVersion = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.notProtocol = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.icmp = IcmpMatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.notIcmp = IcmpMatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.logPrefix = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1346,6 +1733,28 @@ export const Rule: MessageFns<Rule> = {
       source: isSet(object.source) ? RuleSide.fromJSON(object.source) : undefined,
       destination: isSet(object.destination) ? RuleSide.fromJSON(object.destination) : undefined,
       origin: isSet(object.origin) ? globalThis.Number(object.origin) : 0,
+      ipVersion: isSet(object.ipVersion)
+        ? globalThis.Number(object.ipVersion)
+        : isSet(object.ip_version)
+        ? globalThis.Number(object.ip_version)
+        : 0,
+      notProtocol: isSet(object.notProtocol)
+        ? globalThis.Number(object.notProtocol)
+        : isSet(object.not_protocol)
+        ? globalThis.Number(object.not_protocol)
+        : 0,
+      icmp: isSet(object.icmp) ? IcmpMatch.fromJSON(object.icmp) : undefined,
+      notIcmp: isSet(object.notIcmp)
+        ? IcmpMatch.fromJSON(object.notIcmp)
+        : isSet(object.not_icmp)
+        ? IcmpMatch.fromJSON(object.not_icmp)
+        : undefined,
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      logPrefix: isSet(object.logPrefix)
+        ? globalThis.String(object.logPrefix)
+        : isSet(object.log_prefix)
+        ? globalThis.String(object.log_prefix)
+        : "",
     };
   },
 
@@ -1366,6 +1775,24 @@ export const Rule: MessageFns<Rule> = {
     if (message.origin !== 0) {
       obj.origin = Math.round(message.origin);
     }
+    if (message.ipVersion !== 0) {
+      obj.ipVersion = Math.round(message.ipVersion);
+    }
+    if (message.notProtocol !== 0) {
+      obj.notProtocol = Math.round(message.notProtocol);
+    }
+    if (message.icmp !== undefined) {
+      obj.icmp = IcmpMatch.toJSON(message.icmp);
+    }
+    if (message.notIcmp !== undefined) {
+      obj.notIcmp = IcmpMatch.toJSON(message.notIcmp);
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.logPrefix !== "") {
+      obj.logPrefix = message.logPrefix;
+    }
     return obj;
   },
 
@@ -1383,12 +1810,105 @@ export const Rule: MessageFns<Rule> = {
       ? RuleSide.fromPartial(object.destination)
       : undefined;
     message.origin = object.origin ?? 0;
+    message.ipVersion = object.ipVersion ?? 0;
+    message.notProtocol = object.notProtocol ?? 0;
+    message.icmp = (object.icmp !== undefined && object.icmp !== null) ? IcmpMatch.fromPartial(object.icmp) : undefined;
+    message.notIcmp = (object.notIcmp !== undefined && object.notIcmp !== null)
+      ? IcmpMatch.fromPartial(object.notIcmp)
+      : undefined;
+    message.name = object.name ?? "";
+    message.logPrefix = object.logPrefix ?? "";
+    return message;
+  },
+};
+
+function createBaseIcmpMatch(): IcmpMatch {
+  return { type: 0, code: undefined };
+}
+
+export const IcmpMatch: MessageFns<IcmpMatch> = {
+  encode(message: IcmpMatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== 0) {
+      writer.uint32(8).uint32(message.type);
+    }
+    if (message.code !== undefined) {
+      writer.uint32(16).uint32(message.code);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IcmpMatch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIcmpMatch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.type = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.code = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): IcmpMatch {
+    return {
+      type: isSet(object.type) ? globalThis.Number(object.type) : 0,
+      code: isSet(object.code) ? globalThis.Number(object.code) : undefined,
+    };
+  },
+
+  toJSON(message: IcmpMatch): unknown {
+    const obj: any = {};
+    if (message.type !== 0) {
+      obj.type = Math.round(message.type);
+    }
+    if (message.code !== undefined) {
+      obj.code = Math.round(message.code);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<IcmpMatch>): IcmpMatch {
+    return IcmpMatch.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<IcmpMatch>): IcmpMatch {
+    const message = createBaseIcmpMatch();
+    message.type = object.type ?? 0;
+    message.code = object.code ?? undefined;
     return message;
   },
 };
 
 function createBaseRuleSide(): RuleSide {
-  return { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
+  return { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [], notPorts: [], notPortSets: [] };
 }
 
 export const RuleSide: MessageFns<RuleSide> = {
@@ -1410,6 +1930,12 @@ export const RuleSide: MessageFns<RuleSide> = {
     }
     for (const v of message.portSets) {
       writer.uint32(50).string(v!);
+    }
+    for (const v of message.notPorts) {
+      PortRange.encode(v!, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.notPortSets) {
+      writer.uint32(66).string(v!);
     }
     return writer;
   },
@@ -1475,6 +2001,22 @@ export const RuleSide: MessageFns<RuleSide> = {
             message.portSets.push(reader.string());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.notPorts.push(PortRange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.notPortSets.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1507,6 +2049,16 @@ export const RuleSide: MessageFns<RuleSide> = {
         : globalThis.Array.isArray(object?.port_sets)
         ? object.port_sets.map((e: any) => globalThis.String(e))
         : [],
+      notPorts: globalThis.Array.isArray(object?.notPorts)
+        ? object.notPorts.map((e: any) => PortRange.fromJSON(e))
+        : globalThis.Array.isArray(object?.not_ports)
+        ? object.not_ports.map((e: any) => PortRange.fromJSON(e))
+        : [],
+      notPortSets: globalThis.Array.isArray(object?.notPortSets)
+        ? object.notPortSets.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.not_port_sets)
+        ? object.not_port_sets.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1530,6 +2082,12 @@ export const RuleSide: MessageFns<RuleSide> = {
     if (message.portSets?.length) {
       obj.portSets = message.portSets;
     }
+    if (message.notPorts?.length) {
+      obj.notPorts = message.notPorts.map((e) => PortRange.toJSON(e));
+    }
+    if (message.notPortSets?.length) {
+      obj.notPortSets = message.notPortSets;
+    }
     return obj;
   },
 
@@ -1544,6 +2102,8 @@ export const RuleSide: MessageFns<RuleSide> = {
     message.notSets = object.notSets?.map((e) => e) || [];
     message.ports = object.ports?.map((e) => PortRange.fromPartial(e)) || [];
     message.portSets = object.portSets?.map((e) => e) || [];
+    message.notPorts = object.notPorts?.map((e) => PortRange.fromPartial(e)) || [];
+    message.notPortSets = object.notPortSets?.map((e) => e) || [];
     return message;
   },
 };
