@@ -1,0 +1,69 @@
+/** Packets against verdicts: which probes of a world go otherwise than the policies say. */
+import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
+import type { PacketCluster } from "./packet-cluster.ts";
+import { evaluatedVerdicts, literalVerdicts, type PacketWorld } from "./packet-world.ts";
+
+export interface Mismatch {
+  readonly probe: PacketProbe;
+  readonly text: string;
+}
+
+/**
+ * Brings the cluster to the world and makes the probes. The two evaluators and the packets must agree on each.
+ *
+ * Silence where a packet should pass is asked again once, as neighbours may have had to be found; a packet that passes where none should is final.
+ */
+export async function judge(cluster: PacketCluster, world: PacketWorld, probes: readonly PacketProbe[]): Promise<Mismatch[]> {
+  await cluster.apply(world);
+  const verdicts = evaluatedVerdicts(world, probes);
+  const literal = literalVerdicts(world, probes);
+  const outcomes = cluster.prober.probe(probes);
+  const silent = probes.filter((_, i) => verdicts[i] === "allow" && outcomes[i]?.verdict !== "allow");
+  if (silent.length > 0) cluster.prober.settle();
+  const again = new Map(cluster.prober.probe(silent).map((outcome, i) => [silent[i], outcome]));
+  const denied = new Set(probes.filter((_, i) => verdicts[i] === "deny"));
+  const late = new Set(cluster.prober.late.filter((probe) => denied.has(probe)));
+  return probes.flatMap((probe, i) => {
+    const outcome = again.get(probe) ?? outcomes[i];
+    const packets = late.has(probe) ? "arrived late" : (outcome?.verdict ?? "none");
+    if (verdicts[i] === literal[i] && verdicts[i] === packets) return [];
+    return [{ probe, text: `${describeProbe(probe)}: evaluate ${verdicts[i]}, literally ${literal[i]}, packets ${packets} ${outcome?.detail ?? ""}`.trim() }];
+  });
+}
+
+/**
+ * The smallest part of the world's policies on which a mismatch is left: policies, then rules, peers and ports are taken away one by one as long as one
+ * of the probes still goes wrong.
+ */
+export async function shrink(cluster: PacketCluster, world: PacketWorld, probes: readonly PacketProbe[]): Promise<PacketWorld> {
+  let smallest = world;
+  for (let isSmaller = true; isSmaller; ) {
+    isSmaller = false;
+    for (const policies of smallerPolicies(smallest.policies)) {
+      const candidate = { ...smallest, policies };
+      if ((await judge(cluster, candidate, probes)).length === 0) continue;
+      smallest = candidate;
+      isSmaller = true;
+      break;
+    }
+  }
+  return smallest;
+}
+
+/** One element of one array left out, wherever in the policies; top-level first. */
+export function* smallerPolicies<T extends readonly unknown[]>(policies: T): Generator<T> {
+  for (const smaller of withoutOne(policies)) yield smaller as T;
+}
+
+function* withoutOne(value: unknown): Generator<unknown> {
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) yield value.toSpliced(i, 1);
+    for (let i = 0; i < value.length; i++) for (const smaller of withoutOne(value[i])) yield value.with(i, smaller);
+  } else if (typeof value === "object" && value !== null) {
+    for (const [key, inner] of Object.entries(value)) {
+      // Without its last value a requirement is none any more, and without its policy types a policy is another one.
+      if (key === "values" || key === "policyTypes") continue;
+      for (const smaller of withoutOne(inner)) yield { ...value, [key]: smaller };
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/** A cluster's objects for packet tests: the world of the cases with labels, ports and policies that may differ, and all probes that can be made in it. */
+import { evaluate } from "../../src/ctl/policy-evaluate.ts";
+import type { PacketProbe } from "../kernel/packets.ts";
+import { policyManifest } from "./cases/case.ts";
+import { type CasePod, LISTENING_PORTS, NAMESPACE_LABELS, OUTSIDE, PODS } from "./cases/world.ts";
+import { isAllowed, type NaiveEnd, type NaivePolicy } from "./naive-network-policy.ts";
+
+export interface PacketWorld {
+  readonly namespaces: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly pods: readonly CasePod[];
+  readonly policies: readonly NaivePolicy[];
+}
+
+export const NODES = [1, 2, 3].map((i) => ({ name: `n${i}`, v4: `172.30.90.${10 + i}`, v6: `fd30:90::${10 + i}` }));
+
+/** The cases' world. */
+export function caseWorld(policies: readonly NaivePolicy[]): PacketWorld {
+  return { namespaces: NAMESPACE_LABELS, pods: PODS, policies };
+}
+
+export function worldManifests({ namespaces, pods, policies }: PacketWorld): unknown[] {
+  return [
+    ...NODES.map(({ name, v4, v6 }) => ({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name },
+      status: { addresses: [v4, v6].map((address) => ({ type: "InternalIP", address })) },
+    })),
+    ...Object.entries(namespaces).map(([name, labels]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } })),
+    ...pods.map((pod) => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { namespace: pod.namespace, name: pod.name, labels: pod.labels },
+      spec: {
+        nodeName: pod.node,
+        containers: [{ name: "main", image: "none", ports: pod.ports.map(({ name, protocol, port }) => ({ name, protocol, containerPort: port })) }],
+      },
+      status: { phase: "Running", podIP: pod.v4, podIPs: [{ ip: pod.v4 }, { ip: pod.v6 }] },
+    })),
+    ...policies.map(policyManifest),
+  ];
+}
+
+/** Every pair of places of which one is a pod, each protocol, port and family. */
+export function allProbes({ pods }: PacketWorld): PacketProbe[] {
+  const names = pods.map(({ namespace, name }) => `${namespace}/${name}`);
+  const others = ["outside", ...NODES.map(({ name }) => name)];
+  const pairs = [
+    ...names.flatMap((from) => [...names, ...others].map((to) => ({ from, to }))),
+    ...others.flatMap((from) => names.map((to) => ({ from, to }))),
+  ].filter(({ from, to }) => from !== to);
+  return pairs.flatMap((pair) =>
+    ([4, 6] as const).flatMap((version) => [
+      ...(["TCP", "UDP", "SCTP"] as const).flatMap((protocol) => LISTENING_PORTS.map((port): PacketProbe => ({ ...pair, version, protocol, port }))),
+      { ...pair, version, protocol: "ICMP" as const, port: 0 },
+    ]),
+  );
+}
+
+/** The verdicts of `sedge policy evaluate`. */
+export function evaluatedVerdicts(world: PacketWorld, probes: readonly PacketProbe[]): ("allow" | "deny")[] {
+  const address = (name: string, version: 4 | 6): string => endOf(world, name, version).address;
+  return evaluate({
+    manifests: worldManifests(world),
+    probes: probes.map(({ from, to, version, protocol, port }) => ({
+      from: address(from, version),
+      to: address(to, version),
+      protocol,
+      ...(protocol === "ICMP" ? {} : { port }),
+    })),
+  }).map(({ verdict }) => verdict);
+}
+
+/** The verdicts of the evaluator that shares nothing with the program. A node always reaches its own pods. */
+export function literalVerdicts(world: PacketWorld, probes: readonly PacketProbe[]): ("allow" | "deny")[] {
+  return probes.map(({ from, to, version, protocol, port }) => {
+    const probe = { from: endOf(world, from, version), to: endOf(world, to, version), protocol, port: protocol === "ICMP" ? undefined : port };
+    const isOwnNode = world.pods.some((pod) => pod.node === from && `${pod.namespace}/${pod.name}` === to);
+    return isAllowed(world, probe, "egress") && (isOwnNode || isAllowed(world, probe, "ingress")) ? "allow" : "deny";
+  });
+}
+
+function endOf({ pods }: PacketWorld, name: string, version: 4 | 6): NaiveEnd {
+  const pod = pods.find((candidate) => `${candidate.namespace}/${candidate.name}` === name);
+  const other = name === "outside" ? OUTSIDE : NODES.find((node) => node.name === name);
+  const address = (pod ?? other)?.[version === 4 ? "v4" : "v6"];
+  if (address === undefined) throw new RangeError(`no place ${name}`);
+  return { address, pod };
+}
