@@ -44,6 +44,8 @@ export class Sessions {
   readonly #byNode: (Session | undefined)[] = [];
   readonly #pending = new Set<Session>();
   readonly #stopped = new AbortController();
+  /** Streams younger than the time that Hello may take, oldest first. One timer serves them all: a signal's listeners are searched at each addition. */
+  readonly #greeting: Session[] = [];
   /** Sessions whose Hello has come. */
   readonly #registered = new Set<Session>();
   #isServing = false;
@@ -106,7 +108,8 @@ export class Sessions {
   accept(stream: PeerStream): StreamHandler {
     const session = new Session({ stream, host: this.#host });
     this.#open.add(session);
-    this.#later(this.#options.helloTimeoutMs, () => session.handle("hello-overdue"));
+    this.#greeting.push(session);
+    if (this.#greeting.length === 1) this.#watchGreetings();
     return session;
   }
 
@@ -193,6 +196,19 @@ export class Sessions {
     this.#registered.delete(session);
     this.#pending.delete(session);
     if (session.node !== undefined && this.#byNode[session.node.id] === session) this.#byNode[session.node.id] = undefined;
+  }
+
+  #watchGreetings(): void {
+    const first = this.#greeting[0];
+    if (first === undefined) return;
+    const { clock, helloTimeoutMs } = this.#options;
+    this.#later(Math.max(0, first.connectedAt + helloTimeoutMs - clock.now()), () => {
+      for (let oldest = this.#greeting[0]; oldest !== undefined && oldest.connectedAt + helloTimeoutMs <= clock.now(); oldest = this.#greeting[0]) {
+        this.#greeting.shift();
+        oldest.handle("hello-overdue");
+      }
+      this.#watchGreetings();
+    });
   }
 
   #later(ms: number, act: () => void): void {
