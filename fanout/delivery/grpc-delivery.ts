@@ -202,9 +202,13 @@ function endCall(call: ServerDuplexStream<Uint8Array, Uint8Array>, error: unknow
   call.emit("error", Object.assign(new Error(details), { code, details, metadata: metadata ?? new Metadata() }));
 }
 
+/** grpc-js counts a connection that its keepalive has cut as open for good, now and then, and then never reports the end: the deadline decides. */
 function stopServer(server: Server, graceMs: number): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => server.forceShutdown(), graceMs);
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, graceMs);
     server.tryShutdown(() => {
       clearTimeout(timer);
       resolve();
