@@ -75,9 +75,13 @@ class KernelPodLinks implements PodLinks {
     requireContainerNetns(spec.netns);
     this.#createPair(spec);
     // Ends with the same number in their namespaces (a host with few interfaces) look to the kernel like no pair, and it takes up to a second to tell
-    // IPv6 that they are up (linkwatch_urgent_event). The next number is another one.
+    // IPv6 that they are up (linkwatch_urgent_event). A pair made and removed here moves the host's numbers on.
     const made = this.#host.findLink(spec.hostName);
-    if (made !== undefined && made.index === made.peerIndex) this.#createPair(spec);
+    if (made !== undefined && made.index === made.peerIndex) {
+      this.disconnect(spec.hostName);
+      this.#host.createVeth({ name: spec.hostName, peer: { name: `${spec.hostName.slice(0, -1)}+` } });
+      this.#createPair(spec);
+    }
     try {
       this.#setUpHost(spec);
       setUpContainer(spec);

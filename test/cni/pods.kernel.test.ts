@@ -50,6 +50,7 @@ class Node implements AsyncDisposable {
   async killAgent(): Promise<void> {
     const agent = this.#agent;
     if (agent === undefined) return;
+    this.#agent = undefined;
     const ended = once(agent, "exit");
     agent.kill("SIGKILL");
     await ended;
