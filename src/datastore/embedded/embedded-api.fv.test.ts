@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { connect } from "node:tls";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiClient, at, type Body, type Json, textAt } from "../../../test/apiserver/api-client.ts";
 import { type EmbeddedApi, type EmbeddedApiOptions, startEmbeddedApi } from "./start.ts";
 
@@ -127,6 +127,22 @@ describe("sedge api", () => {
     const data = join(directory, "data");
     const { process: child } = await startProcess("--data-dir", data);
     await expect(startEmbeddedApi({ dataDir: data })).rejects.toThrow(`${data} is in use by process ${child.pid}`);
+  });
+
+  it("a killed process whose parent has not waited for it does not hold the data directory", async () => {
+    const data = join(directory, "data");
+    await (await startEmbeddedApi({ dataDir: data })).close();
+    // A stopped shell does not wait for its child.
+    const parent = spawn("sh", ["-c", 'sleep 1000 & echo "$!"; kill -STOP $$'], { stdio: ["ignore", "pipe", "ignore"] });
+    closing.push(() => void parent.kill("SIGKILL"));
+    const [chunk] = (await once(parent.stdout, "data")) as [Buffer];
+    const pid = Number(chunk.toString("utf8"));
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    writeFileSync(join(data, "lock"), `${pid} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}\n`);
+    await expect(startEmbeddedApi({ dataDir: data })).rejects.toThrow(`${data} is in use by process ${pid}`);
+    process.kill(pid, "SIGKILL");
+    await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") Z "));
+    await (await startEmbeddedApi({ dataDir: data })).close();
   });
 });
 

@@ -315,10 +315,15 @@ async function writeAll(file: number, bytes: Buffer): Promise<void> {
   }
 }
 
-/** Start time of a process in clock ticks, so that a reused process number is not taken for the owner. undefined when it is gone. */
+/**
+ * Start time of a process in clock ticks, so that a reused process number is not taken for the owner. undefined when it is gone, or dead and only not yet
+ * waited for by its parent (state Z: proc(5)).
+ */
 function startTime(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ")[19];
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
   } catch {
     return undefined;
   }
