@@ -27,7 +27,13 @@ const NEIGHBOUR_DISCOVERY = ["nd-router-solicit", "nd-router-advert", "nd-neighb
 const ACCEPT: NftStatement = { kind: "accept" };
 const DROP: readonly NftStatement[] = [{ kind: "counter" }, { kind: "drop" }];
 const ESTABLISHED: NftRule = { statements: [{ kind: "match", field: "ct state", value: "established,related" }, ACCEPT] };
-const INVALID: NftRule = { statements: [{ kind: "match", field: "ct state", value: "invalid" }, ...DROP] };
+/**
+ * Not for SCTP, where "invalid" is no more than "not seen from its beginning" (conntrack picks up no association on the way, as it does for TCP) or a
+ * checksum that is left to the receiver: policy judges such a packet as it judges a new one.
+ */
+const INVALID: NftRule = {
+  statements: [{ kind: "match", field: "meta l4proto", op: "!=", value: "sctp" }, { kind: "match", field: "ct state", value: "invalid" }, ...DROP],
+};
 
 const byPrefix = new Map<string, readonly PlannedChain[]>();
 

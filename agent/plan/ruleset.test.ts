@@ -262,6 +262,25 @@ describe("desiredRuleset", () => {
     ]);
   });
 
+  it("an invalid packet passes nowhere, but for SCTP where policy allows it", () => {
+    const stack = (id: string, noMatchAction: "allow" | "deny"): RecordValue => ({ kind: "stack", id, tiers: [], noMatchAction });
+    const endpoint = (pod: string, ofStack: string): RecordValue => ({ kind: "endpoint", namespace: "shop", pod, uid: "", stack: ofStack, addresses: [] });
+    const { ruleset } = plan([stack("open", "allow"), stack("closed", "deny"), endpoint("a", "stack/open"), endpoint("b", "stack/closed")]);
+    const from = (iifname: string, protocol: number): string =>
+      interpretHook(ruleset, "forward", {
+        version: 4,
+        source: "10.0.0.1",
+        destination: "10.0.0.9",
+        protocol,
+        sourcePort: 1,
+        destinationPort: 1,
+        iifname,
+        oifname: "eth0",
+        ctState: "invalid",
+      });
+    expect([from("calia", 6), from("calia", 17), from("calia", 132), from("calib", 132)]).toEqual(["drop", "drop", "accept", "drop"]);
+  });
+
   it("masquerade: from a pool that wants it to outside all pools, and nothing else", () => {
     const pool = (name: string, cidr: string, natOutgoing: boolean): RecordValue => ({
       kind: "pool",
