@@ -55,7 +55,7 @@ export function* smallerPolicies<T extends readonly unknown[]>(policies: T): Gen
   for (const smaller of withoutOne(policies)) yield smaller as T;
 }
 
-function* withoutOne(value: unknown): Generator<unknown> {
+function* withoutOne(value: unknown): Generator {
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) yield value.toSpliced(i, 1);
     for (let i = 0; i < value.length; i++) for (const smaller of withoutOne(value[i])) yield value.with(i, smaller);

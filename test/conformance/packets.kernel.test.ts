@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseIp } from "../../src/net/ip.ts";
 import { Connection } from "../kernel/connection.ts";
 import { canUseNetns } from "../kernel/netns.ts";
-import type { PacketProbe, PlaceSpec } from "../kernel/packets.ts";
+import type { PacketProbe, PlaceSpec, SctpOddity } from "../kernel/packets.ts";
 import { type ConformanceCase, policy, policyManifest, probesOf } from "./cases/case.ts";
 import { PORT_AND_BLOCK_CASES } from "./cases/ports-and-blocks.ts";
 import { SELECTOR_CASES } from "./cases/selectors.ts";
@@ -178,6 +178,15 @@ describe.skipIf(!canUseNetns())("NetworkPolicy by packets", () => {
     } finally {
       await node.ip("link", "set", "caliyc", "mtu", "1500");
     }
+  });
+
+  it("SCTP packets that conntrack cannot place go as the policy says", async () => {
+    await use([policy({ podSelector: {}, ingress: [{ ports: [{ protocol: "SCTP", port: 80 }] }] }, { namespace: "y" })]);
+    const oddities: SctpOddity[] = ["checksum left out", "chunk of an unknown association", "header alone"];
+    const odd = (port: number): PacketProbe[] =>
+      oddities.flatMap((sctp) => ([4, 6] as const).map((version): PacketProbe => ({ from: "x/a", to: "y/b", version, protocol: "SCTP", port, sctp })));
+    expect(new Set(verdicts(odd(80)))).toEqual(new Set(["allow"]));
+    expect(new Set(verdicts(odd(81)))).toEqual(new Set(["deny"]));
   });
 
   it("neighbours are found anew with everything closed but one port", async () => {

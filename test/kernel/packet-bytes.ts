@@ -2,6 +2,7 @@
 import { type IpAddress, ipBytes, ipFromBytes, ipVersion } from "../../src/net/ip.ts";
 
 export const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132, raw: 255 } as const;
+export const SCTP_DATA = 0;
 export const SCTP_INIT = 1;
 export const SCTP_INIT_ACK = 2;
 const SCTP_HEADER = 12;

@@ -9,7 +9,19 @@
  */
 import { inNetns } from "../../agent/drivers/netlink/libc.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
-import { echoRequest, type Flow, ipPacket, PROTOCOL, payloadOf, refusedFlow, SCTP_INIT, SCTP_INIT_ACK, sctpPacket, udpPacket } from "./packet-bytes.ts";
+import {
+  echoRequest,
+  type Flow,
+  ipPacket,
+  PROTOCOL,
+  payloadOf,
+  refusedFlow,
+  SCTP_DATA,
+  SCTP_INIT,
+  SCTP_INIT_ACK,
+  sctpPacket,
+  udpPacket,
+} from "./packet-bytes.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -55,7 +67,11 @@ export interface PacketProbe {
   readonly size?: number;
   /** A source that is not its own (UDP): only arrival counts then, as the answer goes elsewhere. */
   readonly source?: IpAddress;
+  /** In place of a proper INIT. Only arrival counts then. */
+  readonly sctp?: SctpOddity;
 }
+
+export type SctpOddity = "checksum left out" | "chunk of an unknown association" | "header alone";
 
 export interface PacketOutcome {
   /** "allow": arrived and answered. "deny": silence. Anything else is wrong whatever the policy says. */
@@ -191,14 +207,11 @@ export class PacketProber implements Disposable {
 
   #sctp(place: Place, from: IpAddress, packet: Buffer, fd: number): void {
     const [sourcePort, destinationPort, type] = [packet.readUInt16BE(0), packet.readUInt16BE(2), packet[12]];
-    const initiateTag = packet.readUInt32BE(16);
-    if (type === SCTP_INIT) {
-      this.#arrived(flowKey("SCTP", from, sourcePort, place.name, destinationPort));
-      sendTo(fd, sctpPacket({ sourcePort: destinationPort, destinationPort: sourcePort, type: SCTP_INIT_ACK, tag: initiateTag, initiateTag: 7 }), {
-        address: from,
-        port: 0,
-      });
-    } else if (type === SCTP_INIT_ACK) this.#answered(this.#answerKey("SCTP", place, from, { own: destinationPort, peer: sourcePort }));
+    if (type === SCTP_INIT_ACK) return this.#answered(this.#answerKey("SCTP", place, from, { own: destinationPort, peer: sourcePort }));
+    this.#arrived(flowKey("SCTP", from, sourcePort, place.name, destinationPort));
+    if (type !== SCTP_INIT) return;
+    const answer = sctpPacket({ sourcePort: destinationPort, destinationPort: sourcePort, type: SCTP_INIT_ACK, tag: packet.readUInt32BE(16), initiateTag: 7 });
+    sendTo(fd, answer, { address: from, port: 0 });
   }
 
   #icmp(place: Place, version: 4 | 6, from: IpAddress, message: Buffer): void {
@@ -292,10 +305,7 @@ export class PacketProber implements Disposable {
         break;
       }
       case "SCTP":
-        refusal = sendTo(raw, sctpPacket({ sourcePort, destinationPort: probe.port, type: SCTP_INIT, tag: 0, initiateTag: sourcePort }), {
-          address: destination,
-          port: 0,
-        });
+        refusal = sendTo(raw, sctpBytes(probe, sourcePort), { address: destination, port: 0 });
         break;
       case "ICMP":
         refusal = sendTo(raw, echoRequest(probe.version, { id: sourcePort, sequence: probe.port }), { address: destination, port: 0 });
@@ -319,7 +329,7 @@ export class PacketProber implements Disposable {
         before = now;
         continue;
       }
-      const isOpen = waiting.some(({ probe, arrived, answered, refusal }) => arrived !== answered && refusal === "" && probe.source === undefined);
+      const isOpen = waiting.some(({ probe, arrived, answered, refusal }) => arrived !== answered && refusal === "" && isAnswerDue(probe));
       if (!isOpen || rounds > 50) return;
       this.#poll.wait(GRACE_MS);
     }
@@ -371,10 +381,31 @@ export function describeProbe({ from, to, version, protocol, port }: PacketProbe
 function outcomeOf(pending: Pending | undefined): PacketOutcome {
   if (pending === undefined) throw new Error("a probe was not sent");
   const { probe, arrived, answered, refusal } = pending;
-  if (probe.source !== undefined) return { verdict: arrived ? "allow" : "deny", detail: refusal };
+  if (!isAnswerDue(probe)) return { verdict: arrived ? "allow" : "deny", detail: refusal };
   if (refusal !== "") return { verdict: "refused", detail: refusal };
   if (arrived && answered) return { verdict: "allow", detail: "" };
   return arrived || answered ? { verdict: "arrived, no answer", detail: `arrived ${arrived}, answered ${answered}` } : { verdict: "deny", detail: "" };
+}
+
+function isAnswerDue({ source, sctp }: PacketProbe): boolean {
+  return source === undefined && sctp === undefined;
+}
+
+function sctpBytes({ port, sctp }: PacketProbe, sourcePort: number): Buffer {
+  const ports = { sourcePort, destinationPort: port };
+  const init = sctpPacket({ ...ports, type: SCTP_INIT, tag: 0, initiateTag: sourcePort });
+  switch (sctp) {
+    case undefined:
+      return init;
+    case "checksum left out":
+      return init.fill(0, 8, 12);
+    case "chunk of an unknown association":
+      return sctpPacket({ ...ports, type: SCTP_DATA, tag: 77, initiateTag: 0 });
+    case "header alone":
+      return init.subarray(0, 12);
+    default:
+      throw new RangeError(`no SCTP packet is called ${String(sctp satisfies never)}`);
+  }
 }
 
 /** In the namespace of the sender; a raw socket of IPPROTO_RAW takes the IP header as it is given. */
