@@ -1,12 +1,13 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { affinityName, blockName } from "../ipam/block.ts";
 import { type NodeName, podKey } from "../model/names.ts";
 import { RESOURCE_INFO } from "../model/parse-resource.ts";
 import type { BlockAffinity, IpamBlock, IpPool } from "../model/resource.ts";
 import { cidrAddressAt, parseCidr } from "../net/cidr.ts";
 import type { JsonObject } from "./json-object.ts";
 import { parseLosslessJson } from "./lossless-json.ts";
-import { blockAffinityName, ipamBlockName, toApiObject } from "./to-api-object.ts";
+import { toApiObject } from "./to-api-object.ts";
 
 const CIDR = parseCidr("10.65.0.64/29");
 const NODE = "n1" as NodeName;
@@ -14,7 +15,7 @@ const NODE = "n1" as NodeName;
 function block(ordinals: readonly number[], cidr = CIDR): IpamBlock {
   return {
     kind: "IPAMBlock",
-    name: ipamBlockName(cidr),
+    name: blockName(cidr),
     resourceVersion: "",
     cidr,
     node: NODE,
@@ -111,7 +112,7 @@ describe("toApiObject: IPAMBlock", () => {
 describe("toApiObject: BlockAffinity and IPPool parse back to themselves", () => {
   const affinity: BlockAffinity = {
     kind: "BlockAffinity",
-    name: blockAffinityName(NODE, CIDR),
+    name: affinityName(NODE, CIDR),
     resourceVersion: "",
     node: NODE,
     cidr: CIDR,
@@ -139,18 +140,5 @@ describe("toApiObject: BlockAffinity and IPPool parse back to themselves", () =>
       "projectcalico.org/ip-version": "4",
       "projectcalico.org/hostname-hash": expect.stringMatching(/^[A-Z2-7]{52}$/),
     });
-  });
-});
-
-describe("names", () => {
-  it("blocks and affinities", () => {
-    expect(ipamBlockName(parseCidr("fd00:65::40/122"))).toBe("fd00-65--40-122");
-    expect(blockAffinityName(NODE, CIDR)).toBe("n1-10-65-0-64-29");
-  });
-  it("a node name of the greatest length → a valid name that still differs by block", () => {
-    const long = "n".repeat(253) as NodeName;
-    const [a, b] = [blockAffinityName(long, CIDR), blockAffinityName(long, parseCidr("10.65.0.72/29"))];
-    expect(a.length).toBe(253);
-    expect(a).not.toBe(b);
   });
 });

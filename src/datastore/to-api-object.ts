@@ -6,10 +6,9 @@
  */
 import { createHash } from "node:crypto";
 import { assertNever } from "../model/event.ts";
-import type { NodeName } from "../model/names.ts";
 import { parseIpamBlock } from "../model/parse-ipam-block.ts";
 import type { BlockAffinity, BlockAllocation, IpamBlock, IpPool } from "../model/resource.ts";
-import { type Cidr, cidrLength, cidrOrdinal, cidrVersion } from "../net/cidr.ts";
+import { cidrLength, cidrOrdinal, cidrVersion } from "../net/cidr.ts";
 import { ipBits } from "../net/ip.ts";
 import { API_RESOURCES, apiVersionOf } from "./api-resources.ts";
 import { type JsonObject, objectAt, tryJsonObject } from "./json-object.ts";
@@ -44,21 +43,6 @@ export function toApiObject(resource: WritableResource, options: ToApiObjectOpti
   };
 }
 
-/** "10-65-0-64-26": dots, colons and the slash become dashes. */
-export function ipamBlockName(cidr: Cidr): string {
-  return cidr.replace(/[.:/]/g, "-");
-}
-
-/** "<node>-<block>", cut and completed by a hash where a name would be too long. */
-export function blockAffinityName(node: NodeName, cidr: Cidr): string {
-  const name = `${node}-${ipamBlockName(cidr)}`;
-  if (name.length <= MAX_NAME_LENGTH) return name;
-  const digest = createHash("sha256").update(name).digest("hex").slice(0, 32);
-  return `${name.slice(0, MAX_NAME_LENGTH - digest.length - 1).replace(/[^a-z0-9]+$/, "")}-${digest}`;
-}
-
-/** A DNS subdomain. */
-const MAX_NAME_LENGTH = 253;
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 interface Content {

@@ -11,9 +11,9 @@ import { clusterUid } from "../../src/datastore/cluster-uid.ts";
 import type { ApiConnection } from "../../src/datastore/connection.ts";
 import type { JsonObject } from "../../src/datastore/json-object.ts";
 import { ClusterSource } from "../../src/datastore/source.ts";
-import { blockAffinityName, ipamBlockName } from "../../src/datastore/to-api-object.ts";
 import type { WatchTuning } from "../../src/datastore/watch-kind.ts";
 import { AddressWriter } from "../../src/datastore/writer.ts";
+import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { ClusterEvent, SyncStatus } from "../../src/model/event.ts";
 import { type NodeName, podKey } from "../../src/model/names.ts";
 import { keyOf, type Resource, type ResourceKey, type ResourceKind } from "../../src/model/resource.ts";
@@ -127,7 +127,7 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
 
     it("an object that cannot be understood → invalid with the field, never a deletion; then good again, then gone", async () => {
       const cidr = parseCidr("10.70.0.0/26");
-      const at = { name: ipamBlockName(cidr) };
+      const at = { name: blockName(cidr) };
       const key = { kind: "IPAMBlock", namespace: "", name: at.name } as const;
       await using followed = follow();
       await admin.create(API_RESOURCES.IPAMBlock, blockObject("10.70.0.0/26"));
@@ -228,7 +228,7 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       const writer = new AddressWriter({ client: admin, clock: systemClock });
       const cidr = parseCidr("10.71.0.0/26");
       const node = "n1" as NodeName;
-      const block = { kind: "IPAMBlock", name: ipamBlockName(cidr), resourceVersion: "", cidr, node, allocations: [], isDeleted: false } as const;
+      const block = { kind: "IPAMBlock", name: blockName(cidr), resourceVersion: "", cidr, node, allocations: [], isDeleted: false } as const;
       const created = await writer.create(block);
       expect(created).toMatchObject({ kind: "written", value: { name: block.name, node } });
       if (created.kind !== "written") return;
@@ -356,7 +356,7 @@ function podObject(namespace: string, name: string): JsonObject {
 
 function blockObject(cidr: string): JsonObject {
   const spec = { cidr, affinity: "host:n1", allocations: [null], unallocated: [0], attributes: [], sequenceNumber: 1 };
-  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: ipamBlockName(parseCidr(cidr)) }, spec };
+  return { apiVersion: "projectcalico.org/v3", kind: "IPAMBlock", metadata: { name: blockName(parseCidr(cidr)) }, spec };
 }
 
 const RICH_POLICY: JsonObject = {
@@ -384,7 +384,7 @@ async function createAll(client: ApiClient, label: "first" | "second" | "shapes"
   const namespace = label === "shapes" ? "shapes" : "kinds";
   const third = { first: 80, second: 81, shapes: 82 }[label];
   const cidr = parseCidr(`10.${third}.0.0/26`);
-  const affinity = blockAffinityName("n1" as NodeName, cidr);
+  const affinity = affinityName("n1" as NodeName, cidr);
   const objects: Readonly<Record<ResourceKind, JsonObject>> = {
     Namespace: { apiVersion: "v1", kind: "Namespace", metadata: { name: `ns-${label}` } },
     Node: { apiVersion: "v1", kind: "Node", metadata: { name: `node-${label}` } },
