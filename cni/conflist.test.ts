@@ -14,6 +14,12 @@ describe("renderConflist", () => {
       cniVersion: string;
       plugins: Record<string, unknown>[];
     };
-    expect(parseConfig({ name, cniVersion, ...plugins[0] })).toMatchObject({ name: "k8s-pod-network", mtu: 1450, socket: "/run/x.sock", queueDir: "/var/lib/sedge/cni-queue", logFile: "/var/log/x.log" });
+    expect(parseConfig({ name, cniVersion, ...plugins[0] })).toMatchObject({
+      name: "k8s-pod-network",
+      mtu: 1450,
+      socket: "/run/x.sock",
+      queueDir: "/var/lib/sedge/cni-queue",
+      logFile: "/var/log/x.log",
+    });
   });
 });

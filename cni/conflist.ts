@@ -19,7 +19,9 @@ export function renderConflist({
   socket = DEFAULT_SOCKET,
   queueDir = DEFAULT_QUEUE_DIR,
   mtu = 0,
-  logFile = "", withPortmap = false }: ConflistOptions = {}): string {
+  logFile = "",
+  withPortmap = false,
+}: ConflistOptions = {}): string {
   const plugin = { type: "sedge-cni", socket, queueDir, mtu, ...(logFile === "" ? {} : { logFile }) };
   const portmap = { type: "portmap", snat: true, capabilities: { portMappings: true } };
   return `${JSON.stringify({ cniVersion: NEWEST_VERSION, name, plugins: withPortmap ? [plugin, portmap] : [plugin] }, undefined, 2)}\n`;

@@ -3,7 +3,7 @@
  * every command has a row for every situation.
  */
 import { describe, expect, it } from "vitest";
-import { AgentCallError, type AgentAnswer } from "./agent-call.ts";
+import { type AgentAnswer, AgentCallError } from "./agent-call.ts";
 import { type CommandContext, runCommand } from "./command.ts";
 import { COMMANDS, type Command } from "./environment.ts";
 import { SUPPORTED_VERSIONS } from "./versions.ts";
@@ -52,7 +52,10 @@ interface Ran {
   readonly unqueued: readonly string[];
 }
 
-async function run(command: string | undefined, { environment = {}, stdin = CONFIG, agent = () => CONNECTED, queue = () => "/q/file" }: Run = {}): Promise<Ran> {
+async function run(
+  command: string | undefined,
+  { environment = {}, stdin = CONFIG, agent = () => CONNECTED, queue = () => "/q/file" }: Run = {},
+): Promise<Ran> {
   const asked: { verb: string; request: Record<string, unknown> }[] = [];
   const queued: object[] = [];
   const unqueued: string[] = [];
@@ -160,7 +163,13 @@ const ATTACHMENT: Readonly<Record<Situation, Outcome>> = {
   "wrong socket": 7,
   "unknown keys": "ok",
 };
-const withoutContainer = { "no CNI_CONTAINERID": "ok", "wrong CNI_CONTAINERID": "ok", "no CNI_IFNAME": "ok", "long CNI_IFNAME": "ok", "empty CNI_NETNS": "ok" } as const;
+const withoutContainer = {
+  "no CNI_CONTAINERID": "ok",
+  "wrong CNI_CONTAINERID": "ok",
+  "no CNI_IFNAME": "ok",
+  "long CNI_IFNAME": "ok",
+  "empty CNI_NETNS": "ok",
+} as const;
 const since110 = { "cniVersion 0.3.1": 1, "cniVersion 0.4.0": 1, "cniVersion 1.0.0": 1 } as const;
 
 const EXPECTED: Readonly<Record<Command, Readonly<Record<Situation, Outcome>>>> = {
@@ -205,7 +214,10 @@ describe("CNI conformance", () => {
   });
 
   it("VERSION: the versions, in the version that was asked", async () => {
-    expect(JSON.parse((await run("VERSION", { stdin: { cniVersion: "0.4.0" } })).stdout)).toEqual({ cniVersion: "0.4.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });
+    expect(JSON.parse((await run("VERSION", { stdin: { cniVersion: "0.4.0" } })).stdout)).toEqual({
+      cniVersion: "0.4.0",
+      supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+    });
     expect(JSON.parse((await run("VERSION", { stdin: {} })).stdout)).toMatchObject({ cniVersion: "1.1.0" });
   });
 
@@ -239,8 +251,18 @@ describe("ADD's result", () => {
   }
 
   it("of a plugin before us in a chain is passed on, ours after it", async () => {
-    const prevResult = { cniVersion: "1.1.0", interfaces: [{ name: "other" }], ips: [{ address: "192.0.2.1/24", interface: 0 }], routes: [], dns: { nameservers: ["192.0.2.53"] }, custom: 1 };
-    const result = JSON.parse((await run("ADD", { stdin: { ...CONFIG, prevResult } })).stdout) as { interfaces: { name: string }[]; ips: { interface: number }[] };
+    const prevResult = {
+      cniVersion: "1.1.0",
+      interfaces: [{ name: "other" }],
+      ips: [{ address: "192.0.2.1/24", interface: 0 }],
+      routes: [],
+      dns: { nameservers: ["192.0.2.53"] },
+      custom: 1,
+    };
+    const result = JSON.parse((await run("ADD", { stdin: { ...CONFIG, prevResult } })).stdout) as {
+      interfaces: { name: string }[];
+      ips: { interface: number }[];
+    };
     expect(result.interfaces.map(({ name }) => name)).toEqual(["other", "cali0", "eth0"]);
     expect(result.ips.map((ip) => ip.interface)).toEqual([0, 2, 2]);
     expect(result).toMatchObject({ dns: { nameservers: ["192.0.2.53"] }, custom: 1 });

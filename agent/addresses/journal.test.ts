@@ -1,11 +1,11 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { MemoryJournalFiles, type WriteFault } from "../../test/fakes/memory-journal-files.ts";
 import { type Cidr, parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
+import { MemoryJournalFiles, type WriteFault } from "../../test/fakes/memory-journal-files.ts";
 import { type Attachment, attachmentId } from "./attachment.ts";
 import { Journal } from "./journal.ts";
 import { DiskJournalFiles } from "./journal-files.ts";
@@ -66,7 +66,9 @@ describe("Journal", () => {
         const journal = await Journal.open({ files: after, node: "n1" });
         const isTorn = journal.problems.length > 0;
         expect(isTorn ? fault : "part").toBe("part");
-        const candidates = [resolved, resolved + 1].map((n) => JSON.stringify({ ...toSnapshot(stateAfter(history.slice(0, n))), ...(isTorn ? { isTrusted: false } : {}) }));
+        const candidates = [resolved, resolved + 1].map((n) =>
+          JSON.stringify({ ...toSnapshot(stateAfter(history.slice(0, n))), ...(isTorn ? { isTrusted: false } : {}) }),
+        );
         expect(candidates).toContain(JSON.stringify(toSnapshot(journal.state)));
         if (!hasOpened) expect(resolved).toBe(0);
       }),
@@ -88,7 +90,8 @@ describe("Journal", () => {
     const journal = await Journal.open({ files, node: "n1" });
     let refusals = 1;
     const append = files.append.bind(files);
-    files.append = (name, bytes) => (refusals-- > 0 ? append(name, bytes.subarray(0, 20)).then(() => Promise.reject(new Error("ENOSPC"))) : append(name, bytes));
+    files.append = (name, bytes) =>
+      refusals-- > 0 ? append(name, bytes.subarray(0, 20)).then(() => Promise.reject(new Error("ENOSPC"))) : append(name, bytes);
     await expect(journal.append([{ op: "attach", attachment: attachment("a", 1) }])).rejects.toThrow("ENOSPC");
     await journal.append([{ op: "attach", attachment: attachment("b", 2) }]);
     const reopened = await Journal.open({ files: new MemoryJournalFiles(files.files), node: "n1" });
@@ -129,7 +132,9 @@ describe("Journal", () => {
   it("another node's directory is refused, by name", async () => {
     const files = new MemoryJournalFiles();
     await Journal.open({ files, node: "n1" });
-    await expect(Journal.open({ files: new MemoryJournalFiles(files.files), node: "n2" })).rejects.toThrow(/\/memory\/addresses\.snapshot is of node "n1", this agent is "n2"/);
+    await expect(Journal.open({ files: new MemoryJournalFiles(files.files), node: "n2" })).rejects.toThrow(
+      /\/memory\/addresses\.snapshot is of node "n1", this agent is "n2"/,
+    );
   });
 
   it("on a disk: written, closed, read again; damage keeps the damaged file", async () => {

@@ -182,7 +182,12 @@ async function readJournal({ files, node }: JournalOptions): Promise<Found> {
 
 async function readFile(
   name: JournalFileName,
-  { files, node, problems, setAside }: Pick<JournalOptions, "files" | "node"> & { readonly problems: string[]; readonly setAside: (name: JournalFileName, why: string) => Promise<void> },
+  {
+    files,
+    node,
+    problems,
+    setAside,
+  }: Pick<JournalOptions, "files" | "node"> & { readonly problems: string[]; readonly setAside: (name: JournalFileName, why: string) => Promise<void> },
 ): Promise<FileRead | undefined> {
   const bytes = await files.read(name);
   if (bytes === undefined) return undefined;
@@ -200,6 +205,9 @@ async function readFile(
   }
   if (end === "damaged") await setAside(name, `damaged after ${rest.length} entries`);
   // Most likely the entry of a crash, of which nobody was told; but a damaged length looks the same and hides all that follows.
-  if (end === "torn") problems.push(`${files.directory}/${name}: its end is not whole, as after a crash; it is cut off, and addresses in use are asked of the API and the kernel`);
+  if (end === "torn")
+    problems.push(
+      `${files.directory}/${name}: its end is not whole, as after a crash; it is cut off, and addresses in use are asked of the API and the kernel`,
+    );
   return { generation: head.generation, frames: rest, isWhole: end === "whole" };
 }

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Pool } from "../../src/model/record.ts";
 import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
@@ -13,7 +13,14 @@ import { Journal } from "./journal.ts";
 import { type AddressManager, type AddressManagerOptions, createAddressManager } from "./manager.ts";
 import type { UsedAddress } from "./recovery.ts";
 
-const pool = (cidr: string, blockSize: number, disabled = false): Pool => ({ kind: "pool", name: `pool-${cidr}`, cidr: parseCidr(cidr), natOutgoing: false, disabled, blockSize });
+const pool = (cidr: string, blockSize: number, disabled = false): Pool => ({
+  kind: "pool",
+  name: `pool-${cidr}`,
+  cidr: parseCidr(cidr),
+  natOutgoing: false,
+  disabled,
+  blockSize,
+});
 const V4 = pool("10.65.0.0/28", 30);
 const V6 = pool("fd00:65::/124", 126);
 
@@ -28,10 +35,24 @@ interface World {
   readonly journal: Journal;
 }
 
-async function start(pools: readonly Pool[], changes: Partial<AddressManagerOptions> & { readonly files?: MemoryJournalFiles; readonly api?: FakeBlockApi; readonly clock?: ManualClock } = {}): Promise<World> {
+async function start(
+  pools: readonly Pool[],
+  changes: Partial<AddressManagerOptions> & { readonly files?: MemoryJournalFiles; readonly api?: FakeBlockApi; readonly clock?: ManualClock } = {},
+): Promise<World> {
   const { files = new MemoryJournalFiles(), api = new FakeBlockApi({ node: "n1", pools }), clock = new ManualClock(), ...options } = changes;
   const journal = await Journal.open({ files, node: "n1" });
-  const manager = createAddressManager({ journal, claims: api, reports: api, clock, log: silentLogger(), pools: () => api.pools, usedAddresses: () => [], interfacePrefix: "cali", cooldownMs: 1_000, ...options });
+  const manager = createAddressManager({
+    journal,
+    claims: api,
+    reports: api,
+    clock,
+    log: silentLogger(),
+    pools: () => api.pools,
+    usedAddresses: () => [],
+    interfacePrefix: "cali",
+    cooldownMs: 1_000,
+    ...options,
+  });
   return { api, clock, manager, journal };
 }
 
@@ -55,7 +76,10 @@ describe("AddressManager", () => {
     await settle();
     const reported = api.blocks.flatMap(({ allocations }) => allocations);
     expect(reported.map(({ address, handle, namespace, pod }) => [address, handle, namespace, pod])).toEqual(
-      expect.arrayContaining([...first.addresses.map((address) => [address, "net.a", "shop", "a"]), ...second.addresses.map((address) => [address, "net.b", "shop", "b"])]),
+      expect.arrayContaining([
+        ...first.addresses.map((address) => [address, "net.a", "shop", "a"]),
+        ...second.addresses.map((address) => [address, "net.b", "shop", "b"]),
+      ]),
     );
     expect(reported).toHaveLength(4);
   });
@@ -148,7 +172,15 @@ describe("AddressManager", () => {
       { weight: 4, arbitrary: fc.record({ kind: fc.constant("detach" as const), id: fc.nat(9) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("advance" as const), ms: fc.constantFrom(10, 600, 1_500) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant("away" as const), isAway: fc.boolean() }) },
-      { weight: 2, arbitrary: fc.record({ kind: fc.constant("crash" as const), at: fc.integer({ min: 1, max: 3 }), how: fc.constantFrom<WriteFault>("nothing", "part", "all"), losesDisk: fc.boolean() }) },
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          kind: fc.constant("crash" as const),
+          at: fc.integer({ min: 1, max: 3 }),
+          how: fc.constantFrom<WriteFault>("nothing", "part", "all"),
+          losesDisk: fc.boolean(),
+        }),
+      },
     );
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (history) => {
@@ -156,7 +188,8 @@ describe("AddressManager", () => {
         const api = new FakeBlockApi({ node: "n1", pools: [V4, V6] });
         /** Interfaces of pods whose ADD returned: what the kernel routes. */
         const kernel = new Map<string, Attachment>();
-        const usedAddresses = (): UsedAddress[] => [...kernel.values()].flatMap(({ addresses, interfaceName }) => addresses.map((address) => ({ address, interfaceName })));
+        const usedAddresses = (): UsedAddress[] =>
+          [...kernel.values()].flatMap(({ addresses, interfaceName }) => addresses.map((address) => ({ address, interfaceName })));
         let files = new MemoryJournalFiles();
         let losesDisk = false;
         let { manager } = await start([], { files, clock, api, usedAddresses });
@@ -222,7 +255,12 @@ describe("AddressManager", () => {
         expect(new Set(all.flatMap(({ addresses }): readonly IpAddress[] => addresses)).size).toBe(8);
         await settle();
         const reported = api.blocks.flatMap(({ allocations }) => allocations.map(({ address }) => address)).sort();
-        expect(reported).toEqual(manager.attachments().flatMap(({ addresses }) => addresses).sort());
+        expect(reported).toEqual(
+          manager
+            .attachments()
+            .flatMap(({ addresses }) => addresses)
+            .sort(),
+        );
       }),
       { numRuns: 300 },
     );

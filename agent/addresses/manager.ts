@@ -322,7 +322,12 @@ class Manager implements AddressManager {
     const holders = new Map(used.map(({ address, interfaceName }) => [address, interfaceName]));
     const kept = this.attachments().filter(({ addresses, interfaceName }) => addresses.every((address) => holders.get(address) === interfaceName));
     const owned = new Set(kept.flatMap(({ addresses }) => addresses));
-    const recovered = recoverAttachments({ allocations: listed.flatMap(({ allocations }) => allocations), used, isOwned: (address) => owned.has(address), interfacePrefix });
+    const recovered = recoverAttachments({
+      allocations: listed.flatMap(({ allocations }) => allocations),
+      used,
+      isOwned: (address) => owned.has(address),
+      interfacePrefix,
+    });
     await this.#append([
       ...this.attachments()
         .filter((attachment) => !kept.includes(attachment))
@@ -342,7 +347,12 @@ class Manager implements AddressManager {
   async #addBlock(block: ClaimedBlock): Promise<void> {
     if (this.#blocks.has(block.cidr)) return;
     const { interfacePrefix } = this.#options;
-    const attachments = recoverAttachments({ allocations: block.allocations, used: [], isOwned: (address) => this.#blocks.ownerOf(address) !== undefined, interfacePrefix });
+    const attachments = recoverAttachments({
+      allocations: block.allocations,
+      used: [],
+      isOwned: (address) => this.#blocks.ownerOf(address) !== undefined,
+      interfacePrefix,
+    });
     const fresh = attachments.filter((attachment) => !this.#state.attachments.has(attachmentId(attachment)));
     await this.#append([this.#blockEntry(block), ...fresh.map((attachment) => ({ op: "attach" as const, attachment }))]);
     this.#blocks.add(block.cidr, block.pool);

@@ -46,7 +46,13 @@ export function recoverAttachments(input: {
     found.set(interfaceName, entry);
     entry.addresses.add(address);
   }
-  return [...found].map(([interfaceName, { names, addresses }]) => ({ ...names, interfaceName, mac: containerMac(names), netns: "", addresses: [...addresses].sort(compareIps) }));
+  return [...found].map(([interfaceName, { names, addresses }]) => ({
+    ...names,
+    interfaceName,
+    mac: containerMac(names),
+    netns: "",
+    addresses: [...addresses].sort(compareIps),
+  }));
 }
 
 /** "<network>.<container id>": a network's name seldom has a dot, a pod's often. */
