@@ -94,6 +94,8 @@ export class Session implements StreamHandler {
   /** When a part of an answer was last sent. */
   #progressAt = 0;
   readonly sentCommits = new SentCommits();
+  /** Kept for who sends the heartbeats (ms by the clock). */
+  heartbeatDueAt = 0;
 
   constructor(options: { readonly stream: PeerStream; readonly host: SessionHost }) {
     this.stream = options.stream;

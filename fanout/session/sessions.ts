@@ -145,16 +145,14 @@ export class Sessions {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, heartbeatIntervalMs, answerStallMs } = this.#options;
     const tickMs = Math.max(1, heartbeatIntervalMs / 20);
-    const dueAt = new WeakMap<Session, number>();
     while (!signal.aborted) {
       await clock.sleep(tickMs, signal);
       const now = clock.now();
       for (const session of this.#registered) {
-        const due = dueAt.get(session) ?? session.connectedAt + heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
-        if (now >= due) {
+        if (now >= session.heartbeatDueAt) {
           session.heartbeat();
-          dueAt.set(session, now + heartbeatIntervalMs - tickMs);
-        } else dueAt.set(session, due);
+          session.heartbeatDueAt = now + heartbeatIntervalMs - tickMs;
+        }
         if ((session.stalledMs ?? 0) > answerStallMs) session.yieldAdmission();
       }
     }
@@ -188,6 +186,7 @@ export class Sessions {
     const older = this.#byNode[session.node.id];
     this.#byNode[session.node.id] = session;
     this.#registered.add(session);
+    session.heartbeatDueAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
     older?.handle("replaced");
   }
 
