@@ -8,6 +8,7 @@
  * ms, and the ratio to the reference. Exit code 3: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
  */
 import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -168,7 +169,9 @@ async function main(): Promise<number> {
       for (const namespace of namespaces) namespace[Symbol.dispose]();
     }
   } finally {
+    const ended = once(agent, "exit");
     agent.kill("SIGTERM");
+    await ended;
     rmSync(directory, { recursive: true, force: true });
   }
   const figures = (values: readonly number[]): object => ({ p50: rounded(quantile(values, 0.5)), p99: rounded(quantile(values, 0.99)) });
