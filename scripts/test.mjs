@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { buildCni, installDebianPackages, installNpmPackages, pinnedNode, root, toolEnv } from "./setup.mjs";
 
 const only = process.argv.slice(2);
+/** @type {{ passed: number, failed: number, skipped: { name: string, reason: string }[], failures: string[] }} */
 const totals = { passed: 0, failed: 0, skipped: [], failures: [] };
 const scratch = mkdtempSync(join(tmpdir(), "sedge-test-"));
 const isRoot = process.getuid?.() === 0;

@@ -176,7 +176,7 @@ function readPort(
   if (PORTLESS.has(protocol) || port === undefined || port === null) return undefined;
   const number = typeof port === "string" && /^\d+$/.test(port) ? Number(port) : port;
   if (typeof number === "number")
-    return Number.isInteger(number) && number >= 1 && number <= 65535 ? number : report(`${String(port)} is not a port number from 1 to 65535`);
+    return Number.isInteger(number) && number >= 1 && number <= 65535 ? number : report(`${JSON.stringify(port)} is not a port number from 1 to 65535`);
   if (typeof number !== "string") return report(`must be a number, or the name of a container port, not ${JSON.stringify(port)}`);
   if (to === undefined) return undefined;
   if (to.pod === undefined) return report(`${JSON.stringify(port)} is a name, and ${to.text} is no pod that could have a port of that name; write a number`);

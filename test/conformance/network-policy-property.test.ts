@@ -93,7 +93,7 @@ const pods = fc
       ({ families, ...pod }, i): WorldPod => ({
         ...pod,
         name: `p${i}`,
-        addresses: [...families].map((family) => (family === "4" ? `10.0.0.${i + 1}` : `fd00::${i + 1}`)),
+        addresses: families.split("").map((family) => (family === "4" ? `10.0.0.${i + 1}` : `fd00::${i + 1}`)),
       }),
     ),
   );

@@ -32,7 +32,7 @@ describe.skipIf(!isBuilt)("parseNetworkPolicy (skipped without kube-apiserver: n
       const parsed = parseNetworkPolicy(object, { isStrict: true });
       if (answer.code >= 400) refused++;
       if (answer.code < 300 !== parsed.ok)
-        differing.push(`${JSON.stringify(spec)}: the server says ${answer.code} ${String(answer.body["message"] ?? "")}, we ${JSON.stringify(parsed)}`);
+        differing.push(`${JSON.stringify(spec)}: the server says ${answer.code} ${JSON.stringify(answer.body["message"])}, we ${JSON.stringify(parsed)}`);
     }
     expect(differing).toEqual([]);
     // Both kinds are there, so that a server that answers everything alike is noticed.

@@ -82,7 +82,7 @@ describe.skipIf(noApiserver !== undefined)(`npm start -- --once --kubeconfig [${
     const first = await runOnce("--kubeconfig", api.kubeconfig);
     expectWhole(first.result, first.told);
     expect(first.result.api).toBe("kubeconfig");
-    const child = spawn(demo()[0], [...demo("--kubeconfig", api.kubeconfig).slice(1)], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(demo()[0], demo("--kubeconfig", api.kubeconfig).slice(1), { stdio: ["ignore", "ignore", "pipe"] });
     await lineOf(child, "policy data/default-deny");
     child.kill("SIGKILL");
     await once(child, "exit");
