@@ -208,8 +208,3 @@ export class Table {
     this.#countByKind.set(kind, (this.#countByKind.get(kind) ?? 0) + by);
   }
 }
-
-/** Records that a node has, by name; empty when the table has never heard of it. For introspection and tests. */
-export function viewOf(table: Table, name: NodeName): Iterable<Entry> {
-  return table.view(table.nodes.idOf(name));
-}

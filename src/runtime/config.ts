@@ -20,27 +20,6 @@ export class ConfigError extends Error {
   }
 }
 
-/** A setting whose value is not to be printed. */
-export class Secret {
-  readonly #value: string;
-
-  constructor(value: string) {
-    this.#value = value;
-  }
-
-  reveal(): string {
-    return this.#value;
-  }
-
-  toJSON(): string {
-    return "***";
-  }
-
-  toString(): string {
-    return "***";
-  }
-}
-
 export interface ConfigSources {
   /** Arguments after the program's name. */
   readonly argv: readonly string[];

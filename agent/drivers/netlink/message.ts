@@ -6,7 +6,6 @@
 import { Attributes, AttributeWriter, align4 } from "./attributes.ts";
 
 export const NLM_F_REQUEST = 0x1;
-export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_CAPPED = 0x100;
