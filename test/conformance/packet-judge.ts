@@ -2,6 +2,7 @@
 import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
 import type { PacketCluster } from "./packet-cluster.ts";
 import { evaluatedVerdicts, literalVerdicts, type PacketWorld } from "./packet-world.ts";
+import { smallerPolicies } from "./smaller-policies.ts";
 
 export interface Mismatch {
   readonly probe: PacketProbe;
@@ -48,22 +49,4 @@ export async function shrink(cluster: PacketCluster, world: PacketWorld, probes:
     }
   }
   return smallest;
-}
-
-/** One element of one array left out, wherever in the policies; top-level first. */
-export function* smallerPolicies<T extends readonly unknown[]>(policies: T): Generator<T> {
-  for (const smaller of withoutOne(policies)) yield smaller as T;
-}
-
-function* withoutOne(value: unknown): Generator {
-  if (Array.isArray(value)) {
-    for (let i = 0; i < value.length; i++) yield value.toSpliced(i, 1);
-    for (let i = 0; i < value.length; i++) for (const smaller of withoutOne(value[i])) yield value.with(i, smaller);
-  } else if (typeof value === "object" && value !== null) {
-    for (const [key, inner] of Object.entries(value)) {
-      // Without its last value a requirement is none any more, and without its policy types a policy is another one.
-      if (key === "values" || key === "policyTypes") continue;
-      for (const smaller of withoutOne(inner)) yield { ...value, [key]: smaller };
-    }
-  }
 }

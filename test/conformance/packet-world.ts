@@ -9,6 +9,19 @@ export interface PacketWorld {
   readonly namespaces: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly pods: readonly CasePod[];
   readonly policies: readonly NaivePolicy[];
+  /** Pods that only the API knows: they fill sets, and nobody probes them. */
+  readonly extras?: readonly ExtraPod[];
+}
+
+export interface ExtraPod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly node: string;
+  readonly addresses: readonly string[];
+  readonly ports: CasePod["ports"];
+  readonly hostNetwork?: boolean;
+  readonly phase: "Running" | "Succeeded" | "Failed";
 }
 
 export const NODES = [1, 2, 3].map((i) => ({ name: `n${i}`, v4: `172.30.90.${10 + i}`, v6: `fd30:90::${10 + i}` }));
@@ -18,7 +31,7 @@ export function caseWorld(policies: readonly NaivePolicy[]): PacketWorld {
   return { namespaces: NAMESPACE_LABELS, pods: PODS, policies };
 }
 
-export function worldManifests({ namespaces, pods, policies }: PacketWorld): unknown[] {
+export function worldManifests({ namespaces, pods, policies, extras = [] }: PacketWorld): unknown[] {
   return [
     ...NODES.map(({ name, v4, v6 }) => ({
       apiVersion: "v1",
@@ -27,18 +40,24 @@ export function worldManifests({ namespaces, pods, policies }: PacketWorld): unk
       status: { addresses: [v4, v6].map((address) => ({ type: "InternalIP", address })) },
     })),
     ...Object.entries(namespaces).map(([name, labels]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } })),
-    ...pods.map((pod) => ({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { namespace: pod.namespace, name: pod.name, labels: pod.labels },
-      spec: {
-        nodeName: pod.node,
-        containers: [{ name: "main", image: "none", ports: pod.ports.map(({ name, protocol, port }) => ({ name, protocol, containerPort: port })) }],
-      },
-      status: { phase: "Running", podIP: pod.v4, podIPs: [{ ip: pod.v4 }, { ip: pod.v6 }] },
-    })),
+    ...pods.map((pod) => podManifest({ ...pod, addresses: [pod.v4, pod.v6], phase: "Running" })),
+    ...extras.map(podManifest),
     ...policies.map(policyManifest),
   ];
+}
+
+function podManifest({ namespace, name, labels, node, addresses, ports, hostNetwork, phase }: ExtraPod): unknown {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { namespace, name, labels },
+    spec: {
+      nodeName: node,
+      ...(hostNetwork === true ? { hostNetwork } : {}),
+      containers: ports.map((port, i) => ({ name: `c${i}`, image: "none", ports: [{ name: port.name, protocol: port.protocol, containerPort: port.port }] })),
+    },
+    status: { phase, podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) },
+  };
 }
 
 /** Every pair of places of which one is a pod, each protocol, port and family. */

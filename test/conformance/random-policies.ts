@@ -7,7 +7,7 @@ import { cidrContainsCidr, parseCidr } from "../../src/net/cidr.ts";
 import type { PacketProbe } from "../kernel/packets.ts";
 import { type CasePod, NAMESPACE_LABELS, OUTSIDE, PODS } from "./cases/world.ts";
 import type { NaivePeer, NaivePolicy, NaivePort, NaiveRule, NaiveSelector } from "./naive-network-policy.ts";
-import { allProbes, NODES, type PacketWorld } from "./packet-world.ts";
+import { allProbes, type ExtraPod, NODES, type PacketWorld } from "./packet-world.ts";
 
 const NAMESPACES = Object.keys(NAMESPACE_LABELS);
 const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
@@ -54,16 +54,37 @@ export class Dice {
   }
 }
 
-/** The world of a seed: labels and ports too are changed in every third. */
+/** The world of a seed: labels and ports too are changed in every third, some have very many policies, and some hundreds of pods that only the API knows. */
 export function randomWorld(seed: number): PacketWorld {
   const dice = new Dice(seed);
   const isOther = dice.chance(33);
   const pods = isOther ? PODS.map((pod) => randomPod(dice, pod)) : PODS;
   const namespaces = isOther ? Object.fromEntries(NAMESPACES.map((name) => [name, labelsOf(dice, TEAM_LABELS)])) : NAMESPACE_LABELS;
+  const most = dice.chance(15) ? 30 : 7;
   const policies = dice
-    .several(1, 7, () => dice.pick(NAMESPACES))
+    .several(1, most, () => dice.pick(NAMESPACES))
     .map((namespace, i): NaivePolicy => ({ metadata: { namespace, name: `p${i}` }, spec: specOf(dice) }));
-  return { namespaces, pods, policies };
+  return { namespaces, pods, policies, extras: dice.chance(30) ? extraPods(dice, 1 + dice.below(400)) : [] };
+}
+
+/** Some are over and left their address to somebody outside, some are on their host's network, some have one family only. */
+function extraPods(dice: Dice, count: number): ExtraPod[] {
+  return Array.from({ length: count }, (_, i): ExtraPod => {
+    // Before and behind those of the real pods, where sets are sorted.
+    const own = i % 2 === 0 ? [`10.64.${i >> 8}.${i & 0xff}`, `fd00:64::${i.toString(16)}`] : [`10.66.${i >> 8}.${i & 0xff}`, `fd00:66::${i.toString(16)}`];
+    const base = { namespace: dice.pick(NAMESPACES), name: `extra-${i}`, labels: labelsOf(dice, POD_LABELS), ports: portsOf(dice) };
+    const host = dice.pick(NODES);
+    switch (dice.below(20)) {
+      case 0:
+        return { ...base, node: host.name, addresses: [OUTSIDE.v4, OUTSIDE.v6], phase: dice.pick(["Succeeded", "Failed"]) };
+      case 1:
+        return { ...base, node: host.name, addresses: [host.v4, host.v6], hostNetwork: true, phase: "Running" };
+      case 2:
+        return { ...base, node: "n9", addresses: [dice.pick(own)], phase: "Running" };
+      default:
+        return { ...base, node: dice.pick(["n1", "n2", "n3", "n9"]), addresses: own, phase: "Running" };
+    }
+  });
 }
 
 /** Some of all probes, the same for the same seed. */
@@ -74,19 +95,25 @@ export function randomProbes(world: PacketWorld, seed: number, count: number): P
 }
 
 function randomPod(dice: Dice, pod: CasePod): CasePod {
+  return { ...pod, labels: labelsOf(dice, POD_LABELS), ports: portsOf(dice) };
+}
+
+function portsOf(dice: Dice): CasePod["ports"] {
   const [web, alt] = dice.pick([
     [80, 81],
     [81, 80],
     [82, 82],
     [80, 82],
   ] as const);
-  const ports = [
+  if (dice.chance(20)) return [];
+  return [
     { name: "web", protocol: "TCP", port: web },
     { name: "alt", protocol: "TCP", port: alt },
     { name: "web-udp", protocol: "UDP", port: web },
     { name: "web-sctp", protocol: "SCTP", port: alt },
+    // One name for two ports, in two containers.
+    ...(dice.chance(30) ? [{ name: "web", protocol: "TCP", port: 82 }] : []),
   ];
-  return { ...pod, labels: labelsOf(dice, POD_LABELS), ports: dice.chance(80) ? ports : [] };
 }
 
 function labelsOf(dice: Dice, from: Readonly<Record<string, readonly string[]>>): Record<string, string> {
@@ -111,8 +138,8 @@ function specOf(dice: Dice): NaivePolicy["spec"] {
 
 function ruleOf(dice: Dice, peersName: "from" | "to"): NaiveRule {
   return {
-    ...(dice.chance(80) ? { [peersName]: dice.several(0, 3, () => peerOf(dice)) } : {}),
-    ...(dice.chance(65) ? { ports: dice.several(0, 4, () => portOf(dice)) } : {}),
+    ...(dice.chance(80) ? { [peersName]: dice.several(0, dice.chance(10) ? 15 : 3, () => peerOf(dice)) } : {}),
+    ...(dice.chance(65) ? { ports: dice.several(0, dice.chance(10) ? 12 : 4, () => portOf(dice)) } : {}),
   };
 }
 
