@@ -4,7 +4,6 @@
  * Invariants: a node's digests equal those computed from its view; `revision` grows by one with each commit that changes anything; equal inputs give
  * equal bytes. Rejected: a log of commits (a slow client would hold it; digests make it needless).
  */
-import type { NodeName } from "../../src/model/names.ts";
 import { type RecordChange, type RecordKey, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
 import { addDigest, bucketOfHash, keyHashOf } from "../../src/wire/digest.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
