@@ -1,7 +1,9 @@
 /** Settings of `sedge fanout`. The schema is the only home of name, type, range, default and meaning; see src/runtime/config.ts for the sources. */
 import { z } from "zod";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
-import { type GrpcListen, isLoopback } from "./delivery/grpc-delivery.ts";
+import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "./delivery/delivery.ts";
+import type { GrpcListen } from "./delivery/grpc-delivery.ts";
+import { isLoopback } from "./delivery/listen.ts";
 
 const HOST_AND_PORT = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/;
 const hostAndPort = z.string().regex(HOST_AND_PORT, "want HOST:PORT, for example 127.0.0.1:9093 or [::1]:9093");
@@ -48,6 +50,10 @@ export const fanoutConfigSchema = z
       .max(600_000)
       .default(5_000)
       .describe("Clients are asked to move when the server stops; those that stay are cut after this long"),
+    delivery: z
+      .enum(DELIVERY_KINDS)
+      .default(DEFAULT_DELIVERY)
+      .describe("What carries HTTP/2: the server's own frames on sockets (http2), or the library (grpc-js); the protocol is the same"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })

@@ -1,6 +1,7 @@
 /** Metrics of the fan-out server. Label values come from the code alone, never from the cluster. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { COUNTER_NAMES, type SourceCounters } from "../src/datastore/source-counters.ts";
+import { ABUSES, type Abuse } from "./delivery/http2/limits.ts";
 import type { SessionObserver } from "./session/session.ts";
 import { CALL_PROBLEMS, type CallError, type CallProblem } from "./status.ts";
 
@@ -38,6 +39,7 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #programmed: Histogram;
   readonly #claims: Counter<"result">;
   readonly #blockWrites: Counter<"outcome">;
+  readonly #refusedPeers: Counter<"reason">;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -70,6 +72,13 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
       labelNames: ["outcome"],
       registers,
     });
+    this.#refusedPeers = new Counter({
+      name: "sedge_fanout_http2_refusals_total",
+      help: "Bounds of HTTP/2 that a peer went beyond: its connection, stream or request was refused or cut (zero-window: noticed), by bound",
+      labelNames: ["reason"],
+      registers,
+    });
+    for (const reason of ABUSES) this.#refusedPeers.inc({ reason }, 0);
     for (const reason of [...CALL_PROBLEMS, "closed"]) this.#ends.inc({ reason }, 0);
     for (const result of ["given", ...CALL_PROBLEMS]) this.#claims.inc({ result }, 0);
     for (const outcome of ["written", "unchanged", "failed"]) this.#blockWrites.inc({ outcome }, 0);
@@ -100,6 +109,10 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
 
   claimed(result: "given" | CallProblem): void {
     this.#claims.inc({ result });
+  }
+
+  refusedPeer(reason: Abuse): void {
+    this.#refusedPeers.inc({ reason });
   }
 
   blockWritten(outcome: "written" | "unchanged" | "failed"): void {

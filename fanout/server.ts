@@ -16,8 +16,9 @@ import { AddressBook } from "./claims/address-book.ts";
 import type { AddressStore } from "./claims/address-store.ts";
 import { BlockClaims } from "./claims/block-claims.ts";
 import { EndpointReports } from "./claims/endpoint-reports.ts";
-import type { Delivery } from "./delivery/delivery.ts";
-import { type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
+import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/delivery.ts";
+import { type GrpcDeliveryOptions, type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
+import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
 import { Engine, type RecordComputer } from "./engine.ts";
 import { FanoutMetrics, registerGauges } from "./metrics.ts";
 import { claimService } from "./services/claim-service.ts";
@@ -29,6 +30,7 @@ import { CallError } from "./status.ts";
 import { type Commit, Table } from "./table/table.ts";
 
 export interface FanoutSettings {
+  readonly delivery: DeliveryKind;
   readonly heartbeatIntervalMs: number;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
@@ -44,6 +46,7 @@ export interface FanoutSettings {
 }
 
 export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
+  delivery: DEFAULT_DELIVERY,
   heartbeatIntervalMs: 5_000,
   keepaliveMs: 20_000,
   keepaliveTimeoutMs: 20_000,
@@ -175,9 +178,9 @@ export class FanoutServer implements Part {
   /** Opens the listeners; until the source is in sync, sessions are refused with UNAVAILABLE. */
   async listen(): Promise<void> {
     const { log, listen } = this.#options;
-    const { keepaliveMs, keepaliveTimeoutMs } = this.#settings;
+    const { delivery, keepaliveMs, keepaliveTimeoutMs } = this.#settings;
     const reflection = new ReflectionService([SYNC_SERVICE, INTROSPECTION_SERVICE, HEALTH, ...REFLECTION]);
-    this.#delivery = await startGrpcDelivery({
+    const options: GrpcDeliveryOptions = {
       listen,
       accept: (stream) => this.sessions.accept(stream),
       unary: claimService({
@@ -195,8 +198,10 @@ export class FanoutServer implements Part {
       keepaliveMs,
       keepaliveTimeoutMs,
       onStreamError: (error) => log.error({ err: error }, "session failed"),
-    });
-    log.info({ addresses: this.addresses.map(({ address }) => address) }, "listening");
+    };
+    this.#delivery =
+      delivery === "http2" ? await startHttp2Delivery({ ...options, onAbuse: (abuse) => this.#metrics.refusedPeer(abuse) }) : await startGrpcDelivery(options);
+    log.info({ delivery, addresses: this.addresses.map(({ address }) => address) }, "listening");
   }
 
   /** Serves until the signal aborts; then asks the clients to move, waits, and closes. */

@@ -1,7 +1,12 @@
 /**
- * What carries the record stream to the nodes, as the sessions see it. grpc-js implements it; another frame writer can take its place.
+ * What carries the record stream to the nodes, as the sessions see it. Two implement it: grpc-js, and our own frames on sockets (http2/).
  */
 import type { Identity } from "../identity.ts";
+
+/** "http2" writes frames to the sockets itself; "grpc-js" is the library. */
+export const DELIVERY_KINDS = ["http2", "grpc-js"] as const;
+export type DeliveryKind = (typeof DELIVERY_KINDS)[number];
+export const DEFAULT_DELIVERY: DeliveryKind = "grpc-js";
 
 /** One open record stream. */
 export interface PeerStream {

@@ -4,7 +4,6 @@
  * The plaintext door opens on loopback only. HTTP/2 pings find dead peers. Rejected: both listeners on one grpc Server (a call does not say which
  * listener it came from, and a plaintext peer must never pass for a verified one).
  */
-import { lstatSync, rmSync } from "node:fs";
 import {
   Metadata,
   Server,
@@ -17,8 +16,10 @@ import {
 import { RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
 import { CallError, statusOf } from "../status.ts";
+import type { TlsFiles } from "./certificate-files.ts";
 import type { AcceptStream, Delivery, PeerStream, StreamHandler } from "./delivery.ts";
-import { TlsCredentials, type TlsFiles } from "./tls-credentials.ts";
+import { formatAddress, removeSocket, requireLoopback } from "./listen.ts";
+import { TlsCredentials } from "./tls-credentials.ts";
 
 export interface GrpcListen {
   /** A name, an address, or "unix:/path" (a socket left there by a dead process is replaced). */
@@ -60,8 +61,7 @@ export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<D
   const addresses: { address: string; isSecure: boolean }[] = [];
   try {
     for (const listen of options.listen) {
-      if (listen.tls === undefined && !isLoopback(listen.host))
-        throw new Error(`the plaintext listener may only be on a loopback address such as 127.0.0.1, not ${listen.host}`);
+      requireLoopback(listen);
       const server = new Server(serverOptions(options));
       servers.push(server);
       const credentials = listen.tls === undefined ? ServerCredentials.createInsecure() : new TlsCredentials(listen.tls);
@@ -88,11 +88,6 @@ export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<D
   };
 }
 
-/** True for 127.0.0.0/8, ::1 and localhost. */
-export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
 function serverOptions({ keepaliveMs, keepaliveTimeoutMs }: GrpcDeliveryOptions): ServerOptions {
   return {
     "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
@@ -110,16 +105,6 @@ function bind(server: Server, { host, port }: GrpcListen, credentials: ServerCre
       else reject(new Error(`cannot listen on ${formatAddress(host, port)}: ${error.message}`, { cause: error }));
     });
   });
-}
-
-/** Only a socket: whatever else is at the path stays, and listening fails with the system's reason. */
-function removeSocket(path: string): void {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) rmSync(path);
-}
-
-function formatAddress(host: string, port: number): string {
-  if (host.startsWith("unix:")) return host;
-  return host.includes(":") && !host.startsWith("[") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 const identityOfLocal: IdentityOfCall = () => ({ kind: "local" });

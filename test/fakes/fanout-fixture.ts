@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ChannelCredentials, type ClientDuplexStream, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
 import { Registry } from "prom-client";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
+import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { GrpcListen } from "../../fanout/delivery/grpc-delivery.ts";
-import type { TlsFiles } from "../../fanout/delivery/tls-credentials.ts";
 import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
@@ -37,7 +38,13 @@ export const FAST: Partial<FanoutSettings> = { heartbeatIntervalMs: 200, flushWi
 
 /** Started and in sync with the events; with `events` undefined it waits for the datastore. */
 export async function startFanout(
-  options: { readonly events?: readonly ClusterEvent[]; readonly tls?: TlsFiles; readonly settings?: Partial<FanoutSettings>; readonly uid?: string } = {},
+  options: {
+    readonly events?: readonly ClusterEvent[];
+    readonly tls?: TlsFiles;
+    readonly delivery?: DeliveryKind;
+    readonly settings?: Partial<FanoutSettings>;
+    readonly uid?: string;
+  } = {},
 ): Promise<FanoutFixture> {
   const store = new MemoryAddressStore();
   const registry = new Registry();
@@ -53,7 +60,7 @@ export async function startFanout(
     clock: systemClock,
     log: silentLogger(),
     registry,
-    settings: { ...FAST, ...options.settings },
+    settings: { ...FAST, ...(options.delivery === undefined ? {} : { delivery: options.delivery }), ...options.settings },
     upstreamAgeMs: () => 3,
   });
   await server.listen();

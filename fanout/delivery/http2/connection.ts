@@ -1,0 +1,657 @@
+/**
+ * One HTTP/2 connection of the server (RFC 9113): frames in, streams and their state, flow control both ways, and the bounds that a peer cannot pass.
+ *
+ * Invariants: every error of the peer ends in the code that the RFC names, and ends what the RFC says it ends. Everything that a peer can make us hold or do is
+ * bounded (`limits.ts`); what is beyond ends the connection with ENHANCE_YOUR_CALM, counted by reason. All writes of a tick leave in one.
+ * Above 400 lines, because the windows, the streams and the header block being assembled are one state.
+ */
+import type { Socket } from "node:net";
+import {
+  CODE,
+  ConnectionError,
+  DEFAULT_MAX_FRAME,
+  DEFAULT_WINDOW,
+  EMPTY,
+  FLAG,
+  FRAME,
+  FrameReader,
+  frame,
+  goAwayFrame,
+  headersFrames,
+  MAX_MAX_FRAME,
+  MAX_WINDOW,
+  resetStreamFrame,
+  SETTING,
+  SETTINGS_ACK,
+  StreamError,
+  settingsFrame,
+  unpadded,
+  windowUpdateFrame,
+} from "./frames.ts";
+import { encodeHeaders, type Header, HpackDecoder, HpackError } from "./hpack.ts";
+import { type Abuse, type Budgeted, Budgets, type Http2Limits } from "./limits.ts";
+import { checkTrailers, parseRequest, type Request } from "./request.ts";
+import type { SharedFrames } from "./shared-frames.ts";
+import { Http2Stream, type StreamHost, type StreamSink } from "./stream.ts";
+
+export interface ConnectionHost {
+  readonly limits: Http2Limits;
+  readonly frames: SharedFrames;
+  readonly keepaliveMs: number;
+  readonly keepaliveTimeoutMs: number;
+  /** Monotonic ms. */
+  readonly now: () => number;
+  /** A request has come; the sink is what hears the stream. Undefined: it was answered already. */
+  serve(connection: Connection, stream: Http2Stream, request: Request): StreamSink | undefined;
+  /** Calls `flush` before the tick ends. */
+  flushSoon(connection: Connection): void;
+  onAbuse(abuse: Abuse): void;
+  onFirstRequest(): void;
+  /** Over, and forgotten by the system. */
+  onClosed(connection: Connection): void;
+  /** An error of ours. */
+  onError(error: unknown): void;
+}
+
+const HEADER_TABLE_BYTES = 4096;
+const FRAME_ID_BYTES = 4;
+const PING_BYTES = 8;
+const SETTING_BYTES = 6;
+const PRIORITY_BYTES = 5;
+/** Output up to this is joined into one buffer; above, the system gathers it. */
+const MAX_JOINED_BYTES = 16 * 1024;
+/** Given to the socket in one tick. */
+const MAX_TICK_BYTES = 256 * 1024;
+/** How long a peer may take to close after GOAWAY. */
+const LINGER_MS = 1_000;
+/** Streams that ended, of which frames may still be under way. */
+const MAX_RECENT = 128;
+/** Told to a client whose header list is too large (RFC 6585 section 5). */
+const TOO_LARGE = encodeHeaders([[":status", "431"]]);
+const PING = frame(FRAME.ping, 0, 0, Buffer.from("sedge\0\0\0", "latin1"));
+
+/** A header block that is not complete. */
+interface OpenBlock {
+  readonly streamId: number;
+  readonly isEnd: boolean;
+  readonly isSelfDependent: boolean;
+  readonly parts: Buffer[];
+  bytes: number;
+}
+
+export class Connection implements StreamHost {
+  readonly socket: Socket;
+  /** "10.0.0.1:40000", for people. */
+  readonly address: string;
+  readonly #host: ConnectionHost;
+  readonly #reader: FrameReader;
+  readonly #decoder: HpackDecoder;
+  readonly #streams = new Map<number, Http2Stream>();
+  /** How streams that are gone ended: "done" by the peer, "ours" when the peer may not know yet. */
+  #recent: Map<number, "done" | "ours"> | undefined;
+  #budgets: Budgets | undefined;
+  #block: OpenBlock | undefined;
+  #lastStreamId = 0;
+  #sendWindow = DEFAULT_WINDOW;
+  #receiveWindow = DEFAULT_WINDOW;
+  #unreturned = 0;
+  /** What a new stream may send, by the peer's settings. */
+  #peerWindow = DEFAULT_WINDOW;
+  #out: Buffer[] = [];
+  #outBytes = 0;
+  #isFlushDue = false;
+  #bufferedBytes = 0;
+  #controlBacklog = 0;
+  readonly #openedAt: number;
+  #hasSettings = false;
+  #hasRequested = false;
+  #hasRead = false;
+  #quietSince: number;
+  #pingedAt: number | undefined;
+  #isLeaving = false;
+  #closingSince: number | undefined;
+  #isClosed = false;
+
+  constructor({ socket, host, address }: { readonly socket: Socket; readonly host: ConnectionHost; readonly address: string }) {
+    this.socket = socket;
+    this.#host = host;
+    this.address = address;
+    this.#openedAt = host.now();
+    this.#quietSince = this.#openedAt;
+    this.#reader = new FrameReader({
+      maxFrameBytes: DEFAULT_MAX_FRAME,
+      onFrame: (type, flags, streamId, payload) => this.#onFrame(type, flags, streamId, payload),
+    });
+    this.#decoder = new HpackDecoder({ maxTableBytes: HEADER_TABLE_BYTES, maxListBytes: host.limits.maxHeaderListBytes });
+    socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
+    socket.on("drain", () => this.#onDrain());
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => this.#onClose());
+  }
+
+  get hasRequested(): boolean {
+    return this.#hasRequested;
+  }
+
+  get openStreams(): number {
+    return this.#streams.size;
+  }
+
+  get bytesInFlight(): number {
+    return this.#outBytes + this.socket.writableLength;
+  }
+
+  get room(): number {
+    return this.socket.writableNeedDrain || this.#outBytes >= MAX_TICK_BYTES ? 0 : this.#sendWindow;
+  }
+
+  get now(): () => number {
+    return this.#host.now;
+  }
+
+  /** Bytes of incomplete messages changed by so many; beyond the bound the connection ends. */
+  buffered(change: number): void {
+    this.#bufferedBytes += change;
+    if (this.#bufferedBytes > this.#host.limits.maxBufferedBytes) throw this.#abused("too-much-buffered", "more unfinished messages than are held");
+  }
+
+  write(bytes: Buffer, dataBytes: number): void {
+    this.#sendWindow -= dataBytes;
+    this.#out.push(bytes);
+    this.#outBytes += bytes.length;
+    if (this.#isFlushDue) return;
+    this.#isFlushDue = true;
+    this.#host.flushSoon(this);
+  }
+
+  shared(message: Uint8Array, streamId: number): Buffer {
+    return this.#host.frames.framed(message, streamId);
+  }
+
+  headers(streamId: number, block: Buffer, isLast: boolean): void {
+    this.write(headersFrames(streamId, block, { isLast, maxFrameBytes: DEFAULT_MAX_FRAME }), 0);
+  }
+
+  finished(stream: Http2Stream): void {
+    if (!stream.isRemoteClosed) this.write(resetStreamFrame(stream.id, CODE.noError), 0);
+    this.#forget(stream, stream.isRemoteClosed ? "done" : "ours");
+  }
+
+  reset(stream: Http2Stream, code: number): void {
+    if (stream.isOver) return;
+    this.write(resetStreamFrame(stream.id, code), 0);
+    this.#forget(stream, "ours");
+  }
+
+  credit(stream: Http2Stream): void {
+    if (stream.isOver || stream.isRemoteClosed || stream.unreturned < this.#host.limits.streamWindowBytes / 2) return;
+    this.write(windowUpdateFrame(stream.id, stream.unreturned), 0);
+    stream.receiveWindow += stream.unreturned;
+    stream.unreturned = 0;
+  }
+
+  /** Hands what this tick wrote to the system. */
+  flush(): void {
+    this.#isFlushDue = false;
+    const out = this.#out;
+    if (this.#isClosed || out.length === 0) return;
+    const [first] = out;
+    if (out.length === 1 && first !== undefined) this.socket.write(first);
+    else if (this.#outBytes <= MAX_JOINED_BYTES) this.socket.write(Buffer.concat(out, this.#outBytes));
+    else {
+      this.socket.cork();
+      for (const bytes of out) this.socket.write(bytes);
+      this.socket.uncork();
+    }
+    this.#out = [];
+    this.#outBytes = 0;
+    if (!this.socket.writableNeedDrain) this.#onRoom();
+  }
+
+  /** No new streams; the connection ends with its last one. */
+  leave(): void {
+    if (this.#isLeaving || this.#closingSince !== undefined) return;
+    this.#isLeaving = true;
+    this.write(goAwayFrame(this.#lastStreamId, CODE.noError, "the server is stopping"), 0);
+    this.#closeWhenDone();
+  }
+
+  /** Ends it at once, without a word. */
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Everything that has a time limit. Called about once a second, and more often when limits are short. */
+  sweep(now: number): void {
+    const { limits, keepaliveMs, keepaliveTimeoutMs } = this.#host;
+    if (this.#closingSince !== undefined) {
+      if (now - this.#closingSince >= LINGER_MS) this.destroy();
+      return;
+    }
+    if (!this.#hasSettings) {
+      if (now - this.#openedAt >= limits.prefaceTimeoutMs) this.#fail(this.#abused("slow-preface", "no preface in time"));
+      return;
+    }
+    if (!this.#hasRequested && now - this.#openedAt >= limits.firstRequestTimeoutMs) {
+      this.#host.onAbuse("no-request");
+      this.#fail(new ConnectionError(CODE.noError, "no request in time"));
+      return;
+    }
+    for (const stream of this.#streams.values()) this.#sweepStream(stream, now);
+    if (this.#hasRead) {
+      this.#hasRead = false;
+      this.#quietSince = now;
+      this.#pingedAt = undefined;
+    } else if (this.#pingedAt !== undefined) {
+      if (now - this.#pingedAt < keepaliveTimeoutMs) return;
+      this.#host.onAbuse("dead");
+      this.destroy();
+    } else if (now - this.#quietSince >= keepaliveMs) {
+      this.#pingedAt = now;
+      this.write(PING, 0);
+    }
+  }
+
+  #sweepStream(stream: Http2Stream, now: number): void {
+    if (stream.blockedSince === undefined || now - stream.blockedSince < this.#host.limits.stallTimeoutMs) return;
+    if (!stream.isStallCounted) this.#host.onAbuse("zero-window");
+    stream.isStallCounted = true;
+    if (!stream.isPatient) this.reset(stream, CODE.cancel);
+  }
+
+  #onChunk(chunk: Buffer): void {
+    this.#hasRead = true;
+    if (this.#closingSince !== undefined) return;
+    let rest = chunk;
+    for (;;) {
+      try {
+        this.#reader.read(rest);
+        return;
+      } catch (error) {
+        if (!(error instanceof StreamError)) {
+          this.#fail(error);
+          return;
+        }
+        if (!this.#refuse(error)) return;
+        rest = EMPTY;
+      }
+    }
+  }
+
+  /** Resets the stream; false: there were too many of these. */
+  #refuse({ streamId, code }: StreamError): boolean {
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) this.reset(stream, code);
+    else {
+      this.write(resetStreamFrame(streamId, code), 0);
+      if (streamId <= this.#lastStreamId) this.#remember(streamId, "ours");
+    }
+    try {
+      this.#spend("rapid-reset");
+      return true;
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+  }
+
+  #onFrame(type: number, flags: number, streamId: number, payload: Buffer): void {
+    if (!this.#hasSettings && type !== FRAME.settings) throw new ConnectionError(CODE.protocolError, "the first frame must be SETTINGS");
+    if (this.#block !== undefined && (type !== FRAME.continuation || streamId !== this.#block.streamId))
+      throw new ConnectionError(CODE.protocolError, "a header block was not finished");
+    switch (type) {
+      case FRAME.data:
+        return this.#onData(flags, streamId, payload);
+      case FRAME.headers:
+        return this.#onHeaders(flags, streamId, payload);
+      case FRAME.priority:
+        return this.#onPriority(streamId, payload);
+      case FRAME.resetStream:
+        return this.#onResetStream(streamId, payload);
+      case FRAME.settings:
+        return this.#onSettings(flags, streamId, payload);
+      case FRAME.pushPromise:
+        throw new ConnectionError(CODE.protocolError, "a client cannot push");
+      case FRAME.ping:
+        return this.#onPing(flags, streamId, payload);
+      case FRAME.goAway:
+        if (streamId !== 0) throw new ConnectionError(CODE.protocolError, "GOAWAY on a stream");
+        this.#isLeaving = true;
+        return this.#closeWhenDone();
+      case FRAME.windowUpdate:
+        return this.#onWindowUpdate(streamId, payload);
+      case FRAME.continuation:
+        return this.#onContinuation(flags, payload);
+      default:
+        return this.#spend("priority-flood");
+    }
+  }
+
+  #onData(flags: number, streamId: number, padded: Buffer): void {
+    const stream = this.#findStream(streamId, "DATA");
+    this.#receiveWindow -= padded.length;
+    if (this.#receiveWindow < 0) throw new ConnectionError(CODE.flowControlError, "more DATA than the connection's window");
+    const payload = unpadded(flags, padded);
+    this.#returnCredit(padded.length);
+    const isEnd = (flags & FLAG.endStream) !== 0;
+    if (payload.length === 0 && !isEnd) this.#spend("empty-frames");
+    if (stream === undefined) {
+      if (this.#recent?.get(streamId) === "ours") return;
+      throw new ConnectionError(CODE.streamClosed, `DATA on stream ${streamId}, which has ended`);
+    }
+    if (stream.isRemoteClosed) throw new StreamError(streamId, CODE.streamClosed, "DATA after END_STREAM");
+    stream.receiveWindow -= padded.length;
+    if (stream.receiveWindow < 0) throw new StreamError(streamId, CODE.flowControlError, "more DATA than the stream's window");
+    stream.unreturned += padded.length;
+    this.#countBody(stream, payload.length, isEnd);
+    if (payload.length > 0 && stream.sink?.onData(payload) === false) this.#endRemote(stream, isEnd);
+    else {
+      this.#endRemote(stream, isEnd);
+      this.credit(stream);
+    }
+  }
+
+  /** RFC 9113 section 8.1.1. */
+  #countBody(stream: Http2Stream, bytes: number, isEnd: boolean): void {
+    if (stream.remaining === undefined) return;
+    stream.remaining -= bytes;
+    if (stream.remaining < 0 || (isEnd && stream.remaining > 0))
+      throw new StreamError(stream.id, CODE.protocolError, "DATA does not agree with content-length");
+  }
+
+  #endRemote(stream: Http2Stream, isEnd: boolean): void {
+    if (!isEnd || stream.isOver) return;
+    stream.isRemoteClosed = true;
+    stream.sink?.onEnd();
+  }
+
+  #returnCredit(bytes: number): void {
+    this.#unreturned += bytes;
+    if (this.#unreturned < this.#host.limits.connectionWindowBytes / 2) return;
+    this.write(windowUpdateFrame(0, this.#unreturned), 0);
+    this.#receiveWindow += this.#unreturned;
+    this.#unreturned = 0;
+  }
+
+  #onHeaders(flags: number, streamId: number, padded: Buffer): void {
+    if (streamId === 0) throw new ConnectionError(CODE.protocolError, "HEADERS on stream 0");
+    let payload = unpadded(flags, padded);
+    let isSelfDependent = false;
+    if ((flags & FLAG.priority) !== 0) {
+      if (payload.length < PRIORITY_BYTES) throw new ConnectionError(CODE.frameSizeError, "HEADERS too short for its priority");
+      isSelfDependent = (payload.readUInt32BE(0) & MAX_WINDOW) === streamId;
+      payload = payload.subarray(PRIORITY_BYTES);
+    }
+    this.#block = { streamId, isEnd: (flags & FLAG.endStream) !== 0, isSelfDependent, parts: [payload], bytes: payload.length };
+    if ((flags & FLAG.endHeaders) !== 0) this.#onBlock(this.#block);
+  }
+
+  #onContinuation(flags: number, payload: Buffer): void {
+    const block = this.#block;
+    if (block === undefined) throw new ConnectionError(CODE.protocolError, "CONTINUATION without a header block");
+    const { maxContinuations, maxHeaderBlockBytes } = this.#host.limits;
+    block.parts.push(payload);
+    block.bytes += payload.length;
+    if (block.parts.length > maxContinuations + 1) throw this.#abused("continuation-flood", `more than ${maxContinuations} CONTINUATIONs`);
+    if (block.bytes > maxHeaderBlockBytes) throw this.#abused("header-bomb", `a header block above ${maxHeaderBlockBytes} bytes`);
+    if ((flags & FLAG.endHeaders) !== 0) this.#onBlock(block);
+  }
+
+  #onBlock({ streamId, isEnd, isSelfDependent, parts }: OpenBlock): void {
+    this.#block = undefined;
+    const { headers, isTooLarge } = this.#decode(parts.length === 1 ? (parts[0] ?? EMPTY) : Buffer.concat(parts));
+    if (isTooLarge) this.#host.onAbuse("header-bomb");
+    const stream = this.#streams.get(streamId);
+    if (stream !== undefined) this.#onTrailers(stream, headers, isEnd);
+    else if (this.#recent?.get(streamId) === "ours") return;
+    else this.#onRequest(streamId, { headers, isTooLarge, isEnd, isSelfDependent });
+  }
+
+  #decode(block: Buffer): { readonly headers: readonly Header[]; readonly isTooLarge: boolean } {
+    try {
+      return this.#decoder.decode(block);
+    } catch (error) {
+      if (error instanceof HpackError) throw new ConnectionError(CODE.compressionError, error.message);
+      throw error;
+    }
+  }
+
+  #onTrailers(stream: Http2Stream, headers: readonly Header[], isEnd: boolean): void {
+    if (stream.isRemoteClosed) throw new StreamError(stream.id, CODE.streamClosed, "HEADERS after END_STREAM");
+    if (!isEnd) throw new StreamError(stream.id, CODE.protocolError, "trailers without END_STREAM");
+    checkTrailers(stream.id, headers);
+    this.#countBody(stream, 0, true);
+    this.#endRemote(stream, true);
+  }
+
+  #onRequest(
+    streamId: number,
+    { headers, isTooLarge, isEnd, isSelfDependent }: { headers: readonly Header[]; isTooLarge: boolean; isEnd: boolean; isSelfDependent: boolean },
+  ): void {
+    if (this.#recent?.get(streamId) === "done") throw new ConnectionError(CODE.streamClosed, `HEADERS on stream ${streamId}, which has ended`);
+    if (streamId % 2 === 0 || streamId <= this.#lastStreamId) throw new ConnectionError(CODE.protocolError, `stream ${streamId} cannot be opened`);
+    this.#lastStreamId = streamId;
+    if (this.#isLeaving) throw new StreamError(streamId, CODE.refusedStream, "after GOAWAY");
+    if (this.#streams.size >= this.#host.limits.maxStreams) {
+      this.#host.onAbuse("too-many-streams");
+      this.#spend("too-many-streams");
+      throw new StreamError(streamId, CODE.refusedStream, "too many streams");
+    }
+    if (isSelfDependent) throw new StreamError(streamId, CODE.protocolError, "a stream depends on itself");
+    const stream = new Http2Stream({ id: streamId, host: this, sendWindow: this.#peerWindow, receiveWindow: this.#host.limits.streamWindowBytes });
+    stream.isRemoteClosed = isEnd;
+    if (isTooLarge) {
+      this.#streams.set(streamId, stream);
+      this.headers(streamId, TOO_LARGE, true);
+      this.finished(stream);
+      return;
+    }
+    const request = parseRequest(streamId, headers);
+    stream.remaining = request.contentLength;
+    this.#countBody(stream, 0, isEnd);
+    this.#streams.set(streamId, stream);
+    if (!this.#hasRequested) {
+      this.#hasRequested = true;
+      this.#host.onFirstRequest();
+    }
+    const sink = this.#host.serve(this, stream, request);
+    if (stream.isOver || stream.isEnding) return;
+    stream.sink = sink;
+    if (isEnd) sink?.onEnd();
+  }
+
+  #onPriority(streamId: number, payload: Buffer): void {
+    if (streamId === 0) throw new ConnectionError(CODE.protocolError, "PRIORITY on stream 0");
+    this.#spend("priority-flood");
+    if (payload.length !== PRIORITY_BYTES) throw new StreamError(streamId, CODE.frameSizeError, "PRIORITY has 5 bytes");
+    if ((payload.readUInt32BE(0) & MAX_WINDOW) === streamId) throw new StreamError(streamId, CODE.protocolError, "a stream depends on itself");
+  }
+
+  #onResetStream(streamId: number, payload: Buffer): void {
+    if (payload.length !== FRAME_ID_BYTES) throw new ConnectionError(CODE.frameSizeError, "RST_STREAM has 4 bytes");
+    const stream = this.#findStream(streamId, "RST_STREAM");
+    this.#spend("rapid-reset");
+    if (stream !== undefined) this.#forget(stream, "done");
+  }
+
+  #onSettings(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw new ConnectionError(CODE.protocolError, "SETTINGS on a stream");
+    if ((flags & FLAG.ack) !== 0) {
+      if (payload.length !== 0) throw new ConnectionError(CODE.frameSizeError, "an acknowledgement has no settings");
+      if (!this.#hasSettings) throw new ConnectionError(CODE.protocolError, "the first frame must be SETTINGS");
+      return;
+    }
+    if (payload.length % SETTING_BYTES !== 0) throw new ConnectionError(CODE.frameSizeError, "a setting has 6 bytes");
+    this.#spend("settings-flood");
+    for (let at = 0; at < payload.length; at += SETTING_BYTES) this.#onSetting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    if (!this.#hasSettings) this.#greet();
+    this.#control(SETTINGS_ACK);
+    this.#pump();
+  }
+
+  #greet(): void {
+    this.#hasSettings = true;
+    const { maxStreams, maxHeaderListBytes, streamWindowBytes, connectionWindowBytes } = this.#host.limits;
+    this.write(
+      settingsFrame([
+        [SETTING.maxConcurrentStreams, maxStreams],
+        [SETTING.initialWindowSize, streamWindowBytes],
+        [SETTING.maxHeaderListSize, maxHeaderListBytes],
+      ]),
+      0,
+    );
+    this.write(windowUpdateFrame(0, connectionWindowBytes - DEFAULT_WINDOW), 0);
+    this.#receiveWindow = connectionWindowBytes;
+  }
+
+  #onSetting(id: number, value: number): void {
+    switch (id) {
+      case SETTING.enablePush:
+        if (value > 1) throw new ConnectionError(CODE.protocolError, `ENABLE_PUSH is ${value}`);
+        return;
+      case SETTING.maxFrameSize:
+        if (value < DEFAULT_MAX_FRAME || value > MAX_MAX_FRAME) throw new ConnectionError(CODE.protocolError, `MAX_FRAME_SIZE is ${value}`);
+        return;
+      case SETTING.initialWindowSize:
+        if (value > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, `INITIAL_WINDOW_SIZE is ${value}`);
+        for (const stream of this.#streams.values()) {
+          stream.sendWindow += value - this.#peerWindow;
+          if (stream.sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, "INITIAL_WINDOW_SIZE makes a window too large");
+        }
+        this.#peerWindow = value;
+        return;
+      // Our encoder has no table, our frames are the smallest that a peer must take, and our header lists are short.
+      default:
+        return;
+    }
+  }
+
+  #onPing(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw new ConnectionError(CODE.protocolError, "PING on a stream");
+    if (payload.length !== PING_BYTES) throw new ConnectionError(CODE.frameSizeError, "PING has 8 bytes");
+    if ((flags & FLAG.ack) !== 0) return;
+    this.#spend("ping-flood");
+    this.#control(frame(FRAME.ping, FLAG.ack, 0, payload));
+  }
+
+  #onWindowUpdate(streamId: number, payload: Buffer): void {
+    if (payload.length !== FRAME_ID_BYTES) throw new ConnectionError(CODE.frameSizeError, "WINDOW_UPDATE has 4 bytes");
+    this.#spend("window-flood");
+    const increment = payload.readUInt32BE(0) & MAX_WINDOW;
+    if (streamId === 0) {
+      if (increment === 0) throw new ConnectionError(CODE.protocolError, "WINDOW_UPDATE of nothing");
+      this.#sendWindow += increment;
+      if (this.#sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, "the connection's window is too large");
+    } else {
+      const stream = this.#findStream(streamId, "WINDOW_UPDATE");
+      if (stream === undefined) return;
+      if (increment === 0) throw new StreamError(streamId, CODE.protocolError, "WINDOW_UPDATE of nothing");
+      stream.sendWindow += increment;
+      if (stream.sendWindow > MAX_WINDOW) throw new StreamError(streamId, CODE.flowControlError, "the stream's window is too large");
+    }
+    this.#pump();
+  }
+
+  /** Undefined: it has ended. Throws for streams that never were. */
+  #findStream(streamId: number, what: string): Http2Stream | undefined {
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined && (streamId === 0 || streamId > this.#lastStreamId || streamId % 2 === 0))
+      throw new ConnectionError(CODE.protocolError, `${what} on stream ${streamId}, which was never opened`);
+    return stream;
+  }
+
+  /** Sends what waits, streams taking turns, until the windows or the socket are full. */
+  #pump(): void {
+    for (let hasMoved = true; hasMoved; ) {
+      hasMoved = false;
+      for (const stream of this.#streams.values()) if (stream.queuedBytes > 0 && stream.pump()) hasMoved = true;
+    }
+  }
+
+  #onDrain(): void {
+    this.#controlBacklog = 0;
+    this.#onRoom();
+  }
+
+  /** The socket has room: what waits goes first, then the streams' owners hear of it. */
+  #onRoom(): void {
+    this.#pump();
+    for (const stream of this.#streams.values()) stream.sink?.onDrain();
+  }
+
+  /** An answer that the peer asked for. */
+  #control(bytes: Buffer): void {
+    if (this.socket.writableNeedDrain) {
+      this.#controlBacklog += bytes.length;
+      if (this.#controlBacklog > this.#host.limits.maxControlBacklogBytes) {
+        this.#host.onAbuse("control-backlog");
+        this.destroy();
+        return;
+      }
+    }
+    this.write(bytes, 0);
+  }
+
+  #spend(kind: Budgeted): void {
+    this.#budgets ??= new Budgets();
+    if (!this.#budgets.spend(kind, this.#host.now())) throw this.#abused(kind, `${kind}: more than this server serves`);
+  }
+
+  #abused(abuse: Abuse, message: string): ConnectionError {
+    this.#host.onAbuse(abuse);
+    return new ConnectionError(CODE.enhanceYourCalm, message);
+  }
+
+  /** GOAWAY, then the end. */
+  #fail(error: unknown): void {
+    if (this.#closingSince !== undefined || this.#isClosed) return;
+    this.#closingSince = this.#host.now();
+    this.#reader.stop();
+    const isTheirs = error instanceof ConnectionError;
+    if (!isTheirs) this.#host.onError(error);
+    else if (error.code !== CODE.enhanceYourCalm && error.code !== CODE.noError) this.#host.onAbuse("protocol-error");
+    this.#closeStreams();
+    this.write(goAwayFrame(this.#lastStreamId, isTheirs ? error.code : CODE.internalError, isTheirs ? error.message : ""), 0);
+    this.flush();
+    this.socket.end();
+  }
+
+  #closeWhenDone(): void {
+    if (!this.#isLeaving || this.#streams.size > 0 || this.#closingSince !== undefined) return;
+    this.#closingSince = this.#host.now();
+    this.flush();
+    this.socket.end();
+  }
+
+  #forget(stream: Http2Stream, how: "done" | "ours"): void {
+    this.#streams.delete(stream.id);
+    this.#remember(stream.id, how);
+    stream.close();
+    this.#closeWhenDone();
+  }
+
+  #remember(streamId: number, how: "done" | "ours"): void {
+    this.#recent ??= new Map();
+    this.#recent.set(streamId, how);
+    if (this.#recent.size <= MAX_RECENT) return;
+    for (const oldest of this.#recent.keys()) {
+      this.#recent.delete(oldest);
+      return;
+    }
+  }
+
+  #closeStreams(): void {
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const stream of streams) stream.close();
+  }
+
+  #onClose(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#reader.stop();
+    this.#out = [];
+    this.#closeStreams();
+    this.#host.onClosed(this);
+  }
+}
