@@ -12,7 +12,7 @@ export interface ApiResource {
   readonly version: string;
   readonly plural: string;
   readonly isNamespaced: boolean;
-  /** Built-in kinds come as protobuf when asked; custom resources only as JSON. */
+  /** Built-in kinds with a message here come as protobuf when asked; all others as JSON. */
   readonly hasProtobuf: boolean;
 }
 
@@ -27,6 +27,27 @@ export const API_RESOURCES: Readonly<Record<ResourceKind, ApiResource>> = {
   IPPool: { ...calico, kind: "IPPool", plural: "ippools" },
   IPAMBlock: { ...calico, kind: "IPAMBlock", plural: "ipamblocks" },
   BlockAffinity: { ...calico, kind: "BlockAffinity", plural: "blockaffinities" },
+  ServiceAccount: { ...builtIn, kind: "ServiceAccount", group: "", version: "v1", plural: "serviceaccounts", isNamespaced: true, hasProtobuf: false },
+  EndpointSlice: {
+    ...builtIn,
+    kind: "EndpointSlice",
+    group: "discovery.k8s.io",
+    version: "v1",
+    plural: "endpointslices",
+    isNamespaced: true,
+    hasProtobuf: false,
+  },
+  Tier: { ...calico, kind: "Tier", plural: "tiers" },
+  GlobalNetworkPolicy: { ...calico, kind: "GlobalNetworkPolicy", plural: "globalnetworkpolicies" },
+  CalicoNetworkPolicy: { ...calico, kind: "NetworkPolicy", plural: "networkpolicies", isNamespaced: true },
+  ClusterNetworkPolicy: { ...calico, kind: "ClusterNetworkPolicy", group: "policy.networking.k8s.io", version: "v1alpha2", plural: "clusternetworkpolicies" },
+  StagedGlobalNetworkPolicy: { ...calico, kind: "StagedGlobalNetworkPolicy", plural: "stagedglobalnetworkpolicies" },
+  StagedNetworkPolicy: { ...calico, kind: "StagedNetworkPolicy", plural: "stagednetworkpolicies", isNamespaced: true },
+  StagedKubernetesNetworkPolicy: { ...calico, kind: "StagedKubernetesNetworkPolicy", plural: "stagedkubernetesnetworkpolicies", isNamespaced: true },
+  GlobalNetworkSet: { ...calico, kind: "GlobalNetworkSet", plural: "globalnetworksets" },
+  NetworkSet: { ...calico, kind: "NetworkSet", plural: "networksets", isNamespaced: true },
+  HostEndpoint: { ...calico, kind: "HostEndpoint", plural: "hostendpoints" },
+  Profile: { ...calico, kind: "Profile", plural: "profiles" },
 };
 
 /** "v1", "projectcalico.org/v3". */

@@ -45,7 +45,9 @@ export class KindStore {
       known.digest = digest;
       known.isInvalid = !parsed.ok;
     }
-    return parsed.ok ? { kind: "upsert", resource: parsed.value } : { kind: "invalid", key, resourceVersion, problems: parsed.problems };
+    if (parsed.ok) return { kind: "upsert", resource: parsed.value };
+    const { problems, closed } = parsed;
+    return { kind: "invalid", key, resourceVersion, problems, ...(closed === undefined ? {} : { closed }) };
   }
 
   remove(key: ResourceKey): ClusterEvent | undefined {
@@ -77,6 +79,8 @@ function textOf(key: ResourceKey): string {
 
 /** The version is left out: it changes with everything that was trimmed away. */
 function digestOf(parsed: Parsed<Resource>): string {
-  const text = parsed.ok ? JSON.stringify({ ...parsed.value, resourceVersion: undefined }) : `invalid ${JSON.stringify(parsed.problems)}`;
+  const text = parsed.ok
+    ? JSON.stringify({ ...parsed.value, resourceVersion: undefined })
+    : `invalid ${JSON.stringify([parsed.problems, parsed.closed && { ...parsed.closed, resourceVersion: undefined }])}`;
   return hash("sha1", text, "base64");
 }

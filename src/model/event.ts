@@ -16,11 +16,21 @@ export type ClusterEvent =
   | { readonly kind: "upsert"; readonly resource: Resource }
   | { readonly kind: "delete"; readonly key: ResourceKey }
   /** The object exists and cannot be understood: the last good value stays in force; without one, it fails closed. */
-  | { readonly kind: "invalid"; readonly key: ResourceKey; readonly resourceVersion: ResourceVersion; readonly problems: readonly Problem[] }
+  | {
+      readonly kind: "invalid";
+      readonly key: ResourceKey;
+      readonly resourceVersion: ResourceVersion;
+      readonly problems: readonly Problem[];
+      /** What stands for it when no good value is known: never lets more through than the object may have meant. */
+      readonly closed?: Resource;
+    }
   | { readonly kind: "status"; readonly status: SyncStatus };
 
 /** Result of parsing one object at the boundary. */
-export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problems: readonly Problem[] };
+export type Parsed<T> =
+  | { readonly ok: true; readonly value: T }
+  /** `closed`: what could be read, with each part that could not replaced by one that lets nothing more through. */
+  | { readonly ok: false; readonly problems: readonly Problem[]; readonly closed?: T };
 
 /** Ends every exhaustive switch. */
 export function assertNever(value: never): never {

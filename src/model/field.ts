@@ -24,6 +24,17 @@ export function parseFields<T>(object: unknown, options: ParseOptions, read: (ro
   return context.problems.length === 0 ? { ok: true, value } : { ok: false, problems: context.problems };
 }
 
+/** As `parseFields`; with problems, what was read is handed on as `closed` unless `read` says that too little was understood. */
+export function parseClosed<T>(object: unknown, options: ParseOptions, read: (root: Field) => { readonly value: T; readonly isUsable: boolean }): Parsed<T> {
+  let closed: T | undefined;
+  const parsed = parseFields(object, options, (root) => {
+    const { value, isUsable } = read(root);
+    if (isUsable) closed = value;
+    return value;
+  });
+  return parsed.ok || closed === undefined ? parsed : { ...parsed, closed };
+}
+
 export class Field {
   readonly value: unknown;
   readonly path: string;
@@ -41,6 +52,11 @@ export class Field {
 
   get isStrict(): boolean {
     return this.#context.isStrict;
+  }
+
+  /** Problems found so far in the whole object. */
+  get problemCount(): number {
+    return this.#context.problems.length;
   }
 
   problem(message: string): void {

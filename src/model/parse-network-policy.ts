@@ -15,31 +15,34 @@ const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
 const PORT_RANGE = { min: 1, max: 65535 };
 
 export function parseNetworkPolicy(object: unknown, options: ParseOptions = {}): Parsed<NetworkPolicy> {
-  return parseFields(object, options, (root) => {
-    root.object(["apiVersion", "kind", "metadata", "spec", "status"]);
-    root.child("metadata").object(OBJECT_META);
-    const { name, resourceVersion } = readMetadata(root);
-    if (name !== "") reportIf(root.child("metadata").child("name"), dnsSubdomainProblem(name));
-    const spec = root.child("spec").object(["podSelector", "policyTypes", "ingress", "egress"]);
-    const ingress = spec
-      .child("ingress")
-      .items()
-      .map((rule) => readRule(rule, "from"));
-    const egress = spec
-      .child("egress")
-      .items()
-      .map((rule) => readRule(rule, "to"));
-    return {
-      kind: "NetworkPolicy",
-      namespace: readNamespace(root),
-      name,
-      resourceVersion,
-      podSelector: readLabelSelector(spec.child("podSelector")),
-      policyTypes: readPolicyTypes(spec.child("policyTypes"), egress.length > 0),
-      ingress,
-      egress,
-    };
-  });
+  return parseFields(object, options, (root) => readNetworkPolicy(root, []));
+}
+
+/** `more`: fields of spec that a staged form has besides. */
+export function readNetworkPolicy(root: Field, more: readonly string[]): NetworkPolicy {
+  root.object(["apiVersion", "kind", "metadata", "spec", "status"]);
+  root.child("metadata").object(OBJECT_META);
+  const { name, resourceVersion } = readMetadata(root);
+  if (name !== "") reportIf(root.child("metadata").child("name"), dnsSubdomainProblem(name));
+  const spec = root.child("spec").object(["podSelector", "policyTypes", "ingress", "egress", ...more]);
+  const ingress = spec
+    .child("ingress")
+    .items()
+    .map((rule) => readRule(rule, "from"));
+  const egress = spec
+    .child("egress")
+    .items()
+    .map((rule) => readRule(rule, "to"));
+  return {
+    kind: "NetworkPolicy",
+    namespace: readNamespace(root),
+    name,
+    resourceVersion,
+    podSelector: readLabelSelector(spec.child("podSelector")),
+    policyTypes: readPolicyTypes(spec.child("policyTypes"), egress.length > 0),
+    ingress,
+    egress,
+  };
 }
 
 /** None written: Ingress, and Egress when there are egress rules. */
@@ -117,7 +120,7 @@ function readPortNumberOrName(field: Field): number | string | undefined {
   return field.value;
 }
 
-function readLabelSelector(field: Field): LabelSelector {
+export function readLabelSelector(field: Field): LabelSelector {
   field.object(["matchLabels", "matchExpressions"]);
   return { matchLabels: readCheckedLabels(field.child("matchLabels")), matchExpressions: field.child("matchExpressions").items().flatMap(readRequirement) };
 }

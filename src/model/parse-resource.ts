@@ -2,15 +2,24 @@
 import type { Parsed } from "./event.ts";
 import type { ParseOptions } from "./field.ts";
 import { parseBlockAffinity } from "./parse-block-affinity.ts";
+import { parseCalicoNetworkPolicy, parseGlobalNetworkPolicy, parseProfile } from "./parse-calico-policy.ts";
+import { parseClusterNetworkPolicy } from "./parse-cluster-network-policy.ts";
+import { parseHostEndpoint } from "./parse-host-endpoint.ts";
 import { parseIpPool } from "./parse-ip-pool.ts";
 import { parseIpamBlock } from "./parse-ipam-block.ts";
 import { parseNamespace } from "./parse-namespace.ts";
 import { parseNetworkPolicy } from "./parse-network-policy.ts";
+import { parseGlobalNetworkSet, parseNetworkSet } from "./parse-network-set.ts";
 import { parseNode } from "./parse-node.ts";
 import { parsePod } from "./parse-pod.ts";
+import { parseEndpointSlice, parseServiceAccount } from "./parse-service.ts";
+import { parseStagedGlobalNetworkPolicy, parseStagedKubernetesNetworkPolicy, parseStagedNetworkPolicy } from "./parse-staged-policy.ts";
+import { parseTier } from "./parse-tier.ts";
 import { RESOURCE_KINDS, type Resource, type ResourceKey, type ResourceKind } from "./resource.ts";
 
 interface KindInfo {
+  /** As objects state it, where that is another word than ours. */
+  readonly writtenKind?: string;
   readonly groupVersions: readonly string[];
   readonly isNamespaced: boolean;
   readonly parse: (object: unknown, options?: ParseOptions) => Parsed<Resource>;
@@ -27,14 +36,32 @@ export const RESOURCE_INFO: Readonly<Record<ResourceKind, KindInfo>> = {
   IPPool: { groupVersions: CALICO, isNamespaced: false, parse: parseIpPool },
   IPAMBlock: { groupVersions: CALICO, isNamespaced: false, parse: parseIpamBlock },
   BlockAffinity: { groupVersions: CALICO, isNamespaced: false, parse: parseBlockAffinity },
+  ServiceAccount: { groupVersions: ["v1"], isNamespaced: true, parse: parseServiceAccount },
+  EndpointSlice: { groupVersions: ["discovery.k8s.io/v1"], isNamespaced: true, parse: parseEndpointSlice },
+  Tier: { groupVersions: CALICO, isNamespaced: false, parse: parseTier },
+  GlobalNetworkPolicy: { groupVersions: CALICO, isNamespaced: false, parse: parseGlobalNetworkPolicy },
+  CalicoNetworkPolicy: { writtenKind: "NetworkPolicy", groupVersions: CALICO, isNamespaced: true, parse: parseCalicoNetworkPolicy },
+  ClusterNetworkPolicy: { groupVersions: ["policy.networking.k8s.io/v1alpha2"], isNamespaced: false, parse: parseClusterNetworkPolicy },
+  StagedGlobalNetworkPolicy: { groupVersions: CALICO, isNamespaced: false, parse: parseStagedGlobalNetworkPolicy },
+  StagedNetworkPolicy: { groupVersions: CALICO, isNamespaced: true, parse: parseStagedNetworkPolicy },
+  StagedKubernetesNetworkPolicy: { groupVersions: CALICO, isNamespaced: true, parse: parseStagedKubernetesNetworkPolicy },
+  GlobalNetworkSet: { groupVersions: CALICO, isNamespaced: false, parse: parseGlobalNetworkSet },
+  NetworkSet: { groupVersions: CALICO, isNamespaced: true, parse: parseNetworkSet },
+  HostEndpoint: { groupVersions: CALICO, isNamespaced: false, parse: parseHostEndpoint },
+  Profile: { groupVersions: CALICO, isNamespaced: false, parse: parseProfile },
 };
+
+/** The kind as objects state it: Calico and Kubernetes both have a NetworkPolicy. */
+export function writtenKindOf(kind: ResourceKind): string {
+  return RESOURCE_INFO[kind].writtenKind ?? kind;
+}
 
 /** Parses an object by its apiVersion and kind; one of another kind is a problem of the field "kind". */
 export function parseResource(object: unknown, options: ParseOptions = {}): Parsed<Resource> {
   const kind = resourceKindOf(object);
   if (kind !== undefined) return RESOURCE_INFO[kind].parse(object, options);
   const { apiVersion, kind: written } = identityOf(object);
-  const known = RESOURCE_KINDS.map((name) => `${RESOURCE_INFO[name].groupVersions[0]} ${name}`).join(", ");
+  const known = RESOURCE_KINDS.map((name) => `${RESOURCE_INFO[name].groupVersions[0]} ${writtenKindOf(name)}`).join(", ");
   return {
     ok: false,
     problems: [{ field: "kind", message: `${JSON.stringify(apiVersion)} ${JSON.stringify(written)} is not a kind that is read here; known: ${known}` }],
@@ -44,7 +71,7 @@ export function parseResource(object: unknown, options: ParseOptions = {}): Pars
 /** The kind of an object, undefined when it is none that the program reads. */
 export function resourceKindOf(object: unknown): ResourceKind | undefined {
   const { apiVersion, kind } = identityOf(object);
-  return RESOURCE_KINDS.find((name) => name === kind && RESOURCE_INFO[name].groupVersions.includes(apiVersion));
+  return RESOURCE_KINDS.find((name) => writtenKindOf(name) === kind && RESOURCE_INFO[name].groupVersions.includes(apiVersion));
 }
 
 /** Names an object of a known kind even when the rest of it cannot be understood; undefined when it has no name. */

@@ -147,11 +147,248 @@ export interface BlockAffinity {
   readonly isDeleted: boolean;
 }
 
-export type Resource = Node | Namespace | Pod | NetworkPolicy | IpPool | IpamBlock | BlockAffinity;
+/** v1 ServiceAccount, for the labels that its pods inherit. */
+export interface ServiceAccount {
+  readonly kind: "ServiceAccount";
+  readonly namespace: NamespaceName;
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labels: Labels;
+}
+
+/** discovery.k8s.io/v1 EndpointSlice of a Service: the endpoints that are ready. */
+export interface EndpointSlice {
+  readonly kind: "EndpointSlice";
+  readonly namespace: NamespaceName;
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  /** Of the label kubernetes.io/service-name; "" for a slice of nothing known here. */
+  readonly service: string;
+  readonly addresses: readonly IpAddress[];
+  readonly ports: readonly EndpointPort[];
+}
+
+export interface EndpointPort {
+  readonly protocol: PortProtocol;
+  readonly port: number;
+}
+
+/** projectcalico.org/v3 Tier. */
+export interface Tier {
+  readonly kind: "Tier";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  /** Ascending; undefined is last. */
+  readonly order: number | undefined;
+  readonly defaultAction: "Deny" | "Pass" | "Reject";
+}
+
+/** What projectcalico.org/v3 GlobalNetworkPolicy and NetworkPolicy have in common; selectors are texts of Calico's language, "" where none is stated. */
+export interface CalicoPolicyFields {
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly tier: string;
+  readonly order: number | undefined;
+  readonly selector: string;
+  readonly serviceAccountSelector: string;
+  readonly types: readonly ("Ingress" | "Egress")[];
+  readonly ingress: readonly CalicoRule[];
+  readonly egress: readonly CalicoRule[];
+}
+
+export interface GlobalNetworkPolicy extends CalicoPolicyFields {
+  readonly kind: "GlobalNetworkPolicy";
+  readonly namespaceSelector: string;
+  readonly doNotTrack: boolean;
+  readonly preDNAT: boolean;
+  readonly applyOnForward: boolean;
+}
+
+/** projectcalico.org/v3 NetworkPolicy; its API calls it NetworkPolicy too. */
+export interface CalicoNetworkPolicy extends CalicoPolicyFields {
+  readonly kind: "CalicoNetworkPolicy";
+  readonly namespace: NamespaceName;
+}
+
+export interface CalicoRule {
+  /** Reject: a Deny with the annotation sedge.network/deny-action: Reject. */
+  readonly action: "Allow" | "Deny" | "Log" | "Pass" | "Reject";
+  readonly ipVersion: 4 | 6 | undefined;
+  /** IP protocol numbers. */
+  readonly protocol: number | undefined;
+  readonly notProtocol: number | undefined;
+  readonly icmp: CalicoIcmp | undefined;
+  readonly notIcmp: CalicoIcmp | undefined;
+  readonly source: CalicoEntityRule;
+  readonly destination: CalicoEntityRule;
+  /** It has an http clause: only a layer 7 proxy could enforce it. */
+  readonly hasHttp: boolean;
+  /** From metadata.annotations; "" when it has no name. */
+  readonly name: string;
+  /** It could not be read; `action` says what it was to do. */
+  readonly isBroken: boolean;
+}
+
+export interface CalicoIcmp {
+  readonly type: number;
+  readonly code: number | undefined;
+}
+
+export interface CalicoEntityRule {
+  readonly nets: readonly Cidr[];
+  readonly notNets: readonly Cidr[];
+  readonly selector: string;
+  readonly notSelector: string;
+  readonly namespaceSelector: string;
+  readonly services: { readonly name: string; readonly namespace: string } | undefined;
+  readonly ports: readonly CalicoPort[];
+  readonly notPorts: readonly CalicoPort[];
+  readonly serviceAccounts: { readonly names: readonly string[]; readonly selector: string } | undefined;
+}
+
+/** A range, or the name of a port. */
+export type CalicoPort = { readonly first: number; readonly last: number } | string;
+
+/** projectcalico.org/v3 GlobalNetworkSet. */
+export interface GlobalNetworkSet {
+  readonly kind: "GlobalNetworkSet";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labels: Labels;
+  readonly nets: readonly Cidr[];
+}
+
+/** projectcalico.org/v3 NetworkSet: it has its namespace's labels as well. */
+export interface NetworkSet {
+  readonly kind: "NetworkSet";
+  readonly namespace: NamespaceName;
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labels: Labels;
+  readonly nets: readonly Cidr[];
+}
+
+/** projectcalico.org/v3 HostEndpoint. */
+export interface HostEndpoint {
+  readonly kind: "HostEndpoint";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labels: Labels;
+  readonly node: NodeName;
+  /** "*" for all, "" for the one with an address of `expectedIPs`. */
+  readonly interfaceName: string;
+  readonly expectedIPs: readonly IpAddress[];
+  readonly profiles: readonly string[];
+  readonly ports: readonly NamedPort[];
+}
+
+/** projectcalico.org/v3 Profile, for host endpoints; those of namespaces and service accounts follow from these objects themselves. */
+export interface Profile {
+  readonly kind: "Profile";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly labelsToApply: Labels;
+  readonly ingress: readonly CalicoRule[];
+  readonly egress: readonly CalicoRule[];
+}
+
+/** policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy. */
+export interface ClusterNetworkPolicy {
+  readonly kind: "ClusterNetworkPolicy";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly tier: "Admin" | "Baseline";
+  readonly priority: number;
+  readonly subject: ClusterPods;
+  readonly ingress: readonly ClusterPolicyRule[];
+  readonly egress: readonly ClusterPolicyRule[];
+}
+
+/** Pods of namespaces; `podSelector` undefined: all of them. */
+export interface ClusterPods {
+  readonly namespaceSelector: LabelSelector;
+  readonly podSelector: LabelSelector | undefined;
+}
+
+export interface ClusterPolicyRule {
+  readonly name: string;
+  readonly action: "Accept" | "Deny" | "Pass";
+  readonly peers: readonly ClusterPolicyPeer[];
+  /** Empty: any protocol and port. */
+  readonly protocols: readonly ClusterPolicyProtocol[];
+}
+
+export type ClusterPolicyPeer =
+  | ({ readonly kind: "pods" } & ClusterPods)
+  | { readonly kind: "nodes"; readonly selector: LabelSelector }
+  | { readonly kind: "networks"; readonly networks: readonly Cidr[] }
+  /** Of a kind that is not enforced here (domainNames, or one of a later version): the rule fails closed. */
+  | { readonly kind: "unknown"; readonly field: string };
+
+export type ClusterPolicyProtocol =
+  | { readonly kind: "ports"; readonly protocol: PortProtocol; readonly first: number; readonly last: number }
+  /** A container port of the destination, whatever its protocol. */
+  | { readonly kind: "named"; readonly name: string }
+  | { readonly kind: "unknown"; readonly field: string };
+
+/** A policy that is kept and shown and not enforced. */
+export interface StagedPolicy {
+  readonly kind: "StagedGlobalNetworkPolicy" | "StagedNetworkPolicy" | "StagedKubernetesNetworkPolicy";
+  readonly namespace: NamespaceName;
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly stagedAction: "Set" | "Delete" | "Learn" | "Ignore";
+  /** What would be enforced. */
+  readonly policy: GlobalNetworkPolicy | CalicoNetworkPolicy | NetworkPolicy;
+}
+
+/** Policies of every API that are enforced. */
+export type AnyPolicy = NetworkPolicy | GlobalNetworkPolicy | CalicoNetworkPolicy | ClusterNetworkPolicy | Profile;
+
+export type Resource =
+  | Node
+  | Namespace
+  | Pod
+  | NetworkPolicy
+  | IpPool
+  | IpamBlock
+  | BlockAffinity
+  | ServiceAccount
+  | EndpointSlice
+  | Tier
+  | GlobalNetworkPolicy
+  | CalicoNetworkPolicy
+  | ClusterNetworkPolicy
+  | StagedPolicy
+  | GlobalNetworkSet
+  | NetworkSet
+  | HostEndpoint
+  | Profile;
 export type ResourceKind = Resource["kind"];
 
 /** Every kind that the source lists and watches. */
-export const RESOURCE_KINDS = ["Node", "Namespace", "Pod", "NetworkPolicy", "IPPool", "IPAMBlock", "BlockAffinity"] as const satisfies readonly ResourceKind[];
+export const RESOURCE_KINDS = [
+  "Node",
+  "Namespace",
+  "Pod",
+  "NetworkPolicy",
+  "IPPool",
+  "IPAMBlock",
+  "BlockAffinity",
+  "ServiceAccount",
+  "EndpointSlice",
+  "Tier",
+  "GlobalNetworkPolicy",
+  "CalicoNetworkPolicy",
+  "ClusterNetworkPolicy",
+  "StagedGlobalNetworkPolicy",
+  "StagedNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
+  "GlobalNetworkSet",
+  "NetworkSet",
+  "HostEndpoint",
+  "Profile",
+] as const satisfies readonly ResourceKind[];
 
 /** Names one object; `namespace` is "" for cluster-wide kinds. */
 export interface ResourceKey {

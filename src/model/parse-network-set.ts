@@ -1,0 +1,23 @@
+/** projectcalico.org/v3 GlobalNetworkSet and NetworkSet: prefixes under labels. */
+import type { Parsed } from "./event.ts";
+import { type Field, type ParseOptions, parseFields } from "./field.ts";
+import { TOP_LEVEL } from "./parse-calico-policy.ts";
+import { readNets } from "./parse-calico-rule.ts";
+import { OBJECT_META, readMetadata, readNamespace } from "./parse-metadata.ts";
+import type { GlobalNetworkSet, NetworkSet } from "./resource.ts";
+
+export function parseGlobalNetworkSet(object: unknown, options: ParseOptions = {}): Parsed<GlobalNetworkSet> {
+  return parseFields(object, options, (root) => ({ kind: "GlobalNetworkSet", ...readSet(root) }));
+}
+
+export function parseNetworkSet(object: unknown, options: ParseOptions = {}): Parsed<NetworkSet> {
+  return parseFields(object, options, (root) => ({ kind: "NetworkSet", namespace: readNamespace(root), ...readSet(root) }));
+}
+
+function readSet(root: Field): Omit<GlobalNetworkSet, "kind"> {
+  root.object(TOP_LEVEL);
+  root.child("metadata").object(OBJECT_META);
+  const { name, resourceVersion, labels } = readMetadata(root);
+  const nets = readNets(root.child("spec").object(["nets"]).child("nets"), Number.POSITIVE_INFINITY);
+  return { name, resourceVersion, labels, nets };
+}
