@@ -16,14 +16,14 @@ import type { Delivery } from "../delivery.ts";
 import type { GrpcDeliveryOptions, GrpcListen, IdentityOfCall } from "../grpc-delivery.ts";
 import { formatAddress, removeSocket, requireLoopback } from "../listen.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
-import { EMPTY } from "./frames.ts";
 import { GrpcError, statusOfEnd } from "./grpc-error.ts";
 import { type Abuse, HTTP2_LIMITS, type Http2Limits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
 import { type MethodTable, methodTable } from "./method-table.ts";
+import { NotGrpc } from "./not-grpc.ts";
 import { RecordStream } from "./record-stream.ts";
 import { type CallTerms, type Request, refusedHttpStatus, termsOf } from "./request.ts";
-import { NOT_GRPC_BODY, notGrpcHeaders, trailersOf } from "./responses.ts";
+import { trailersOf } from "./responses.ts";
 import { ServiceCall } from "./service-call.ts";
 import { SharedFrames } from "./shared-frames.ts";
 import type { Http2Stream, StreamSink } from "./stream.ts";
@@ -144,14 +144,8 @@ class Listener implements ConnectionHost {
   }
 
   serve(connection: Connection, stream: Http2Stream, request: Request): StreamSink | undefined {
-    const refused = refusedHttpStatus(request);
-    if (refused !== undefined) {
-      const isHead = request.method === "HEAD";
-      stream.respond(notGrpcHeaders(refused));
-      if (!isHead) stream.sendBody(NOT_GRPC_BODY);
-      stream.finish(EMPTY);
-      return undefined;
-    }
+    const httpStatus = refusedHttpStatus(request);
+    if (httpStatus !== undefined) return new NotGrpc({ stream, httpStatus, hasBody: request.method !== "HEAD" });
     try {
       const terms = termsOf(request);
       return terms.path === RawSyncService.sync.path ? this.#serveRecords(connection, stream, terms) : this.#serveCall(connection, stream, terms);

@@ -12,17 +12,6 @@ const CALL: readonly Header[] = [
 export const CALL_HEADERS = encodeHeaders(CALL);
 const OK_TRAILERS = encodeHeaders([["grpc-status", "0"]]);
 
-/** What a client hears that speaks HTTP/2 but not gRPC. */
-export const NOT_GRPC_BODY = Buffer.from("This server speaks gRPC: POST, with content-type application/grpc.\n");
-
-export function notGrpcHeaders(httpStatus: 405 | 415): Buffer {
-  return encodeHeaders([
-    [":status", String(httpStatus)],
-    ["content-type", "text/plain"],
-    ["content-length", String(NOT_GRPC_BODY.length)],
-  ]);
-}
-
 /** `isOnly`: nothing was sent before ("trailers only"). */
 export function trailersOf({ code, details, metadata }: StatusObject, isOnly: boolean): Buffer {
   const custom = Object.entries(metadata.toHttp2Headers());
