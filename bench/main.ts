@@ -1,4 +1,6 @@
-/** `sedge bench`: its first word picks the benchmark. Benchmarks are loaded when asked for. */
+/** `sedge bench`: its first word picks the benchmark. `fanout` is loaded when asked for; the others are programs of their own, and run as such. */
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
 
 interface Benchmark {
   readonly summary: string;
@@ -10,6 +12,8 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     summary: "the fan-out server with thousands of simulated agents, beside servers that only write",
     run: async (argv) => (await import("./fanout/main.ts")).main(argv),
   },
+  compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: (argv) => runProgram("./compute/main.ts", argv) },
+  cni: { summary: "ADD and DEL of the CNI executable (needs root)", run: (argv) => runProgram("./cni/main.ts", argv) },
 };
 
 /** 0: measured, and everything that must hold held. 1: something did not. 2: no such benchmark. */
@@ -19,7 +23,15 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (benchmark !== undefined) return benchmark.run(rest);
   const isHelp = name === "help" || name === "--help" || name === "-h";
   const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(8)}  ${summary}`);
-  const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench <benchmark> --help lists the flags.\n`;
+  const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench fanout --help lists its flags.\n`;
   (isHelp ? process.stdout : process.stderr).write(isHelp ? usage : `sedge bench: no benchmark "${name}"\n\n${usage}`);
   return isHelp ? 0 : 2;
+}
+
+function runProgram(script: string, argv: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...argv], { stdio: "inherit" });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 1));
+  });
 }

@@ -36,7 +36,7 @@ export function picture(results: readonly ScenarioResult[]): string {
       y,
       size: 11,
       color: "#555",
-      value: `${first?.machine.cpu ?? ""}, ${first?.machine.cores ?? 0} cores, Node ${first?.machine.node ?? ""}, commit ${first?.commit ?? ""}, seed ${first?.cluster.seed ?? 0}; one machine for both ends: read the ratios`,
+      value: `${first?.machine.cpu ?? ""}, ${first?.machine.cores ?? 0} cores, Node ${first?.machine.node ?? ""}, commit ${first?.commit ?? ""}, seed ${first?.cluster.seed ?? 0}; load ${first?.machine.loadAverage ?? 0}; both ends on one machine: read the ratios`,
     }),
   );
   y += 24;
@@ -52,9 +52,9 @@ export function picture(results: readonly ScenarioResult[]): string {
     parts.push(drawn.svg);
     y = drawn.end + PANEL_GAP;
   }
-  for (const line of notesOf(results)) {
-    parts.push(text({ x: 20, y, size: 12, value: line }));
-    y += 18;
+  for (const { title, facts } of notesOf(results)) {
+    parts.push(text({ x: 20, y, size: 12, weight: "bold", value: title }), text({ x: LEFT, y: y + 15, size: 11, value: facts }));
+    y += 36;
   }
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="sans-serif">\n<rect width="100%" height="100%" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
 }
@@ -110,19 +110,20 @@ function drawPanel({ title, groups }: Panel, top: number): { readonly svg: strin
   return { svg: parts.join("\n"), end: y };
 }
 
-function notesOf(results: readonly ScenarioResult[]): string[] {
-  return results.map((result) => {
-    const { scenario, what, coreShare, load, deliveries, memory, perAgent, seconds, levelAfterMs, failures } = result;
-    const facts = [`${scenario}: ${what}`, `${seconds.toFixed(1)} s, ${(coreShare * 100).toFixed(1)} % of a core`];
+/** Two lines a scenario: what it is, and what a bar does not show. */
+function notesOf(results: readonly ScenarioResult[]): { readonly title: string; readonly facts: string }[] {
+  return results.map(({ scenario, what, coreShare, load, deliveries, memory, perAgent, seconds, levelAfterMs, failures }) => {
+    const facts = [`${seconds.toFixed(1)} s, ${(coreShare * 100).toFixed(1)} % of a core`];
     if (load !== undefined && deliveries !== undefined)
       facts.push(
-        `${load.changes} changes, ${deliveries.messages} deliveries (${deliveries.perChange} a change), level ${Math.round(levelAfterMs ?? 0)} ms after the last`,
+        `${load.changes} changes, ${deliveries.messages} deliveries (${deliveries.perChange} a change)`,
+        `all level ${Math.round(levelAfterMs ?? 0)} ms after the last`,
       );
-    if (memory !== undefined) facts.push(`${memory.kbPerClient.toFixed(0)} KB a client`);
+    if (memory !== undefined) facts.push(`${memory.kbPerClient.toFixed(0)} KB of memory a client`);
     if (perAgent !== undefined && scenario !== "idle")
-      facts.push(`${perAgent.cpuUs.toFixed(0)} us CPU and ${perAgent.bytesReceived + perAgent.bytesSent} bytes each`);
+      facts.push(`${perAgent.cpuUs.toFixed(0)} us of CPU, ${perAgent.bytesReceived} bytes down and ${perAgent.bytesSent} up an agent`);
     if (failures.length > 0) facts.push(`FAILED: ${failures.join("; ")}`);
-    return facts.join("; ");
+    return { title: `${scenario}: ${what}`, facts: facts.join("; ") };
   });
 }
 

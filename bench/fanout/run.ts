@@ -3,7 +3,7 @@
  * that nothing shares the machine with them but their own clients.
  */
 import { execFileSync } from "node:child_process";
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import type { AgentsMethods } from "./agents-process.ts";
 import { type BaselineName, type BaselineRun, type Replay, runBaseline } from "./baseline.ts";
@@ -33,7 +33,12 @@ export interface ScenarioResult {
   readonly scenario: string;
   readonly what: string;
   readonly commit: string;
-  readonly machine: { readonly node: string; readonly cpu: string; readonly cores: number };
+  readonly machine: {
+    readonly node: string;
+    readonly cpu: string;
+    readonly cores: number /** Of the last minute, before the run: what else the machine does. */;
+    readonly loadAverage: number;
+  };
   readonly cluster: ClusterShape & { readonly pods: number; readonly records: number };
   readonly warmUpChanges: number;
   readonly seconds: number;
@@ -72,9 +77,14 @@ type Measured = Omit<ScenarioResult, "bench" | "commit" | "machine" | "cluster" 
 
 /** Every scenario's result, the start first. Rejects when a process fails. */
 export async function runBench(options: RunOptions): Promise<ScenarioResult[]> {
+  const loadAverage = rounded(loadavg()[0] ?? 0);
   const { measured, replays, started } = await measureServer(options);
   const baselines = options.hasBaseline && replays.length > 0 ? await measureBaselines(options, replays) : new Map<BaselineName, never>();
-  const common = { bench: "fanout", commit: commitOf(), machine: { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length } } as const;
+  const common = {
+    bench: "fanout",
+    commit: commitOf(),
+    machine: { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, loadAverage },
+  } as const;
   return measured.map((one) => ({
     ...common,
     ...one,
