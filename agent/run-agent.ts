@@ -12,7 +12,7 @@ import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import type { Logger } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import type { ViewDelta } from "../src/wire/view.ts";
-import { Journal } from "./addresses/journal.ts";
+import { Journal, JournalError } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
@@ -38,7 +38,7 @@ import { Freshness } from "./sync/freshness.ts";
 import { ReportQueue } from "./sync/report-queue.ts";
 import { SyncClient } from "./sync/sync-client.ts";
 import { DecodedView } from "./view/decoded-view.ts";
-import { ViewStore } from "./view/store.ts";
+import { StateError, ViewStore } from "./view/store.ts";
 
 export const VERSION = "sedge-agent 0.1.0";
 
@@ -56,7 +56,8 @@ const HEALTH_INTERVAL_MS = 1_000;
 
 /** Settles when the signal aborted and all has ended; rejects with what broke: StateError, HostSettingError, SystemCallError, … */
 export async function runAgent(options: RunAgentOptions): Promise<void> {
-  const lock = await lockState(options.config.stateDir);
+  const { stateDir } = options.config;
+  const lock = await fromState(stateDir, () => lockState(stateDir));
   const closers: (() => Promise<void> | void)[] = [];
   try {
     await runLocked(options, closers);
@@ -75,11 +76,12 @@ interface Kernel {
 
 async function runLocked({ config, log, signal, clock = systemClock, onStarted }: RunAgentOptions, closers: (() => Promise<void> | void)[]): Promise<void> {
   const { nodeName: node, interfacePrefix } = config;
-  const store = await ViewStore.open({ directory: config.stateDir, node });
+  const store = await fromState(config.stateDir, () => ViewStore.open({ directory: config.stateDir, node }));
   closers.push(() => store.close());
   for (const problem of store.problems) log.warn({ problem }, "the stored view was not whole");
   const decoded = DecodedView.restore(store.view, store.kept);
-  const journal = await Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node });
+  const journal = await fromState(config.stateDir, async () => Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node }));
+  for (const problem of journal.problems) log.warn({ problem }, "the stored addresses were not whole");
   const kernel = await openKernel(config, log, closers);
 
   const registry = new Registry();
@@ -201,6 +203,17 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     sync,
   ];
   await runAll(parts, { signal, log });
+}
+
+/** The disk's own errors do not always say of what: a person is told the directory. */
+async function fromState<T>(directory: string, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    if (error instanceof StateError || error instanceof JournalError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new StateError(`the state directory ${directory} cannot be used: ${reason}`, { cause: error });
+  }
 }
 
 async function openKernel(config: AgentConfig, log: Logger, closers: (() => void)[]): Promise<Kernel | undefined> {
