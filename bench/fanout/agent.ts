@@ -3,7 +3,7 @@
  * received and programmed.
  */
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
-import { AgentMessage, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { AgentMessage, Hello, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { decodeServerMessage } from "../../src/wire/update-codec.ts";
 import type { View } from "../../src/wire/view.ts";
 import { nodeName } from "./cluster.ts";
@@ -13,6 +13,7 @@ import type { Recorder } from "./recorder.ts";
 
 const PATH = "/sedge.sync.v1.SyncService/Sync";
 const VERSION = "bench";
+const NO_BYTES = new Uint8Array();
 const FIRST_BITS = 8;
 const WELCOME_TAG = 0x0a;
 const UPDATE_TAG = 0x12;
@@ -209,10 +210,10 @@ export class CheckingAgent implements SimulatedAgent {
   }
 }
 
+/** Names no features and no state of the API: every field that is not given here has its default, whichever fields there are. */
 function encodeHello(index: number, view: ViewState): Uint8Array {
-  return AgentMessage.encode({
-    message: { $case: "hello", value: { node: nodeName(index), version: VERSION, features: [], epoch: "", revision: 0n, view } },
-  }).finish();
+  const hello = { ...Hello.decode(NO_BYTES), node: nodeName(index), version: VERSION, view };
+  return AgentMessage.encode({ message: { $case: "hello", value: hello } }).finish();
 }
 
 /** Where the content begins: behind a one-byte tag and a varint. */

@@ -80,7 +80,7 @@ export class LightView {
           committedAtUnixUs = this.#varint(bytes);
           break;
         default:
-          throw new Error(`an Update with tag ${tag}, which the bench does not know`);
+          this.#skip(bytes, tag ?? 0);
       }
     }
     return { isCommit, isAnswer, revision, committedAtUnixUs, records: this.#records };
@@ -118,6 +118,18 @@ export class LightView {
   #forget(key: string): void {
     this.#digest = subtractDigest(this.#digest, this.#own.get(key) ?? 0n);
     this.#own.delete(key);
+  }
+
+  /** A field that the bench has no use for. */
+  #skip(bytes: Buffer, tag: number): void {
+    if (tag >= 0x80) this.#varint(bytes);
+    const wireType = tag & 7;
+    if (wireType === 0) this.#varint(bytes);
+    else if (wireType === 1) this.#at += 8;
+    else if (wireType === 2) {
+      const length = this.#varint(bytes);
+      this.#at += length;
+    } else throw new Error(`an Update with a field of wire type ${wireType}`);
   }
 
   #varint(bytes: Buffer): number {
