@@ -22,7 +22,8 @@ interface ShardElements {
 }
 
 const KEY_TYPES: Readonly<Record<IpVersion, "ipv4_addr" | "ipv6_addr">> = { 4: "ipv4_addr", 6: "ipv6_addr" };
-const SHARD_KEY = /^set\/(.*)\/[01]*$/;
+const SET_TYPES: readonly SetType[] = ["address", "prefix", "address-port"];
+const SHARD_KEY = /^set\/(.*)\/n?[01]*$/;
 
 /** The id of the set that a record key is a shard of; undefined for keys of other kinds. */
 export function setIdOf(key: RecordKey): string | undefined {
@@ -77,10 +78,7 @@ export class ViewSets {
       if (value.kind !== "set") continue;
       const shards = this.#shards.get(value.id);
       if (shards === undefined) this.#shards.set(value.id, [value]);
-      else {
-        if (shards[0]?.type !== value.type) this.#broken.add(value.id);
-        shards.push(value);
-      }
+      else shards.push(value);
     }
     for (const key of undecodable) {
       const id = setIdOf(key);
@@ -92,8 +90,10 @@ export class ViewSets {
     return this.#shards.has(id);
   }
 
+  /** Types in a fixed order, so that the rendering does not depend on the order of shards. */
   facts(id: string): SetFacts {
-    return { type: this.#shards.get(id)?.[0]?.type, isBroken: this.#broken.has(id) };
+    const present = new Set(this.#shards.get(id)?.map(({ type }) => type));
+    return { types: SET_TYPES.filter((type) => present.has(type)), isBroken: this.#broken.has(id) };
   }
 
   shards(id: string): readonly SetShard[] {

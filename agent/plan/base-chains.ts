@@ -11,6 +11,7 @@
  * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
+import { HOST_INPUT_CHAIN, HOST_OUTPUT_CHAIN } from "./host-chains.ts";
 import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
 import type { NftBaseChain, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
 import type { PlannedChain } from "./policy-chains.ts";
@@ -21,8 +22,18 @@ const INGRESS_PRIORITY = -5;
 const RAW_PRIORITY = -300;
 const SOURCE_NAT_PRIORITY = 100;
 
-/** Router and neighbour solicitation and advertisement (RFC 4861): without them IPv6 does not work at all. */
-const NEIGHBOUR_DISCOVERY = ["nd-router-solicit", "nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert"] as const;
+/**
+ * Types 130 to 133, 135 and 136: multicast listeners (RFC 2710), router solicitation, neighbour solicitation and advertisement (RFC 4861): without them IPv6
+ * does not work at all. Not 134: a pod that advertises itself as a router would change the host's routes.
+ */
+const NEIGHBOUR_DISCOVERY = [
+  "mld-listener-query",
+  "mld-listener-report",
+  "mld-listener-done",
+  "nd-router-solicit",
+  "nd-neighbor-solicit",
+  "nd-neighbor-advert",
+] as const;
 
 const ACCEPT: NftStatement = { kind: "accept" };
 const DROP: readonly NftStatement[] = [{ kind: "counter" }, { kind: "drop" }];
@@ -35,16 +46,27 @@ const INVALID: NftRule = {
   statements: [{ kind: "match", field: "meta l4proto", op: "!=", value: "sctp" }, { kind: "match", field: "ct state", value: "invalid" }, ...DROP],
 };
 
-const byPrefix = new Map<string, readonly PlannedChain[]>();
+/** What becomes of a pod's packet to its own host. "accept" and "return" end our chains alike: other tables' rules still judge. */
+export type EndpointToHostAction = "accept" | "return" | "drop";
 
-/** The same objects for the same prefix, so that comparing them costs nothing. */
-export function baseChains(interfacePrefix: string): readonly PlannedChain[] {
-  const chains = byPrefix.get(interfacePrefix) ?? makeBaseChains(interfacePrefix);
-  byPrefix.set(interfacePrefix, chains);
+export interface BaseChainSettings {
+  readonly interfacePrefix: string;
+  /** Whether the host's own traffic goes through the chains of host endpoints. */
+  readonly hasHosts: boolean;
+  readonly endpointToHostAction: EndpointToHostAction;
+}
+
+const bySettings = new Map<string, readonly PlannedChain[]>();
+
+/** The same objects for the same settings, so that comparing them costs nothing. */
+export function baseChains(settings: BaseChainSettings): readonly PlannedChain[] {
+  const key = `${settings.interfacePrefix} ${settings.hasHosts} ${settings.endpointToHostAction}`;
+  const chains = bySettings.get(key) ?? makeBaseChains(settings);
+  bySettings.set(key, chains);
   return chains;
 }
 
-function makeBaseChains(interfacePrefix: string): readonly PlannedChain[] {
+function makeBaseChains({ interfacePrefix, hasHosts, endpointToHostAction }: BaseChainSettings): readonly PlannedChain[] {
   const ours = `${interfacePrefix}*`;
   const from: NftMatch = { kind: "match", field: "iifname", value: ours };
   const to: NftMatch = { kind: "match", field: "oifname", value: ours };
@@ -59,14 +81,23 @@ function makeBaseChains(interfacePrefix: string): readonly PlannedChain[] {
     { chain: { name: "to-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("oifname", TO_ENDPOINT_MAP)] },
     {
       chain: { name: "pod-to-host" },
-      rules: [ESTABLISHED, INVALID, { statements: [neighbourDiscovery(), ACCEPT] }, ...dispatch("iifname", FROM_ENDPOINT_MAP)],
+      rules: [
+        ESTABLISHED,
+        INVALID,
+        { statements: [neighbourDiscovery(), ACCEPT] },
+        ...(endpointToHostAction === "drop" ? [{ statements: DROP, comment: "pods do not reach their host" }] : dispatch("iifname", FROM_ENDPOINT_MAP)),
+      ],
     },
     base("prerouting", { type: "filter", hook: "prerouting", priority: RAW_PRIORITY }, [go(from, "check-source")]),
     base("forward-egress", { type: "filter", hook: "forward", priority: EGRESS_PRIORITY }, [go(from, "from-pod")]),
     base("forward-ingress", { type: "filter", hook: "forward", priority: INGRESS_PRIORITY }, [go(to, "to-pod")]),
-    base("input", { type: "filter", hook: "input", priority: EGRESS_PRIORITY }, [go(from, "pod-to-host")]),
+    base("input", { type: "filter", hook: "input", priority: EGRESS_PRIORITY }, [
+      go(from, "pod-to-host"),
+      ...(hasHosts ? [{ statements: [{ kind: "goto", chain: HOST_INPUT_CHAIN }] } satisfies NftRule] : []),
+    ]),
     base("output", { type: "filter", hook: "output", priority: EGRESS_PRIORITY }, [
       { statements: [to, { kind: "lookup", fields: ["oifname"], negate: true, set: INTERFACES_SET }, ...DROP], comment: "unknown interface" },
+      ...(hasHosts ? ([{ statements: [to, ACCEPT] }, { statements: [{ kind: "goto", chain: HOST_OUTPUT_CHAIN }] }] satisfies readonly NftRule[]) : []),
     ]),
     base("postrouting", { type: "nat", hook: "postrouting", priority: SOURCE_NAT_PRIORITY }, masqueradeRules()),
   ];

@@ -22,14 +22,29 @@ export const natPoolsSet = (version: IpVersion): string => `nat-pools-v${version
 
 const READABLE_LENGTH = 160;
 
-/** "stack/3fa9/egress", "policy/KubernetesNetworkPolicy/shop/allow-web/ingress". */
-export function chainName(key: RecordKey, direction: Direction): string {
-  return `${safeName(key)}/${direction}`;
+/** "stack/3fa9/egress", "policy/KubernetesNetworkPolicy/shop/allow-web/ingress", and with a variant's suffix ".../ingress/logged". */
+export function chainName(key: RecordKey, direction: Direction, suffix = ""): string {
+  return `${safeName(key)}/${direction}${suffix}`;
 }
 
-/** Chain of one tier of a stack, where the tier has policies that pass. */
-export function tierChainName(stack: RecordKey, direction: Direction, index: number): string {
-  return `${chainName(stack, direction)}/tier-${index}`;
+/** Chain of one tier of a stack, where the tier has policies that pass; `index` "profiles" for its profiles. */
+export function tierChainName(stack: RecordKey, direction: Direction, suffix: string, index: number | "profiles"): string {
+  return `${chainName(stack, direction, suffix)}/${index === "profiles" ? index : `tier-${index}`}`;
+}
+
+/** A comment as the kernel keeps it: 128 bytes at most; no quotes, which nft cannot write. */
+export function commentText(text: string): string {
+  return plainText(text, 128);
+}
+
+/** What a log line begins with: 127 bytes at most, a colon and a blank at its end. */
+export function logPrefixText(text: string): string {
+  return `${plainText(text, 125)}: `;
+}
+
+function plainText(text: string, length: number): string {
+  const clean = text.replaceAll(/[^ -~]|"/g, "_");
+  return clean.length <= length ? clean : `${clean.slice(0, length - 3)}...`;
 }
 
 const SET_WORDS: Readonly<Record<SetType, string>> = { address: "set", prefix: "nets", "address-port": "ports" };

@@ -3,13 +3,14 @@
  *
  * A policy has one chain for each direction, shared by all stacks that name it; a stack's chain jumps to its policies in order and ends in a verdict.
  * `pass` leaves a tier: where a policy passes, its tier has a chain of its own with that policy's rules written out, so that `return` leaves the tier.
+ * Profiles are a tier after the last one, whose end goes on.
  * Rejected: mark bits for pass, as iptables needs them: bits are shared with everything else on the node.
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
 import type { Policy, RecordKey, SetType, Stack, StackTier } from "../../src/model/record.ts";
-import { chainName, type Direction, tierChainName } from "./names.ts";
-import type { NftChain, NftRule } from "./nft/ruleset.ts";
-import { renderRule, type SetFacts } from "./rule.ts";
+import { chainName, commentText, type Direction, tierChainName } from "./names.ts";
+import type { NftChain, NftRule, NftStatement } from "./nft/ruleset.ts";
+import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts } from "./rule.ts";
 
 export interface PlannedChain {
   readonly chain: NftChain;
@@ -29,41 +30,61 @@ export interface PlannedPolicy {
   readonly failures: readonly string[];
 }
 
+/** Which chain of a policy or stack: they are rendered once for each that anything needs. */
+export interface Aspect {
+  readonly direction: Direction;
+  readonly variant: RuleVariant;
+}
+
 interface CachedPolicy {
   readonly planned: PlannedPolicy;
   /** What the rendering depended on besides the policy. */
   readonly facts: ReadonlyMap<string, SetFacts>;
 }
 
+/** What the chain's name ends in; also names the aspect in maps. */
+export function aspectName({ direction, variant }: Aspect): string {
+  return `${direction}${suffixOf(variant)}`;
+}
+
+export function stackChainName(key: RecordKey, { direction, variant }: Aspect): string {
+  return chainName(key, direction, suffixOf(variant));
+}
+
+function suffixOf({ logsDenied, isUntracked }: RuleVariant): string {
+  return `${isUntracked ? "/untracked" : ""}${logsDenied ? "/logged" : ""}`;
+}
+
 /** Renderings that outlive one plan: of a policy as long as its value and the types of its sets stay. */
 export class PolicyCache {
-  readonly #byDirection: Readonly<Record<Direction, WeakMap<Policy, CachedPolicy>>> = { ingress: new WeakMap(), egress: new WeakMap() };
+  readonly #byAspect = new Map<string, WeakMap<Policy, CachedPolicy>>();
 
-  planned(key: RecordKey, policy: Policy, direction: Direction, findSet: (id: string) => SetFacts): PlannedPolicy {
-    const known = this.#byDirection[direction].get(policy);
+  planned(key: RecordKey, policy: Policy, aspect: Aspect, findSet: (id: string) => SetFacts): PlannedPolicy {
+    const cache = cacheOf(this.#byAspect, aspectName(aspect));
+    const known = cache.get(policy);
     if (known !== undefined && [...known.facts].every(([id, facts]) => isSameFacts(facts, findSet(id)))) return known.planned;
+    const { direction, variant } = aspect;
     const facts = new Map<string, SetFacts>();
     const uses = new Map<string, UsedSet>();
     const failures: string[] = [];
-    const rules = policy[direction].flatMap((rule) =>
-      renderRule(rule, {
-        findSet(id) {
-          const found = findSet(id);
-          facts.set(id, found);
-          return found;
-        },
-        fail: (reason) => failures.push(`${direction} ${reason}`),
-        use: (id, type) => uses.set(`${id} ${type}`, { id, type }),
-      }),
-    );
+    const context = {
+      findSet(id: string): SetFacts {
+        const found = findSet(id);
+        facts.set(id, found);
+        return found;
+      },
+      fail: (reason: string): void => void failures.push(`${direction} ${reason}`),
+      use: (id: string, type: SetType): void => void uses.set(`${id} ${type}`, { id, type }),
+    };
+    const rules = policy[direction].flatMap((rule) => renderRule(rule, context, variant));
     const planned: PlannedPolicy = {
       rules,
       doesPass: policy[direction].some((rule) => rule.action === "pass"),
-      chain: { chain: { name: chainName(key, direction) }, rules },
+      chain: { chain: { name: chainName(key, direction, suffixOf(variant)) }, rules },
       uses: [...uses.values()],
       failures,
     };
-    this.#byDirection[direction].set(policy, { planned, facts });
+    cache.set(policy, { planned, facts });
     return planned;
   }
 }
@@ -90,67 +111,85 @@ interface CachedStack {
 
 /** As PolicyCache, for stacks: the same chains come back as long as neither the stack nor any of its policies changed. */
 export class StackCache {
-  readonly #byDirection: Readonly<Record<Direction, WeakMap<Stack, CachedStack>>> = { ingress: new WeakMap(), egress: new WeakMap() };
+  readonly #byAspect = new Map<string, WeakMap<Stack, CachedStack>>();
 
-  planned(key: RecordKey, stack: Stack, direction: Direction, context: StackContext): PlannedStack {
-    const policies = stack.tiers.flatMap((tier) => tier[direction].map((policy) => context.findPolicy(policy)));
-    let known = this.#byDirection[direction].get(stack);
+  planned(key: RecordKey, stack: Stack, aspect: Aspect, context: StackContext): PlannedStack {
+    const cache = cacheOf(this.#byAspect, aspectName(aspect));
+    const policies = stackPolicies(stack, aspect.direction).map((policy) => context.findPolicy(policy));
+    let known = cache.get(stack);
     if (known === undefined || known.policies.length !== policies.length || !known.policies.every((policy, i) => policy === policies[i])) {
       const failures: (readonly [RecordKey, string])[] = [];
-      const planned = planStack(key, stack, direction, { findPolicy: context.findPolicy, fail: (policy, reason) => failures.push([policy, reason]) });
+      const planned = planStack(key, stack, aspect, { findPolicy: context.findPolicy, fail: (policy, reason) => failures.push([policy, reason]) });
       known = { policies, planned, failures };
-      this.#byDirection[direction].set(stack, known);
+      cache.set(stack, known);
     }
     for (const [policy, reason] of known.failures) context.fail(policy, reason);
     return known.planned;
   }
 }
 
-/** Chains of one direction of a stack. */
-function planStack(key: RecordKey, stack: Stack, direction: Direction, context: StackContext): PlannedStack {
+/** All that a stack names in one direction, in order. */
+export function stackPolicies({ tiers, profiles = [] }: Stack, direction: Direction): readonly RecordKey[] {
+  return [...tiers.flatMap((tier) => tier[direction]), ...profiles];
+}
+
+/** Chains of one aspect of a stack. */
+function planStack(key: RecordKey, stack: Stack, { direction, variant }: Aspect, context: StackContext): PlannedStack {
+  const suffix = suffixOf(variant);
   const rules: NftRule[] = [];
   const tierChains: PlannedChain[] = [];
   const jumpsTo: RecordKey[] = [];
-  for (const [index, tier] of stack.tiers.entries()) {
-    if (tier[direction].length === 0) continue;
-    const ownChain = tier[direction].some((policy) => context.findPolicy(policy)?.doesPass === true);
-    const tierRules = tier[direction].flatMap((policy): readonly NftRule[] => {
+  const deny = (comment: string, action: "deny" | "reject" = "deny"): readonly NftRule[] => denyRules(action, variant.logsDenied, commentText(comment));
+  const addTier = ({ policies, end, index, comment }: PlannedTier): void => {
+    const tierRules = policies.flatMap((policy): readonly NftRule[] => {
       const planned = context.findPolicy(policy);
       if (planned === undefined) {
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
-        return [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `missing: ${short(policy)}` }];
+        return deny(`missing: ${policy}`);
       }
-      if (planned.doesPass) return planned.rules.map((rule) => ({ ...rule, comment: `${rule.comment ?? ""} of ${short(policy)}` }));
+      if (planned.doesPass) return planned.rules.map((rule) => ({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }));
       jumpsTo.push(policy);
       return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] }];
     });
-    tierRules.push(...defaultRules(tier));
-    if (ownChain) {
-      const name = tierChainName(key, direction, index);
+    tierRules.push(...end);
+    if (policies.some((policy) => context.findPolicy(policy)?.doesPass === true)) {
+      const name = tierChainName(key, direction, suffix, index);
       tierChains.push({ chain: { name }, rules: tierRules });
-      rules.push({ statements: [{ kind: "jump", chain: name }], comment: `tier ${short(tier.name)}` });
+      rules.push({ statements: [{ kind: "jump", chain: name }], comment: commentText(comment) });
     } else rules.push(...tierRules);
+  };
+  for (const [index, tier] of stack.tiers.entries()) {
+    if (tier[direction].length === 0) continue;
+    const end = tier.defaultAction === "pass" ? [] : deny(`default of tier ${tier.name}`, tier.defaultAction);
+    addTier({ policies: tier[direction], end, index, comment: `tier ${tier.name}` });
   }
-  const hasProfiles = (stack.profiles ?? []).length > 0;
-  if (hasProfiles) context.fail(key, "its profiles are not rendered: it drops what no tier decides");
-  rules.push(
-    stack.noMatchAction === "allow" && !hasProfiles
-      ? { statements: [{ kind: "accept" }] }
-      : { statements: [{ kind: "counter" }, { kind: "drop" }], comment: "no match" },
-  );
-  return { chains: [{ chain: { name: chainName(key, direction) }, rules }, ...tierChains], jumpsTo };
+  const { profiles = [] } = stack;
+  if (profiles.length > 0) addTier({ policies: profiles, end: [], index: "profiles", comment: "profiles" });
+  rules.push(...(stack.noMatchAction === "allow" ? [{ statements: [{ kind: "accept" }] } satisfies NftRule] : deny("no match")));
+  return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains], jumpsTo };
 }
 
-function defaultRules(tier: StackTier): readonly NftRule[] {
-  return tier.defaultAction !== "pass" ? [{ statements: [{ kind: "counter" }, { kind: "drop" }], comment: `default of tier ${short(tier.name)}` }] : [];
+interface PlannedTier {
+  readonly policies: StackTier["ingress"];
+  readonly end: readonly NftRule[];
+  readonly index: number | "profiles";
+  readonly comment: string;
+}
+
+/** Denies whatever comes here. */
+function denyRules(action: "deny" | "reject", logs: boolean, comment: string): readonly NftRule[] {
+  const rule = (...statements: readonly NftStatement[]): NftRule => ({ statements, comment });
+  const log = logs ? [rule(...LOG_DENIED)] : [];
+  if (action === "deny") return [...log, rule(...denyStatements("deny", 0))];
+  return [...log, rule({ kind: "match", field: "meta l4proto", value: "tcp" }, ...denyStatements("reject", 6)), rule(...denyStatements("reject", 0))];
+}
+
+function cacheOf<K extends object, V>(caches: Map<string, WeakMap<K, V>>, name: string): WeakMap<K, V> {
+  const cache = caches.get(name) ?? new WeakMap<K, V>();
+  caches.set(name, cache);
+  return cache;
 }
 
 function isSameFacts(a: SetFacts, b: SetFacts): boolean {
-  return a.type === b.type && a.isBroken === b.isBroken;
-}
-
-/** A comment has at most 128 bytes, and no quotes. */
-function short(text: string): string {
-  const clean = text.replaceAll(/["\n]/g, "_");
-  return clean.length <= 90 ? clean : `${clean.slice(0, 87)}...`;
+  return a.isBroken === b.isBroken && a.types.length === b.types.length && a.types.every((type, i) => type === b.types[i]);
 }

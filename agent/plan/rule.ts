@@ -2,21 +2,23 @@
  * One policy rule as nftables rules.
  *
  * A rule is an AND of ORs. What nft cannot say in one rule becomes several with the same verdict: one for each family (when anything names an
- * address), and one for each way to satisfy a side's ports (a range, or a named-port set). No marks: each nft rule stands alone, so a rule's effect
- * does not depend on what ran before it.
+ * address), for each way to satisfy a side's ports (a range, or a named-port set), for each of the two kernel sets of a set with addresses and prefixes,
+ * and for each protocol with ports where a rule for any protocol excludes ports. No marks: each nft rule stands alone, so a rule's effect does not
+ * depend on what ran before it.
  * Invariant: an unknown never widens what passes. A set that is not understood in whole makes the rule a drop, unless all it could do is allow less.
  */
 import { assertNever } from "../../src/model/event.ts";
-import type { PortRange, Rule, RuleSide, SetType } from "../../src/model/record.ts";
+import type { IcmpMatch, Rule, RuleSide, SetType } from "../../src/model/record.ts";
 import { type Cidr, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
-import { setName } from "./names.ts";
+import { commentText, logPrefixText, setName } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftField, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
+import { addressField, type End, hasNotPorts, hasPorts, isPortProtocol, PORT_PROTOCOL_NAMES, PORT_PROTOCOLS, portAlternatives } from "./rule-ports.ts";
 
-/** What the planner knows of an address set. `type` undefined: no shard of it is in the view, it is empty. */
+/** What the planner knows of an address set. No types: no shard of it is in the view, it is empty. */
 export interface SetFacts {
-  readonly type: SetType | undefined;
+  readonly types: readonly SetType[];
   /** A shard exists that cannot be understood: members are missing here. */
   readonly isBroken: boolean;
 }
@@ -29,121 +31,173 @@ export interface RuleContext {
   use(id: string, type: SetType): void;
 }
 
-type End = "source" | "destination";
-type Alternative = readonly NftMatch[];
+/** What verdicts do besides deciding; policies are rendered once for each variant that a stack wants. */
+export interface RuleVariant {
+  /** What is denied is logged first. */
+  readonly logsDenied: boolean;
+  /** What is allowed is not tracked. */
+  readonly isUntracked: boolean;
+}
 
-const PORT_PROTOCOLS: ReadonlyMap<number, string> = new Map([
-  [6, "tcp"],
-  [17, "udp"],
-  [132, "sctp"],
-]);
-const PROTOCOL_NAMES: ReadonlyMap<number, string> = new Map([...PORT_PROTOCOLS, [1, "icmp"], [58, "ipv6-icmp"]]);
+export const PLAIN: RuleVariant = { logsDenied: false, isUntracked: false };
+
+type Alternative = readonly NftMatch[];
+/** A rule of one protocol; 0 with `exceptPorts`: every protocol without ports. */
+interface Narrowed {
+  readonly rule: Rule;
+  readonly exceptPorts: boolean;
+}
+
+const TCP = 6;
+const ICMP = 1;
+const ICMPV6 = 58;
+const PROTOCOL_NAMES: ReadonlyMap<number, string> = new Map([...PORT_PROTOCOLS, [ICMP, "icmp"], [ICMPV6, "ipv6-icmp"]]);
 
 /** A flood of logged packets must not take the node with it. */
 const LOG_LIMIT: NftStatement = { kind: "limit", rate: 100, per: "second", burst: 200 };
+const COUNTER: NftStatement = { kind: "counter" };
+
+/** What logs a packet that is about to be denied. */
+export const LOG_DENIED: readonly NftStatement[] = [LOG_LIMIT, { kind: "log", prefix: "sedge denied: " }];
 
 /** The nft rules of one rule, in order; `pass` is rendered as `return`. */
-export function renderRule(rule: Rule, context: RuleContext): readonly NftRule[] {
-  const comment = `rule ${rule.origin}`;
-  const problem = unrenderedCondition(rule) ?? setProblem(rule, context);
+export function renderRule(rule: Rule, context: RuleContext, variant: RuleVariant = PLAIN): readonly NftRule[] {
+  const comment = commentText(`rule ${rule.origin}${rule.name === undefined ? "" : ` ${rule.name}`}`);
+  const problem = icmpProblem(rule) ?? setProblem(rule, context);
   if (problem !== undefined) {
     context.fail(`rule ${rule.origin}: ${problem}; it drops what reaches it`);
-    return rule.action === "log" ? [] : [{ statements: [{ kind: "drop" }], comment: `${comment}: not understood` }];
+    return rule.action === "log" ? [] : [{ statements: [COUNTER, { kind: "drop" }], comment: commentText(`rule ${rule.origin}: not understood`) }];
   }
-  const verdict = verdictStatements(rule);
-  const rules: NftRule[] = [];
-  for (const version of namesAddresses(rule) ? ([4, 6] as const) : [undefined]) {
-    const addresses = addressMatches(rule, version, context);
-    if (addresses === undefined) continue;
-    for (const source of portAlternatives(rule, "source", version, context)) {
-      for (const destination of portAlternatives(rule, "destination", version, context)) {
-        const matches = [...addresses, ...source, ...destination];
-        const family: NftMatch[] =
-          version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
-        rules.push({ statements: [...family, ...protocolMatch(rule, matches), ...matches, ...verdict], comment });
-      }
-    }
-  }
-  return rules;
+  return narrow(rule).flatMap((narrowed) =>
+    matchAlternatives(narrowed, context).flatMap((matches) =>
+      verdicts(narrowed.rule, variant).map((verdict) => ({ statements: [...matches, ...verdict], comment })),
+    ),
+  );
 }
 
-/** A condition that is not rendered yet: without it the rule would match more than it says. */
-function unrenderedCondition(rule: Rule): string | undefined {
-  const { ipVersion, notProtocol, icmp, notIcmp, source, destination } = rule;
-  if (ipVersion !== undefined) return "ipVersion is not rendered";
-  if (notProtocol !== undefined) return "notProtocol is not rendered";
-  if (icmp !== undefined || notIcmp !== undefined) return "ICMP types are not rendered";
-  const hasNotPorts = [source, destination].some(({ notPorts = [], notPortSets = [] }) => notPorts.length + notPortSets.length > 0);
-  return hasNotPorts ? "notPorts are not rendered" : undefined;
+/** The statements of a deny or reject, for a packet of `protocol` (0: any but TCP). Used for rules and for the end of a tier. */
+export function denyStatements(action: "deny" | "reject", protocol: number): readonly NftStatement[] {
+  if (action === "deny") return [COUNTER, { kind: "drop" }];
+  return [COUNTER, { kind: "reject", reason: protocol === TCP ? "tcp reset" : "icmpx admin-prohibited" }];
+}
+
+function icmpProblem({ protocol, icmp, notIcmp }: Rule): string | undefined {
+  if ((icmp === undefined && notIcmp === undefined) || protocol === ICMP || protocol === ICMPV6) return undefined;
+  return `states ICMP types for protocol ${protocol}`;
 }
 
 function setProblem(rule: Rule, context: RuleContext): string | undefined {
   for (const side of [rule.source, rule.destination]) {
+    const notPortSets = side.notPortSets ?? [];
     for (const id of [...side.sets, ...side.notSets]) {
-      const { type } = context.findSet(id);
-      if (type === "address-port") return `set ${id} holds ports where addresses are wanted`;
+      if (context.findSet(id).types.includes("address-port")) return `set ${id} holds ports where addresses are wanted`;
     }
-    for (const id of side.portSets) {
-      const { type } = context.findSet(id);
-      if (type !== undefined && type !== "address-port") return `set ${id} holds no ports`;
+    for (const id of [...side.portSets, ...notPortSets]) {
+      if (context.findSet(id).types.some((type) => type !== "address-port")) return `set ${id} holds no ports`;
     }
     const broken = [...side.sets, ...side.portSets].find((id) => context.findSet(id).isBroken);
     if (broken !== undefined && rule.action !== "allow") return `members of set ${broken} are not understood`;
-    const brokenNot = side.notSets.find((id) => context.findSet(id).isBroken);
+    const brokenNot = [...side.notSets, ...notPortSets].find((id) => context.findSet(id).isBroken);
     if (brokenNot !== undefined) return `members of set ${brokenNot} are not understood`;
   }
   return undefined;
 }
 
-function verdictStatements(rule: Rule): readonly NftStatement[] {
+/** Where one nft rule cannot hold for all protocols, the rule of each. */
+function narrow(rule: Rule): readonly Narrowed[] {
+  const whole: Narrowed = { rule, exceptPorts: false };
+  if (rule.protocol !== 0) return rule.protocol === rule.notProtocol ? [] : [whole];
+  const of = (protocol: number): readonly Narrowed[] => (protocol === rule.notProtocol ? [] : [{ rule: { ...rule, protocol }, exceptPorts: false }]);
+  if (hasNotPorts(rule)) {
+    const withPorts = [...PORT_PROTOCOLS.keys()].flatMap(of);
+    return hasPorts(rule) ? withPorts : [...withPorts, { rule, exceptPorts: true }];
+  }
+  return rule.action === "reject" ? [...of(TCP), whole] : [whole];
+}
+
+function matchAlternatives({ rule, exceptPorts }: Narrowed, context: RuleContext): readonly Alternative[] {
+  return families(rule).flatMap((version) => {
+    const icmps = icmpAlternatives(rule);
+    const sources = endAlternatives(rule.source, "source", version, context);
+    const destinations = endAlternatives(rule.destination, "destination", version, context);
+    const alternatives: Alternative[] = [];
+    for (const icmp of icmps) {
+      for (const [source, destination] of pairs(sources, destinations)) {
+        for (const [sourcePort, destinationPort] of pairs(
+          portAlternatives(rule, "source", version, context),
+          portAlternatives(rule, "destination", version, context),
+        )) {
+          const matches = [...source, ...destination, ...sourcePort, ...destinationPort, ...icmp];
+          const family: NftMatch[] =
+            version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
+          alternatives.push([...family, ...protocolMatches(rule, exceptPorts, matches), ...matches]);
+        }
+      }
+    }
+    return alternatives;
+  });
+}
+
+/** Families that the rule can match; [undefined]: both, with one nft rule. */
+function families(rule: Rule): readonly (IpVersion | undefined)[] {
+  const ofIcmp = rule.icmp === undefined && rule.notIcmp === undefined ? undefined : rule.protocol === ICMP ? 4 : 6;
+  const { ipVersion } = rule;
+  if (ipVersion !== undefined) return ofIcmp === undefined || ofIcmp === ipVersion ? [ipVersion] : [];
+  if (ofIcmp !== undefined) return [ofIcmp];
+  return namesAddresses(rule) ? [4, 6] : [undefined];
+}
+
+function verdicts(rule: Rule, variant: RuleVariant): readonly (readonly NftStatement[])[] {
   switch (rule.action) {
     case "allow":
-      return [{ kind: "accept" }];
+      return [[COUNTER, ...(variant.isUntracked ? [{ kind: "notrack" } as const] : []), { kind: "accept" }]];
     case "deny":
     case "reject":
-      return [{ kind: "counter" }, { kind: "drop" }];
+      return [...(variant.logsDenied ? [LOG_DENIED] : []), denyStatements(rule.action, rule.protocol)];
     case "pass":
-      return [{ kind: "return" }];
+      return [[COUNTER, { kind: "return" }]];
     case "log":
-      return [LOG_LIMIT, { kind: "log", prefix: "sedge: " }];
+      return [[LOG_LIMIT, { kind: "log", prefix: logPrefixText(rule.logPrefix ?? "sedge") }]];
     default:
       return assertNever(rule.action);
   }
 }
 
 function namesAddresses({ source, destination }: Rule): boolean {
-  return [source, destination].some(({ nets, notNets, sets, notSets, portSets }) => [nets, notNets, sets, notSets, portSets].some((list) => list.length > 0));
+  return [source, destination].some(({ nets, notNets, sets, notSets, portSets, notPortSets = [] }) =>
+    [nets, notNets, sets, notSets, portSets, notPortSets].some((list) => list.length > 0),
+  );
 }
 
-/** Matches of both sides' addresses in one family; undefined when no packet of the family can match. */
-function addressMatches(rule: Rule, version: IpVersion | undefined, context: RuleContext): readonly NftMatch[] | undefined {
-  if (version === undefined) return [];
-  const source = sideMatches(rule.source, addressField("source", version), version, context);
-  const destination = sideMatches(rule.destination, addressField("destination", version), version, context);
-  return source === undefined || destination === undefined ? undefined : [...source, ...destination];
-}
-
-function sideMatches(side: RuleSide, field: NftField, version: IpVersion, context: RuleContext): readonly NftMatch[] | undefined {
+/** Ways to satisfy one side's addresses in one family; none when no packet of the family can match. */
+function endAlternatives(side: RuleSide, end: End, version: IpVersion | undefined, context: RuleContext): readonly Alternative[] {
+  if (version === undefined) return [[]];
+  const field = addressField(end, version);
   const matches: NftMatch[] = [];
   if (side.nets.length > 0) {
     const nets = side.nets.filter((net) => cidrVersion(net) === version);
-    if (nets.length === 0) return undefined;
+    if (nets.length === 0) return [];
     if (!nets.some(isEverything)) matches.push(netMatch(field, nets, version, false));
   }
   const notNets = side.notNets.filter((net) => cidrVersion(net) === version);
-  if (notNets.some(isEverything)) return undefined;
+  if (notNets.some(isEverything)) return [];
   if (notNets.length > 0) matches.push(netMatch(field, notNets, version, true));
-  for (const [ids, negate] of [
-    [side.sets, false],
-    [side.notSets, true],
-  ] as const) {
-    for (const id of ids) {
-      const type = context.findSet(id).type ?? "address";
-      context.use(id, type);
-      matches.push({ kind: "lookup", fields: [field], set: setName(id, type, version), ...(negate ? { negate } : {}) });
-    }
+  for (const id of side.notSets) for (const set of kernelSets(id, version, context)) matches.push({ kind: "lookup", fields: [field], set, negate: true });
+  let alternatives: readonly Alternative[] = [matches];
+  for (const id of side.sets) {
+    const sets = kernelSets(id, version, context);
+    alternatives = alternatives.flatMap((before) => sets.map((set): Alternative => [...before, { kind: "lookup", fields: [field], set }]));
   }
-  return matches;
+  return alternatives;
+}
+
+/** Addresses and prefixes of one set are two sets in the kernel: addresses stay in a hash table, whose members come and go one by one. */
+function kernelSets(id: string, version: IpVersion, context: RuleContext): readonly string[] {
+  const { types } = context.findSet(id);
+  return (types.length === 0 ? (["address"] as const) : types).map((type) => {
+    context.use(id, type);
+    return setName(id, type, version);
+  });
 }
 
 function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, negate: boolean): NftMatch {
@@ -157,57 +211,54 @@ function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, ne
   return { kind: "match-any", field, values, ...(negate ? { negate } : {}) };
 }
 
-/** Ways to satisfy one side's ports: the ranges, or any of the named-port sets. One empty way when nothing is stated. */
-function portAlternatives(rule: Rule, end: End, version: IpVersion | undefined, context: RuleContext): readonly Alternative[] {
-  const { ports, portSets } = rule[end];
-  if (ports.length === 0 && portSets.length === 0) return [[]];
-  const alternatives: Alternative[] = [];
-  const word = end === "source" ? "sport" : "dport";
-  const ranges = mergePorts(ports).map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`));
-  if (ranges.length > 0) {
-    const protocol = PORT_PROTOCOLS.get(rule.protocol) ?? "th";
-    const field = `${protocol} ${word}` as NftField;
-    const [only] = ranges;
-    alternatives.push([ranges.length === 1 && only !== undefined ? { kind: "match", field, value: only } : { kind: "match-any", field, values: ranges }]);
-  }
-  if (version === undefined) return alternatives;
-  for (const id of portSets) {
-    context.use(id, "address-port");
-    alternatives.push([{ kind: "lookup", fields: [addressField(end, version), "meta l4proto", `th ${word}`], set: setName(id, "address-port", version) }]);
-  }
-  return alternatives;
+/** Ways to satisfy the ICMP part. "Not this type and code" is: another type, or another code of this type. */
+function icmpAlternatives({ protocol, icmp, notIcmp }: Rule): readonly Alternative[] {
+  const word = protocol === ICMP ? "icmp" : "icmpv6";
+  const is = (part: "type" | "code", value: number, negate = false): NftMatch => ({
+    kind: "match",
+    field: `${word} ${part}`,
+    value,
+    ...(negate ? { op: "!=" as const } : {}),
+  });
+  const wanted = icmp === undefined ? [] : icmpMatches(icmp, is);
+  if (notIcmp === undefined) return [wanted];
+  if (notIcmp.code === undefined) return [[...wanted, is("type", notIcmp.type, true)]];
+  return [
+    [...wanted, is("type", notIcmp.type, true)],
+    [...wanted, is("type", notIcmp.type), is("code", notIcmp.code, true)],
+  ];
 }
 
-/** The protocol, where no port match implies it. Ports of any protocol: those of the protocols that have ports. */
-function protocolMatch({ protocol }: Rule, matches: readonly NftMatch[]): readonly NftMatch[] {
+function icmpMatches({ type, code }: IcmpMatch, is: (part: "type" | "code", value: number) => NftMatch): Alternative {
+  return code === undefined ? [is("type", type)] : [is("type", type), is("code", code)];
+}
+
+/** The protocol, where no other match implies it. */
+function protocolMatches({ protocol, notProtocol }: Rule, exceptPorts: boolean, matches: readonly NftMatch[]): readonly NftMatch[] {
   const fields = matches.flatMap((match) => (match.kind === "match" || match.kind === "match-any" ? [match.field] : match.fields));
-  const name = PORT_PROTOCOLS.get(protocol);
-  if (name !== undefined && fields.some((field) => field.startsWith(`${name} `))) return [];
-  if (protocol !== 0) return [{ kind: "match", field: "meta l4proto", value: PROTOCOL_NAMES.get(protocol) ?? protocol }];
-  return fields.some((field) => field.startsWith("th ")) ? [{ kind: "match-any", field: "meta l4proto", values: [...PORT_PROTOCOLS.values()] }] : [];
-}
-
-/** Sorted and disjoint: the kernel refuses overlapping intervals in one set. */
-function mergePorts(ports: readonly PortRange[]): readonly PortRange[] {
-  const merged: { first: number; last: number }[] = [];
-  // A range that ends before it begins holds nothing.
-  const sorted = ports.filter(({ first, last }) => first <= last).sort((a, b) => a.first - b.first);
-  for (const { first, last } of sorted) {
-    const previous = merged.at(-1);
-    if (previous !== undefined && first <= previous.last + 1) previous.last = Math.max(previous.last, last);
-    else merged.push({ first, last });
+  if (protocol !== 0) {
+    const name = PROTOCOL_NAMES.get(protocol);
+    const implied = protocol === ICMPV6 ? "icmpv6" : name;
+    const comesFirst = fields.find((field) => field.startsWith("th ") || field.startsWith(`${implied} `));
+    if (implied !== undefined && comesFirst?.startsWith(`${implied} `) === true) return [];
+    return [{ kind: "match", field: "meta l4proto", value: name ?? protocol }];
   }
-  return merged;
+  const not: readonly NftMatch[] =
+    notProtocol === undefined ? [] : [{ kind: "match", field: "meta l4proto", op: "!=", value: PROTOCOL_NAMES.get(notProtocol) ?? notProtocol }];
+  if (exceptPorts)
+    return [{ kind: "match-any", field: "meta l4proto", values: PORT_PROTOCOL_NAMES, negate: true }, ...(isPortProtocol(notProtocol) ? [] : not)];
+  // Ports of any protocol: those of the protocols that have ports.
+  if (!fields.some((field) => field.startsWith("th "))) return not;
+  return [{ kind: "match-any", field: "meta l4proto", values: PORT_PROTOCOL_NAMES }, ...(isPortProtocol(notProtocol) ? not : [])];
 }
 
-function addressField(end: End, version: IpVersion): NftField {
-  const word = end === "source" ? "saddr" : "daddr";
-  return version === 4 ? `ip ${word}` : `ip6 ${word}`;
+function pairs<T>(left: readonly T[], right: readonly T[]): readonly (readonly [T, T])[] {
+  return left.flatMap((a) => right.map((b) => [a, b] as const));
 }
 
 function isOfFamily(match: NftMatch): boolean {
   const fields = match.kind === "match" || match.kind === "match-any" ? [match.field] : match.fields;
-  return fields.some((field) => field.startsWith("ip ") || field.startsWith("ip6 "));
+  return fields.some((field) => /^(ip|ip6|icmp|icmpv6) /.test(field));
 }
 
 function isEverything(net: Cidr): boolean {

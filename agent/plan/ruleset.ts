@@ -8,16 +8,22 @@ import type { PodKey } from "../../src/model/names.ts";
 import type { Endpoint, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { type PlannedSet, SetCache, ViewSets } from "./address-sets.ts";
-import { baseChains } from "./base-chains.ts";
-import { allowedSet, chainName, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
+import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
+import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
+import { planHosts } from "./host-chains.ts";
+import { allowedSet, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
-import { type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, type UsedSet } from "./policy-chains.ts";
+import { type Aspect, aspectName, type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, stackChainName, type UsedSet } from "./policy-chains.ts";
 
 export interface PlanSettings {
   readonly nodeName: string;
   /** Interfaces whose names begin with it are ours: "cali". */
   readonly interfacePrefix: string;
+  /** Absent: "accept". */
+  readonly endpointToHostAction?: EndpointToHostAction;
+  /** Absent: the defaults. */
+  readonly failsafePorts?: FailsafePorts;
 }
 
 export interface PlannedEndpoint {
@@ -33,6 +39,8 @@ export interface PlanInput {
   readonly undecodable: ReadonlyMap<RecordKey, string>;
   readonly endpoints: readonly PlannedEndpoint[];
   readonly settings: PlanSettings;
+  /** Interfaces of the node itself by their addresses: for host endpoints that name none. Absent: not known. */
+  readonly interfaceOf?: ReadonlyMap<IpAddress, string>;
 }
 
 export interface PlanFailure {
@@ -57,6 +65,7 @@ export class PlanCache {
 }
 
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
+const DEFAULT_FAILSAFE_PORTS = failsafePorts();
 const DROP: NftVerdict = { kind: "drop" };
 const ACCEPT: NftVerdict = { kind: "accept" };
 
@@ -73,7 +82,7 @@ class Planner {
   readonly #failures = new Map<RecordKey, string>();
   readonly #origins = new Map<string, RecordKey>();
   readonly #withPolicy = new Set<PodKey>();
-  readonly #policies: Readonly<Record<Direction, Map<RecordKey, PlannedPolicy>>> = { ingress: new Map(), egress: new Map() };
+  readonly #policies = new Map<string, Map<RecordKey, PlannedPolicy>>();
 
   constructor(input: PlanInput, cache: PlanCache) {
     this.#input = input;
@@ -88,8 +97,10 @@ class Planner {
     const stacks = new Set<RecordKey>();
     for (const value of this.#input.records.values()) if (value.kind === "endpoint" && value.stack !== "") stacks.add(value.stack);
     for (const key of stacks) this.#planStack(key);
+    const hasHosts = this.#planHosts();
     for (const planned of this.#endpointSets()) this.#sets.set(planned.set.name, planned);
-    for (const chain of baseChains(settings.interfacePrefix)) this.#chains.set(chain.chain.name, chain);
+    const { interfacePrefix, endpointToHostAction = "accept" } = settings;
+    for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts })) this.#chains.set(chain.chain.name, chain);
     this.#cache.sets.retain(this.#viewSets);
     return {
       ruleset: { table: TABLE, chains: this.#chains, sets: this.#sets },
@@ -106,31 +117,58 @@ class Planner {
   #planStack(key: RecordKey): void {
     const stack = this.#input.records.get(key);
     if (stack?.kind !== "stack") return;
-    for (const direction of DIRECTIONS) this.#planStackDirection(key, stack, direction);
+    for (const direction of DIRECTIONS) this.#planAspect(key, stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked: false } });
   }
 
-  #planStackDirection(key: RecordKey, stack: Stack, direction: Direction): void {
-    const { chains, jumpsTo } = this.#cache.stacks.planned(key, stack, direction, {
-      findPolicy: (policy) => this.#findPolicy(policy, direction),
+  /** The name of the stack's own chain. */
+  #planAspect(key: RecordKey, stack: Stack, aspect: Aspect): string | undefined {
+    const { chains, jumpsTo } = this.#cache.stacks.planned(key, stack, aspect, {
+      findPolicy: (policy) => this.#findPolicy(policy, aspect),
       fail: (policy, reason) => this.#fail(policy, reason),
     });
     for (const policy of jumpsTo) {
-      const planned = this.#findPolicy(policy, direction);
+      const planned = this.#findPolicy(policy, aspect);
       if (planned !== undefined) this.#addChain(policy, planned.chain);
     }
     for (const chain of chains) this.#addChain(key, chain);
+    return chains[0]?.chain.name;
   }
 
-  #findPolicy(key: RecordKey, direction: Direction): PlannedPolicy | undefined {
-    const known = this.#policies[direction].get(key);
+  #findPolicy(key: RecordKey, aspect: Aspect): PlannedPolicy | undefined {
+    const name = aspectName(aspect);
+    const ofAspect = this.#policies.get(name) ?? new Map<RecordKey, PlannedPolicy>();
+    this.#policies.set(name, ofAspect);
+    const known = ofAspect.get(key);
     if (known !== undefined) return known;
     const policy = this.#input.records.get(key);
     if (policy?.kind !== "policy") return undefined;
-    const planned = this.#cache.policies.planned(key, policy, direction, (id) => this.#viewSets.facts(id));
+    const planned = this.#cache.policies.planned(key, policy, aspect, (id) => this.#viewSets.facts(id));
     for (const used of planned.uses) this.#useSet(used);
     for (const reason of planned.failures) this.#fail(key, reason);
-    this.#policies[direction].set(key, planned);
+    ofAspect.set(key, planned);
     return planned;
+  }
+
+  /** False when there is none. */
+  #planHosts(): boolean {
+    const { records, settings, interfaceOf = new Map<IpAddress, string>() } = this.#input;
+    const hosts = [...records.values()].filter((value) => value.kind === "host");
+    const { chains, sets } = planHosts({
+      hosts,
+      interfacePrefix: settings.interfacePrefix,
+      failsafePorts: settings.failsafePorts ?? DEFAULT_FAILSAFE_PORTS,
+      interfaceOf,
+      stackVerdict: (key, direction, isUntracked) => {
+        const stack = records.get(key);
+        if (stack?.kind !== "stack") return undefined;
+        const chain = this.#planAspect(key, stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked } });
+        return chain === undefined ? undefined : { kind: "goto", chain };
+      },
+      fail: (key, reason) => this.#fail(key, reason),
+    });
+    for (const chain of chains) this.#chains.set(chain.chain.name, chain);
+    for (const set of sets) this.#sets.set(set.set.name, set);
+    return hosts.length > 0;
   }
 
   #useSet({ id, type }: UsedSet): void {
@@ -192,8 +230,10 @@ class Planner {
       this.#withPolicy.add(podKey);
       return ACCEPT;
     }
-    const name = chainName(record.stack, direction);
-    if (!this.#chains.has(name)) {
+    const stack = this.#input.records.get(record.stack);
+    const name =
+      stack?.kind === "stack" ? stackChainName(record.stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked: false } }) : undefined;
+    if (name === undefined || !this.#chains.has(name)) {
       this.#fail(record.stack, `named by endpoint/${podKey} and not in the view: the pod's traffic is dropped`);
       return DROP;
     }

@@ -16,13 +16,16 @@ export interface InterpretedPacket {
   readonly protocol: number;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  readonly icmpType?: string;
+  /** A number, or nft's name of it. */
+  readonly icmpType?: string | number;
+  readonly icmpCode?: number;
   readonly iifname?: string;
   readonly oifname?: string;
-  readonly ctState: "new" | "established" | "related" | "invalid";
+  readonly ctState: "new" | "established" | "related" | "invalid" | "untracked";
 }
 
-type Outcome = "accept" | "drop" | "masquerade";
+/** "notrack": accepted, and not to be tracked. */
+export type Outcome = "accept" | "drop" | "reject" | "masquerade" | "notrack";
 
 /** What all base chains of a hook make of the packet together. */
 export function interpretHook(ruleset: NftRuleset, hook: string, packet: InterpretedPacket): Outcome {
@@ -32,8 +35,8 @@ export function interpretHook(ruleset: NftRuleset, hook: string, packet: Interpr
   let outcome: Outcome = "accept";
   for (const { chain } of bases) {
     const verdict = runChain(ruleset, chain.name, packet) ?? chain.base?.policy;
-    if (verdict === "drop") return "drop";
-    if (verdict === "masquerade") outcome = "masquerade";
+    if (verdict === "drop" || verdict === "reject") return verdict;
+    if (verdict === "masquerade" || verdict === "notrack") outcome = verdict;
   }
   return outcome;
 }
@@ -50,7 +53,9 @@ function runChain(ruleset: NftRuleset, name: string, packet: InterpretedPacket):
       case "drop":
         return verdict.kind;
       case "masquerade":
-        return "masquerade";
+      case "reject":
+      case "notrack":
+        return verdict.kind;
       case "return":
         return undefined;
       case "goto":
@@ -65,7 +70,12 @@ function runChain(ruleset: NftRuleset, name: string, packet: InterpretedPacket):
   return undefined;
 }
 
-function runRule(ruleset: NftRuleset, { statements }: NftRule, packet: InterpretedPacket): NftVerdict | { readonly kind: "masquerade" } | undefined {
+function runRule(
+  ruleset: NftRuleset,
+  { statements }: NftRule,
+  packet: InterpretedPacket,
+): NftVerdict | { readonly kind: "masquerade" | "reject" | "notrack" } | undefined {
+  let isTracked = true;
   for (const statement of statements) {
     if (isMatch(statement)) {
       if (statement.kind === "vmap") return mapVerdict(ruleset, statement, packet);
@@ -77,9 +87,16 @@ function runRule(ruleset: NftRuleset, { statements }: NftRule, packet: Interpret
       case "log":
       case "limit":
         continue;
+      case "notrack":
+        isTracked = false;
+        continue;
       case "masquerade":
         return { kind: "masquerade" };
+      case "reject":
+        if ((statement.reason === "tcp reset") !== (packet.protocol === 6)) throw new Error(`protocol ${packet.protocol} rejected with ${statement.reason}`);
+        return { kind: "reject" };
       case "accept":
+        return isTracked ? statement : { kind: "notrack" };
       case "drop":
       case "continue":
       case "return":
@@ -119,9 +136,9 @@ function valueMatches(field: NftField, wanted: string, actual: string): boolean 
   if (FIELD_TYPES[field] === "ipv4_addr" || FIELD_TYPES[field] === "ipv6_addr") {
     return wanted.includes("/") ? cidrContains(parseCidr(wanted), parseIp(actual)) : parseIp(wanted) === parseIp(actual);
   }
-  const range = /^(\d+)-(\d+)$/.exec(wanted);
-  if (range !== null) return Number(range[1]) <= Number(actual) && Number(actual) <= Number(range[2]);
-  return wanted === actual || protocolNumber(wanted) === protocolNumber(actual);
+  const [range] = keyRanges([FIELD_TYPES[field]], wanted);
+  const [value] = keyRanges([FIELD_TYPES[field]], actual);
+  return range !== undefined && within(range, value?.from);
 }
 
 function mapVerdict(ruleset: NftRuleset, { fields, map }: Extract<NftMatch, { kind: "vmap" }>, packet: InterpretedPacket): NftVerdict | undefined {
@@ -156,8 +173,12 @@ function fieldText(field: NftField, packet: InterpretedPacket): string | undefin
       return packet.version === 6 ? packet.destination : undefined;
     case "ct state":
       return packet.ctState;
+    case "icmp type":
+    case "icmp code":
+      return packet.protocol === 1 && packet.version === 4 ? icmpText(field, packet) : undefined;
     case "icmpv6 type":
-      return packet.protocol === 58 ? packet.icmpType : undefined;
+    case "icmpv6 code":
+      return packet.protocol === 58 && packet.version === 6 ? icmpText(field, packet) : undefined;
     case "tcp sport":
     case "udp sport":
     case "sctp sport":
@@ -167,12 +188,18 @@ function fieldText(field: NftField, packet: InterpretedPacket): string | undefin
     case "sctp dport":
       return protocolNumber(field.split(" ")[0] ?? "") === packet.protocol ? portText(packet.destinationPort) : undefined;
     case "th sport":
-      return portText(packet.sourcePort);
     case "th dport":
-      return portText(packet.destinationPort);
+      // The kernel would read whatever stands in that place.
+      if (![6, 17, 132].includes(packet.protocol)) throw new Error(`${field} of protocol ${packet.protocol}`);
+      return portText(field === "th sport" ? packet.sourcePort : packet.destinationPort);
     default:
       throw new Error(`the interpreter does not know the field ${field}`);
   }
+}
+
+function icmpText(field: NftField, { icmpType, icmpCode }: InterpretedPacket): string | undefined {
+  const value = field.endsWith("type") ? icmpType : icmpCode;
+  return value === undefined ? undefined : String(value);
 }
 
 function portText(port: number | undefined): string | undefined {
