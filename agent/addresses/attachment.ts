@@ -22,6 +22,8 @@ export interface Attachment {
   readonly netns: string;
   /** IPv4 first. */
   readonly addresses: readonly IpAddress[];
+  /** Of both ends, when the network configuration says one; otherwise the agent's own. */
+  readonly mtu?: number;
 }
 
 /** All that names an attachment; the rest follows. */

@@ -44,6 +44,7 @@ const attachment = z.object({
   mac: z.string(),
   netns: z.string(),
   addresses: z.array(address),
+  mtu: z.int().exactOptional(),
 });
 const entry = z.discriminatedUnion("op", [
   z.object({ op: z.literal("block"), cidr, pool: z.string(), generation: z.int() }),

@@ -8,7 +8,7 @@
  * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
  */
 import type { Pool } from "../../src/model/record.ts";
-import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import { type Cidr, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
 import { compareIps, type IpAddress, type IpVersion } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -39,11 +39,14 @@ export interface AddressManagerOptions {
 }
 
 export interface AddressManager extends Part {
-  /** The attachment with its addresses, the same for the same request; on the disk when it resolves. Rejects with AddressError. */
-  attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment>;
+  /** The attachment with its addresses, the same for the same request; on the disk when it resolves. Rejects with AddressError, or as `meanwhile` threw. */
+  attach(request: AttachmentRequest, options?: AttachOptions): Promise<Attachment>;
   /** Frees the addresses; on the disk when it resolves. Of one that is not there: nothing. Rejects with AddressError "journal". */
   detach(attachment: Attachment): Promise<void>;
   find(request: AttachmentRequest): Attachment | undefined;
+  has(attachment: Attachment): boolean;
+  /** Attachments whose host end has the name. */
+  holdersOf(interfaceName: string): readonly Attachment[];
   attachments(): readonly Attachment[];
   /** False until the entries that may be missing are recovered. */
   isTrusted(): boolean;
@@ -52,6 +55,15 @@ export interface AddressManager extends Part {
   /** Why a request now would be refused; undefined when it would get its addresses, or at least may. */
   obstacle(): AddressError | undefined;
   blocks(): readonly BlockStatus[];
+}
+
+export interface AttachOptions {
+  readonly signal?: AbortSignal;
+  /**
+   * Work that can be done while a new attachment is on its way to the disk; not called for one that was there. When it throws, `attach` rejects with
+   * that, and the attachment is there for the caller to undo.
+   */
+  readonly meanwhile?: (attachment: Attachment) => void;
 }
 
 const DEFAULT_COOLDOWN_MS = 10_000;
@@ -108,11 +120,11 @@ class Manager implements AddressManager {
     await Promise.allSettled([...this.#claiming.values(), ...this.#attaching.values()]);
   }
 
-  attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment> {
+  attach(request: AttachmentRequest, options: AttachOptions = {}): Promise<Attachment> {
     const id = attachmentId(request);
     const underWay = this.#attaching.get(id);
     if (underWay !== undefined) return underWay;
-    const attaching = this.#attach(request, signal).finally(() => this.#attaching.delete(id));
+    const attaching = this.#attach(request, options).finally(() => this.#attaching.delete(id));
     this.#attaching.set(id, attaching);
     return attaching;
   }
@@ -132,6 +144,16 @@ class Manager implements AddressManager {
     const interfaceName = hostInterfaceName(this.#options.interfacePrefix, request);
     const unnamed = { network: UNKNOWN_NETWORK, containerId: interfaceName, ifname: "" };
     return attachments.get(attachmentId(request)) ?? attachments.get(attachmentId({ ...request, ifname: "" })) ?? attachments.get(attachmentId(unnamed));
+  }
+
+  has(attachment: Attachment): boolean {
+    return this.#state.attachments.has(attachmentId(attachment));
+  }
+
+  holdersOf(interfaceName: string): readonly Attachment[] {
+    const found: Attachment[] = [];
+    for (const attachment of this.#state.attachments.values()) if (attachment.interfaceName === interfaceName) found.push(attachment);
+    return found;
   }
 
   attachments(): readonly Attachment[] {
@@ -169,7 +191,7 @@ class Manager implements AddressManager {
     return this.#options.journal.state;
   }
 
-  async #attach(request: AttachmentRequest, signal?: AbortSignal): Promise<Attachment> {
+  async #attach(request: AttachmentRequest, { signal, meanwhile }: AttachOptions): Promise<Attachment> {
     const present = this.find(request);
     if (present !== undefined) return await this.#adopt(present, request);
     if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(error instanceof AddressError ? error : notTrusted(error)));
@@ -178,22 +200,33 @@ class Manager implements AddressManager {
     const versions = this.#versions();
     const owner = attachmentId(request);
     const addresses: IpAddress[] = [];
+    let attachment: Attachment;
+    let problem: { readonly error: unknown } | undefined;
     try {
       for (const version of versions) addresses.push(await this.#take(version, owner, signal));
-      const attachment: Attachment = {
+      attachment = {
         ...request,
         interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
         mac: containerMac(request),
         addresses,
       };
-      await this.#append([{ op: "attach", attachment }]);
-      this.#touch(addresses);
-      this.#claimAhead();
-      return attachment;
+      const writing = this.#append([{ op: "attach", attachment }]).then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
+      // The disk is at work before this begins.
+      await new Promise((resolve) => setImmediate(resolve));
+      problem = tried(() => meanwhile?.(attachment));
+      const failure = await writing;
+      if (failure !== undefined) throw failure.error;
     } catch (error) {
       for (const address of addresses) this.#blocks.release(address, owner, Number.NEGATIVE_INFINITY);
       throw error;
     }
+    this.#touch(addresses);
+    this.#claimAhead();
+    if (problem !== undefined) throw problem.error;
+    return attachment;
   }
 
   /** The same attachment again: same addresses. What the caller knows better (interface, namespace path) is written down. */
@@ -422,10 +455,15 @@ class Manager implements AddressManager {
     for (const block of this.#dirty) {
       const known = this.#state.blocks.get(block);
       if (known === undefined) continue;
-      const allocations = [...this.#state.attachments.values()]
-        .flatMap((attachment) => attachment.addresses.filter((address) => cidrContains(block, address)).map((address) => ({ address, attachment })))
-        .sort((a, b) => compareIps(a.address, b.address))
-        .map(({ address, attachment }) => ({ address, handle: handleOf(attachment), namespace: attachment.namespace, pod: attachment.pod }));
+      const allocations = [...this.#blocks.usedIn(block)]
+        .sort(([a], [b]) => compareIps(a, b))
+        .flatMap(([address, id]) => {
+          // Taken and not yet on the disk: the append marks the block again.
+          const attachment = this.#state.attachments.get(id);
+          return attachment?.addresses.includes(address) === true
+            ? { address, handle: handleOf(attachment), namespace: attachment.namespace, pod: attachment.pod }
+            : [];
+        });
       this.#options.reports.report({ block, generation: known.generation, allocations });
     }
     this.#dirty.clear();
@@ -451,6 +489,15 @@ class Manager implements AddressManager {
 
   #tryVersions(): readonly IpVersion[] {
     return ([4, 6] as const).filter((version) => this.#enabledPools(version).length > 0);
+  }
+}
+
+function tried(action: () => void): { readonly error: unknown } | undefined {
+  try {
+    action();
+    return undefined;
+  } catch (error) {
+    return { error };
   }
 }
 

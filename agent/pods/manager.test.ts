@@ -120,7 +120,7 @@ describe("PodManager", () => {
     const world = await start();
     const { attachment } = await world.pods.add(request("a"));
     await expect(world.pods.check(request("a"), ["192.0.2.9"])).rejects.toThrow("address 192.0.2.9 is not reserved");
-    world.links.disconnect(attachment.interfaceName);
+    await world.links.disconnect(attachment.interfaceName);
     await expect(world.pods.check(request("a"), [])).rejects.toThrow(`host interface ${attachment.interfaceName} is missing`);
   });
 
@@ -137,7 +137,7 @@ describe("PodManager", () => {
     const before = await start();
     const stays = (await before.pods.add(request("a", "a"))).attachment;
     const goes = (await before.pods.add(request("b", "b"))).attachment;
-    before.links.disconnect(goes.interfaceName);
+    await before.links.disconnect(goes.interfaceName);
     const after = await start(before);
     await runBriefly(after.pods);
     expect(after.endpoints.restored).toMatchObject([{ podKey: "shop/a", containerId: "a", interfaceName: stays.interfaceName, addresses: stays.addresses }]);

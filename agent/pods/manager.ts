@@ -1,11 +1,11 @@
 /**
  * Pods' connections as a whole: addresses, interfaces, policy, in the right order, and back on any failure.
  *
- *   add      address (on disk) → pair of interfaces → maps, sets, routes and policy in one transaction → answer
+ *   add      address taken → on disk, and the pair of interfaces meanwhile → maps, sets, routes and policy in one transaction → answer
  *   remove   maps and routes → pair → address (on disk)
  *
  * Invariants: a pod whose ADD returned is routed and protected; a failed ADD leaves neither address nor interface; an address is free only after the
- * interface that had it is gone. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
+ * interface that had it is gone; a crash before the disk has an address leaves at most a closed interface, which the runtime's DEL takes away. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
  */
 
 import type { IpAddress } from "../../src/net/ip.ts";
@@ -73,7 +73,6 @@ class Manager implements PodManager {
   readonly name = "pods";
   readonly #options: PodManagerOptions;
   readonly #queue = new KeyedQueue();
-  readonly #mtus = new Map<string, number>();
 
   constructor(options: PodManagerOptions) {
     this.#options = options;
@@ -106,25 +105,29 @@ class Manager implements PodManager {
     });
   }
 
-  add(request: AttachmentRequest, { mtu = this.#options.mtu, signal }: AddPodOptions = {}): Promise<ConnectedPod> {
+  add(request: AttachmentRequest, { mtu, signal }: AddPodOptions = {}): Promise<ConnectedPod> {
     return this.#serial(request, async () => {
-      const { addresses, links } = this.#options;
-      const wasThere = addresses.find(request) !== undefined;
-      const attachment = await addresses.attach(request, signal);
-      const spec = specOf(attachment, mtu);
+      const { addresses, links, endpoints } = this.#options;
+      const wanted: AttachmentRequest = { ...request, ...(mtu === undefined ? {} : { mtu }) };
+      await this.#takeOver(wanted);
+      let isNew = false;
       try {
-        await this.#takeOver(attachment);
+        const attachment = await addresses.attach(wanted, {
+          ...(signal === undefined ? {} : { signal }),
+          meanwhile: (fresh) => {
+            isNew = true;
+            links.connect(this.#specOf(fresh));
+          },
+        });
+        const spec = this.#specOf(attachment);
         // A request that was answered before finds everything in place.
-        if (!wasThere || links.check(spec).length > 0) links.connect(spec);
-        this.#mtus.set(attachmentId(attachment), mtu);
+        if (!isNew && links.check(spec).length > 0) links.connect(spec);
         const isKubernetes = attachment.pod !== "";
         const waitForPolicyMs = isKubernetes ? (this.#options.policyWaitMs ?? DEFAULT_POLICY_WAIT_MS) : 0;
-        const { hasPolicy } = await this.#options.endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
-        return { attachment, mtu, hasPolicy };
+        const { hasPolicy } = await endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
+        return { attachment, mtu: spec.mtu, hasPolicy };
       } catch (error) {
-        await this.#disconnect(attachment).catch((failure: unknown) =>
-          this.#options.log.error({ err: failure, container: attachment.containerId }, "a failed ADD could not be undone: the runtime's DEL will"),
-        );
+        await this.#undo(wanted);
         throw error;
       }
     });
@@ -136,18 +139,19 @@ class Manager implements PodManager {
       const { addresses } = this.#options;
       const attachment = addresses.find(request);
       if (attachment !== undefined) await this.#disconnect(attachment);
+      else await this.#removeLeftover(request);
     });
   }
 
   check(request: AttachmentRequest, expected: readonly string[]): Promise<void> {
     return this.#serial(request, () => {
-      const { addresses, endpoints, links, mtu } = this.#options;
+      const { addresses, endpoints, links } = this.#options;
       const attachment = addresses.find(request);
       if (attachment === undefined)
         return Promise.reject(
           new PodError("unknown-attachment", `container ${request.containerId} has no interface ${request.ifname} in network ${request.network}`),
         );
-      const problems = [...links.check(specOf({ ...attachment, netns: request.netns }, this.#mtus.get(attachmentId(attachment)) ?? mtu))];
+      const problems = [...links.check(this.#specOf({ ...attachment, netns: request.netns }))];
       for (const address of expected)
         if (!attachment.addresses.some((own) => own === address)) problems.push(`address ${address} is not reserved for the container`);
       const podKey = podKeyOf(attachment);
@@ -162,17 +166,18 @@ class Manager implements PodManager {
     const containers = new Set(valid.map(({ containerId }) => containerId));
     const removed: string[] = [];
     const failures: string[] = [];
-    for (const attachment of this.#options.addresses.attachments()) {
+    const collectOne = async (attachment: Attachment): Promise<void> => {
       // One without an interface name was recovered: its container decides.
       const isValid = attachment.ifname === "" ? containers.has(attachment.containerId) : keep.has(attachmentId(attachment));
-      if (attachment.network !== network || isValid) continue;
+      if (attachment.network !== network || isValid) return;
       try {
         await this.#serial(attachment, () => this.#disconnect(attachment));
         removed.push(`${attachment.containerId}/${attachment.ifname}`);
       } catch (error) {
         failures.push(`${attachment.containerId}/${attachment.ifname}: ${error instanceof Error ? error.message : String(error)}`);
       }
-    }
+    };
+    await Promise.all(this.#options.addresses.attachments().map(collectOne));
     return { removed, failures };
   }
 
@@ -181,34 +186,47 @@ class Manager implements PodManager {
   }
 
   /** The same pod in a new sandbox while the old one was never deleted: the old one gives everything up. */
-  async #takeOver(attachment: Attachment): Promise<void> {
-    const { addresses, links, log } = this.#options;
-    const id = attachmentId(attachment);
-    for (const older of addresses.attachments()) {
-      if (older.interfaceName !== attachment.interfaceName || attachmentId(older) === id) continue;
-      log.info({ pod: podKeyOf(attachment), older: older.containerId, container: attachment.containerId }, "pod taken over from an older sandbox");
-      links.disconnect(older.interfaceName);
+  async #takeOver(request: AttachmentRequest): Promise<void> {
+    const { addresses, interfacePrefix, links, log } = this.#options;
+    const present = addresses.find(request);
+    const own = new Set([attachmentId(request), ...(present === undefined ? [] : [attachmentId(present)])]);
+    for (const older of addresses.holdersOf(hostInterfaceName(interfacePrefix, request))) {
+      if (own.has(attachmentId(older))) continue;
+      log.info({ pod: podKeyOf(request), older: older.containerId, container: request.containerId }, "pod taken over from an older sandbox");
+      await links.disconnect(older.interfaceName);
       this.#options.forgetConnections?.(older.addresses);
       await addresses.detach(older);
-      this.#mtus.delete(attachmentId(older));
     }
+  }
+
+  /** After a failed ADD: neither interface nor address is left. */
+  async #undo(request: AttachmentRequest): Promise<void> {
+    const { addresses, log } = this.#options;
+    const attachment = addresses.find(request);
+    await (attachment === undefined ? this.#removeLeftover(request) : this.#disconnect(attachment)).catch((failure: unknown) =>
+      log.error({ err: failure, container: request.containerId }, "a failed ADD could not be undone: the runtime's DEL will"),
+    );
+  }
+
+  /** An interface that nobody has an address for: its ADD broke off before the disk had it. */
+  async #removeLeftover(request: AttachmentRequest): Promise<void> {
+    const { addresses, interfacePrefix, links } = this.#options;
+    const hostName = hostInterfaceName(interfacePrefix, request);
+    if (addresses.isTrusted() && addresses.holdersOf(hostName).length === 0) await links.disconnect(hostName);
   }
 
   async #disconnect(attachment: Attachment): Promise<void> {
     const { addresses, endpoints, links, forgetConnections } = this.#options;
-    const id = attachmentId(attachment);
-    if (!addresses.attachments().some((present) => attachmentId(present) === id)) return;
+    if (!addresses.has(attachment)) return;
     await endpoints.remove(podKeyOf(attachment), attachment.containerId);
-    links.disconnect(attachment.interfaceName);
+    await links.disconnect(attachment.interfaceName);
     forgetConnections?.(attachment.addresses);
     await addresses.detach(attachment);
-    this.#mtus.delete(id);
   }
-}
 
-function specOf(attachment: Attachment, mtu: number): PodLinkSpec {
-  const { interfaceName: hostName, netns, ifname, mac, addresses } = attachment;
-  return { hostName, netns, ifname, mac, mtu, addresses };
+  #specOf({ interfaceName: hostName, netns, ifname, mac, addresses, mtu = this.#options.mtu }: Attachment): PodLinkSpec {
+    return { hostName, netns, ifname, mac, mtu, addresses };
+  }
 }
 
 function endpointOf(attachment: Attachment): LocalEndpoint {

@@ -7,7 +7,7 @@
  * packets may pass is not decided here: an interface with our prefix that is in no verdict map is dropped by the base chains.
  * route_localnet is not set: it would let a pod reach services on the host's loopback (CVE-2020-8558).
  */
-import { statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { type Cidr, hostCidr, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBits, ipVersion, parseIp } from "../../src/net/ip.ts";
 import { isNetlinkError } from "../drivers/netlink/error.ts";
@@ -31,8 +31,8 @@ export interface PodLinks {
   connect(spec: PodLinkSpec): void;
   /** What differs from the spec, in words; empty when all is as made. */
   check(spec: PodLinkSpec): readonly string[];
-  /** Removes the pair by its host name; of one that is gone: nothing. */
-  disconnect(hostName: string): void;
+  /** Removes the pair by its host name; of one that is gone: nothing. The event loop goes on meanwhile. Rejects with PodLinkError. */
+  disconnect(hostName: string): Promise<void>;
   /** Host ends with the prefix. */
   hostNames(prefix: string): ReadonlySet<string>;
 }
@@ -78,7 +78,7 @@ class KernelPodLinks implements PodLinks {
     // IPv6 that they are up (linkwatch_urgent_event). A pair made and removed here moves the host's numbers on.
     const made = this.#host.findLink(spec.hostName);
     if (made !== undefined && made.index === made.peerIndex) {
-      this.disconnect(spec.hostName);
+      this.#remove(spec.hostName);
       this.#host.createVeth({ name: spec.hostName, peer: { name: `${spec.hostName.slice(0, -1)}+` } });
       this.#createPair(spec);
     }
@@ -86,7 +86,7 @@ class KernelPodLinks implements PodLinks {
       this.#setUpHost(spec);
       setUpContainer(spec);
     } catch (error) {
-      this.disconnect(spec.hostName);
+      this.#remove(spec.hostName);
       throw kernelError(`set up ${spec.ifname} in ${spec.netns}`, error);
     }
   }
@@ -102,7 +102,15 @@ class KernelPodLinks implements PodLinks {
     return [...problems, ...checkContainer(driver, spec, host.peerIndex)];
   }
 
-  disconnect(hostName: string): void {
+  async disconnect(hostName: string): Promise<void> {
+    try {
+      await this.#host.removeLink(hostName);
+    } catch (error) {
+      throw kernelError(`remove ${hostName}`, error);
+    }
+  }
+
+  #remove(hostName: string): void {
     try {
       this.#host.deleteLink(hostName);
     } catch (error) {
@@ -120,9 +128,16 @@ class KernelPodLinks implements PodLinks {
   }
 
   #createPair({ hostName, netns, ifname, mac, mtu }: PodLinkSpec): void {
-    this.disconnect(hostName);
+    const create = (): void => this.#host.createVeth({ name: hostName, mac: HOST_MAC, mtu, peer: { name: ifname, mac, mtu, netns } });
     try {
-      this.#host.createVeth({ name: hostName, mac: HOST_MAC, mtu, peer: { name: ifname, mac, mtu, netns } });
+      try {
+        create();
+      } catch (error) {
+        // The host's name may be a leftover of ours; a name in the container is not for us to take.
+        if (!isNetlinkError(error, "EEXIST") || this.#host.findLink(hostName) === undefined) throw error;
+        this.#remove(hostName);
+        create();
+      }
     } catch (error) {
       if (isNetlinkError(error, "EEXIST"))
         throw new PodLinkError("name-taken", `the container's namespace ${netns} has an interface ${ifname} already`, { cause: error });
@@ -239,10 +254,14 @@ function statOf(path: string): { readonly ino: number; readonly dev: number } | 
   }
 }
 
-/** Of the thread's network namespace; a kernel without the family has no such file. */
+/**
+ * Of the thread's network namespace; a kernel without the family has no such file. Read first: writing some of them waits for the lock of all
+ * interfaces, for as long as another namespace is being taken down.
+ */
 function setSysctl(path: string, value: string): void {
+  const file = `/proc/sys/net/${path}`;
   try {
-    writeFileSync(`/proc/sys/net/${path}`, value);
+    if (readFileSync(file, "latin1").trimEnd() !== value) writeFileSync(file, value);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }

@@ -23,8 +23,9 @@ export class UnconnectedPodLinks implements PodLinks {
       .map((address) => `address ${address} is missing on ${spec.ifname} in ${spec.netns}`);
   }
 
-  disconnect(hostName: string): void {
+  disconnect(hostName: string): Promise<void> {
     this.specs.delete(hostName);
+    return Promise.resolve();
   }
 
   hostNames(prefix: string): ReadonlySet<string> {

@@ -9,7 +9,7 @@
  */
 import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -123,13 +123,18 @@ async function main(): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), "sedge-bench-cni-"));
   using host = new Namespace("host");
   execFileSync("ip", ["-n", host.name, "link", "set", "lo", "up"]);
+  // As the agent sets it at its start.
+  inNetns(host.path, () => {
+    writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
+    writeFileSync("/proc/sys/net/ipv6/conf/all/forwarding", "1");
+  });
   const agent = spawn(
     "nsenter",
     [
       `--net=${host.path}`,
       process.execPath,
       AGENT,
-      JSON.stringify({ directory, pools: ["10.65.0.0/16"], blockSize: { v4: 26, v6: 122 }, hasKernel: true, cooldownMs: 0 }),
+      JSON.stringify({ directory, pools: ["10.65.0.0/16"], blockSize: { v4: 26, v6: 122 }, hasKernel: true, cooldownMs: 0, isApiInMemory: true }),
     ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );

@@ -34,6 +34,8 @@ export interface CniAgentOptions {
   readonly hasKernel: boolean;
   readonly cooldownMs?: number;
   readonly isVerbose?: boolean;
+  /** The pretended API forgets with the process, and costs no file for each change. */
+  readonly isApiInMemory?: boolean;
 }
 
 const PREFIX = "cali";
@@ -55,7 +57,11 @@ export function poolOf(cidr: string, blockSize: { readonly v4: number; readonly 
 export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal, onReady: () => void): Promise<void> {
   const { directory, cooldownMs = 0 } = options;
   const log = options.isVerbose === true ? createLogger({ level: "debug", program: "cni-agent" }) : silentLogger();
-  const api = new FakeBlockApi({ node: "n1", pools: options.pools.map((cidr) => poolOf(cidr, options.blockSize)), file: join(directory, "api.json") });
+  const api = new FakeBlockApi({
+    node: "n1",
+    pools: options.pools.map((cidr) => poolOf(cidr, options.blockSize)),
+    ...(options.isApiInMemory === true ? {} : { file: join(directory, "api.json") }),
+  });
   const host = options.hasKernel ? RtnetlinkDriver.open() : undefined;
   const journal = await Journal.open({ files: await DiskJournalFiles.open(join(directory, "state")), node: "n1" });
   for (const problem of journal.problems) process.stderr.write(`${problem}\n`);

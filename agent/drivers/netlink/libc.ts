@@ -2,8 +2,8 @@
  * The few libc calls that netlink needs, through koffi: the only file that touches the FFI.
  *
  * Invariant: every call is synchronous, so nothing can run between setns(2) and setns back on this thread; a failed call
- * throws with errno by name. Rejected: koffi's asynchronous calls (they run on a thread of their own, in whatever network
- * namespace it has, and a pending recv keeps the process from exiting) and node:ffi (experimental).
+ * throws with errno by name. The one exception is `sendAside`. Rejected: koffi's asynchronous calls for the rest (they run on a thread of
+ * their own, in whatever network namespace it has, and a pending recv keeps the process from exiting) and node:ffi (experimental).
  */
 import koffi from "koffi";
 
@@ -57,6 +57,9 @@ const native = {
   open: library.func("int open(const char*, int)") as Native<[string, number]>,
   close: library.func("int close(int)") as Native<[number]>,
 };
+
+type SendAside = (fd: number, bytes: Uint8Array, length: number, flags: number, done: (error: Error | null, sent: number) => void) => void;
+const nativeSendAside = (native.send as unknown as { readonly async: SendAside }).async;
 
 const EINTR = errnoNumber("EINTR");
 const EAGAIN = errnoNumber("EAGAIN");
@@ -149,6 +152,24 @@ export function send(fd: number, bytes: Uint8Array): void {
     const errno = koffi.errno();
     if (errno !== EINTR) throw new SystemCallError("send", errno, `${bytes.length} bytes`);
   }
+}
+
+/**
+ * As `send`, on a thread of koffi's, for a request that the kernel works on for long: the event loop goes on meanwhile. The socket, not the thread, says
+ * which network namespace is meant. The bytes must stay as they are until it settles.
+ */
+export function sendAside(fd: number, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    nativeSendAside(fd, bytes, bytes.length, 0, (error, sent) => {
+      // See watchReadable for the detour.
+      setImmediate(() => {
+        if (error !== null) reject(error);
+        // errno is the other thread's; the kernel refuses a whole datagram only for want of memory.
+        else if (sent < 0) reject(new SystemCallError("send", errnoNumber("ENOBUFS"), `${bytes.length} bytes`));
+        else resolve();
+      });
+    });
+  });
 }
 
 /**

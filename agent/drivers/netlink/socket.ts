@@ -17,6 +17,7 @@ import {
   receive,
   SystemCallError,
   send,
+  sendAside,
   setSocketOption,
   setSocketTimeout,
   watchReadable,
@@ -125,12 +126,27 @@ export class NetlinkSocket implements Disposable {
     body(writer);
     writer.end();
     this.sendDatagram(writer.bytes());
+    return this.#replies(sequence, message.subject);
+  }
+
+  /** As `request`, for one that the kernel works on for long: it is sent on another thread. The socket must be left alone until it settles. */
+  async requestAside(message: { readonly type: number; readonly subject: RequestSubject }, body: MessageBody): Promise<void> {
+    const sequence = this.nextSequence();
+    const writer = new MessageWriter(256);
+    writer.begin({ type: message.type, flags: NLM_F_REQUEST | NLM_F_ACK, sequence });
+    body(writer);
+    writer.end();
+    await sendAside(this.#fd, writer.bytes());
+    this.#replies(sequence, message.subject);
+  }
+
+  #replies(sequence: number, subject: RequestSubject): NetlinkMessage[] {
     const replies: NetlinkMessage[] = [];
     for (;;) {
-      for (const reply of this.receiveDatagram(message.subject)) {
+      for (const reply of this.receiveDatagram(subject)) {
         if (reply.sequence !== sequence) continue;
         if (reply.type === NLMSG_ERROR) {
-          throwFailed(decodeReply(reply), message.subject);
+          throwFailed(decodeReply(reply), subject);
           return replies;
         }
         replies.push(reply);

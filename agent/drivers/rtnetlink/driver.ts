@@ -17,6 +17,7 @@ import {
   type Neighbour,
   setNeighbour,
 } from "./addresses.ts";
+import { LinkRemover } from "./link-remover.ts";
 import { createVeth, decodeLink, deleteLink, findLink, type Link, type LinkChange, listLinks, setLink, type VethSpec } from "./links.ts";
 import { RTM, RTNLGRP } from "./protocol.ts";
 import { changeRoutes, decodeRoute, listRoutes, type Route, type RouteChange, type RouteFailure, type RouteFilter } from "./routes.ts";
@@ -26,6 +27,8 @@ export type Rtnetlink = {
   createVeth(spec: VethSpec): void;
   setLink(index: number, change: LinkChange): void;
   deleteLink(name: string): void;
+  /** As `deleteLink`, without holding up the event loop; of one that is not there: nothing. Rejects with NetlinkError. */
+  removeLink(name: string): Promise<void>;
   findLink(name: string): Link | undefined;
   links(): Link[];
   addAddress(address: LinkAddress): void;
@@ -51,6 +54,7 @@ export type NetworkChange =
 export class RtnetlinkDriver implements Rtnetlink {
   readonly #socket: NetlinkSocket;
   readonly #netns: string | undefined;
+  #remover: LinkRemover | undefined;
 
   private constructor(socket: NetlinkSocket, netns: string | undefined) {
     this.#socket = socket;
@@ -72,6 +76,11 @@ export class RtnetlinkDriver implements Rtnetlink {
 
   deleteLink(name: string): void {
     deleteLink(this.#socket, name);
+  }
+
+  removeLink(name: string): Promise<void> {
+    this.#remover ??= LinkRemover.open({ netns: this.#netns });
+    return this.#remover.remove(name);
   }
 
   findLink(name: string): Link | undefined {
@@ -127,6 +136,7 @@ export class RtnetlinkDriver implements Rtnetlink {
   }
 
   close(): void {
+    this.#remover?.close();
     this.#socket.close();
   }
 

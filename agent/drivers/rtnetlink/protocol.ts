@@ -24,7 +24,7 @@ export const RTNLGRP = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 
-export const IFLA = { address: 1, name: 3, mtu: 4, link: 5, master: 10, info: 18, netnsFd: 28 } as const;
+export const IFLA = { address: 1, name: 3, mtu: 4, link: 5, master: 10, info: 18, group: 27, netnsFd: 28 } as const;
 export const IFLA_INFO = { kind: 1, data: 2 } as const;
 export const VETH_INFO_PEER = 1;
 export const IFF_UP = 0x1;
