@@ -23,7 +23,7 @@ import { decodeRecord, encodeRecord } from "../../src/wire/record-codec.ts";
 import { createNetns, type Netns } from "../kernel/netns.ts";
 import { PacketProber, type PlaceSpec } from "../kernel/packets.ts";
 import { LISTENING_PORTS, OUTSIDE } from "./cases/world.ts";
-import { NODES, type PacketWorld, worldManifests } from "./packet-world.ts";
+import { allProbes, NODES, type PacketWorld, worldManifests } from "./packet-world.ts";
 
 const SETTINGS = { interfacePrefix: "cali" };
 const HASH_SEED = 1n;
@@ -103,7 +103,11 @@ export class PacketCluster implements AsyncDisposable {
         places.push({ name: `${pod.namespace}/${pod.name}`, netns: netns.path, addresses, isUnguarded: false });
       }
       await connectNodes(world, nodes, outside);
-      return new PacketCluster({ places, nodes, namespaces });
+      const cluster = new PacketCluster({ places, nodes, namespaces });
+      await cluster.apply({ ...world, policies: [] });
+      const pairs = allProbes(world).filter(({ protocol, port }) => protocol === "UDP" && port === LISTENING_PORTS[0]);
+      if (!cluster.prober.passesAll(pairs)) throw new Error("without policies, not everybody reaches everybody");
+      return cluster;
     } catch (error) {
       for (const netns of namespaces) await netns[Symbol.asyncDispose]();
       throw error;

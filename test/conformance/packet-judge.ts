@@ -1,8 +1,10 @@
 /** Packets against verdicts: which probes of a world go otherwise than the policies say. */
-import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
+import { describeProbe, type PacketOutcome, type PacketProbe } from "../kernel/packets.ts";
 import type { PacketCluster } from "./packet-cluster.ts";
 import { evaluatedVerdicts, literalVerdicts, type PacketWorld } from "./packet-world.ts";
 import { smallerPolicies } from "./smaller-policies.ts";
+
+const TRIES = 3;
 
 export interface Mismatch {
   readonly probe: PacketProbe;
@@ -12,7 +14,7 @@ export interface Mismatch {
 /**
  * Brings the cluster to the world and makes the probes. The two evaluators and the packets must agree on each.
  *
- * Silence where a packet should pass is asked again once, as neighbours may have had to be found; a packet that passes where none should is final.
+ * Silence where a packet should pass is asked again, as neighbours may have had to be found; a packet that passes where none should is final.
  */
 export async function judge(cluster: PacketCluster, world: PacketWorld, probes: readonly PacketProbe[]): Promise<Mismatch[]> {
   await cluster.apply(world);
@@ -20,8 +22,11 @@ export async function judge(cluster: PacketCluster, world: PacketWorld, probes: 
   const literal = literalVerdicts(world, probes);
   const outcomes = cluster.prober.probe(probes);
   const silent = probes.filter((_, i) => verdicts[i] === "allow" && outcomes[i]?.verdict !== "allow");
-  if (silent.length > 0) cluster.prober.settle();
-  const again = new Map(cluster.prober.probe(silent).map((outcome, i) => [silent[i], outcome]));
+  const again = new Map<PacketProbe, PacketOutcome>();
+  for (let tries = 0; tries < TRIES && silent.some((probe) => again.get(probe)?.verdict !== "allow"); tries++) {
+    cluster.prober.settle();
+    for (const [i, outcome] of cluster.prober.probe(silent).entries()) if (silent[i] !== undefined) again.set(silent[i], outcome);
+  }
   const denied = new Set(probes.filter((_, i) => verdicts[i] === "deny"));
   const late = new Set(cluster.prober.late.filter((probe) => denied.has(probe)));
   return probes.flatMap((probe, i) => {

@@ -27,7 +27,7 @@ export interface ConnectionSpec {
   readonly port: number;
 }
 
-const DEADLINE_MS = 500;
+const DEADLINE_MS = 5_000;
 
 export class Connection implements Disposable {
   readonly #server: number;

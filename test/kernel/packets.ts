@@ -106,8 +106,9 @@ const FIRST_PORT = 10_000;
 const LAST_PORT = 60_000;
 const REMEMBERED_PROBES = 50_000;
 const RECEIVE_BUFFER_BYTES = 4 << 20;
-const BARRIER_DEADLINE_MS = 2_000;
+const BARRIER_DEADLINE_MS = 10_000;
 const GRACE_MS = 20;
+const WARM_UP_TRIES = 50;
 /** Longest path of a packet and of its answer, in queues, over that of an echo between hosts. */
 const BARRIER_ROUNDS = 2;
 const DATA = Buffer.from("probe");
@@ -145,6 +146,17 @@ export class PacketProber implements Disposable {
     const outcomes: PacketOutcome[] = [];
     for (let at = 0; at < probes.length; at += PROBES_AT_ONCE) outcomes.push(...this.#probeSome(probes.slice(at, at + PROBES_AT_ONCE)));
     return outcomes;
+  }
+
+  /** Makes the probes again and again until all pass, as neighbours may have to be found first; false when some never do. */
+  passesAll(probes: readonly PacketProbe[]): boolean {
+    let missing = probes;
+    for (let tries = 0; tries < WARM_UP_TRIES && missing.length > 0; tries++) {
+      const outcomes = this.probe(missing);
+      missing = missing.filter((_, i) => outcomes[i]?.verdict !== "allow");
+      if (missing.length > 0) this.settle();
+    }
+    return missing.length === 0;
   }
 
   /** Waits longer for what may still be on the way; then `late` is final. */
