@@ -59,6 +59,8 @@ export const GATEWAY_V6 = parseIp("fe80::ecee:eeff:feee:eeee");
 const DEFAULT_V4 = parseCidr("0.0.0.0/0");
 const DEFAULT_V6 = parseCidr("::/0");
 const RTPROT_BOOT = 3;
+/** Of every network namespace. */
+const LOOPBACK_INDEX = 1;
 
 export function createPodLinks(host: Rtnetlink): PodLinks {
   return new KernelPodLinks(host);
@@ -76,15 +78,17 @@ class KernelPodLinks implements PodLinks {
     this.#createPair(spec);
     // Ends with the same number in their namespaces (a host with few interfaces) look to the kernel like no pair, and it takes up to a second to tell
     // IPv6 that they are up (linkwatch_urgent_event). A pair made and removed here moves the host's numbers on.
-    const made = this.#host.findLink(spec.hostName);
+    let made = this.#host.findLink(spec.hostName);
     if (made !== undefined && made.index === made.peerIndex) {
       this.#remove(spec.hostName);
       this.#host.createVeth({ name: spec.hostName, peer: { name: `${spec.hostName.slice(0, -1)}+` } });
       this.#createPair(spec);
+      made = this.#host.findLink(spec.hostName);
     }
     try {
-      this.#setUpHost(spec);
-      setUpContainer(spec);
+      if (made?.peerIndex === undefined) throw new RangeError(`${spec.hostName} is gone`);
+      this.#setUpHost(spec, made.index);
+      setUpContainer(spec, made.peerIndex);
     } catch (error) {
       this.#remove(spec.hostName);
       throw kernelError(`set up ${spec.ifname} in ${spec.netns}`, error);
@@ -145,7 +149,7 @@ class KernelPodLinks implements PodLinks {
     }
   }
 
-  #setUpHost({ hostName, addresses }: PodLinkSpec): void {
+  #setUpHost({ hostName, addresses }: PodLinkSpec, linkIndex: number): void {
     if (addresses.some((address) => ipVersion(address) === 4)) {
       setSysctl(`ipv4/conf/${hostName}/forwarding`, "1");
       // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
@@ -157,13 +161,11 @@ class KernelPodLinks implements PodLinks {
     setSysctl(`ipv6/conf/${hostName}/forwarding`, "1");
     setSysctl(`ipv6/conf/${hostName}/accept_ra`, "0");
     setSysctl(`ipv6/conf/${hostName}/accept_dad`, "0");
-    const linkIndex = this.#host.findLink(hostName)?.index;
-    if (linkIndex === undefined) throw new RangeError(`${hostName} is gone`);
     ignoreExisting(() => this.#host.addAddress({ linkIndex, address: GATEWAY_V6, prefixLength: 64 }));
   }
 }
 
-function setUpContainer({ netns, ifname, addresses }: PodLinkSpec): void {
+function setUpContainer({ netns, ifname, addresses }: PodLinkSpec, linkIndex: number): void {
   const hasV4 = addresses.some((address) => ipVersion(address) === 4);
   const hasV6 = addresses.some((address) => ipVersion(address) === 6);
   inNetns(netns, () => {
@@ -174,10 +176,7 @@ function setUpContainer({ netns, ifname, addresses }: PodLinkSpec): void {
     setSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
   });
   using driver = openNetns(netns);
-  const linkIndex = driver.findLink(ifname)?.index;
-  if (linkIndex === undefined) throw new RangeError(`${ifname} is gone`);
-  const loopback = driver.findLink("lo");
-  if (loopback?.isUp === false) driver.setLink(loopback.index, { up: true });
+  driver.setLink(LOOPBACK_INDEX, { up: true });
   for (const address of addresses) driver.addAddress({ linkIndex, address, prefixLength: ipBits(ipVersion(address)) });
   driver.setLink(linkIndex, { up: true });
   if (hasV4) driver.setNeighbour({ linkIndex, address: GATEWAY_V4, mac: HOST_MAC });
