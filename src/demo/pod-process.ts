@@ -5,6 +5,7 @@
  * The process lives as long as its stdin is open. null is silence until the time-out; `error` is set when the network said no (a refusal, which policy never does).
  */
 import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { createConnection, createServer } from "node:net";
 import { createInterface } from "node:readline";
 
@@ -23,16 +24,17 @@ interface Answer {
 
 const [name = "", ports = ""] = process.argv.slice(2);
 
-for (const port of ports.split(",").map(Number)) {
-  createServer((socket) => {
+/** Resolves when both sockets of the port answer. */
+async function serve(port: number): Promise<void> {
+  const tcp = createServer((socket) => {
     socket.on("error", () => socket.destroy());
     socket.end(name);
-  })
-    .listen(port, "::")
-    .unref();
+  });
+  tcp.listen(port, "::").unref();
   const udp = createSocket({ type: "udp6", ipv6Only: false });
   udp.on("message", (_message, from) => udp.send(name, from.port, from.address));
   udp.bind(port, "::").unref();
+  await Promise.all([once(tcp, "listening"), once(udp, "listening")]);
 }
 
 function probeTcp({ address, port, timeoutMs }: Request): Promise<Answer> {
@@ -78,4 +80,5 @@ lines.on("line", (line) => {
   const probe = request.protocol === "tcp" ? probeTcp(request) : probeUdp(request);
   void probe.then((answer) => process.stdout.write(`${JSON.stringify({ id: request.id, ...answer })}\n`));
 });
+await Promise.all(ports.split(",").map((port) => serve(Number(port))));
 process.stdout.write(`${JSON.stringify({ id: 0, answer: name })}\n`);
