@@ -1,5 +1,6 @@
 /** Settings of `sedge bench fanout`. The schema is the only home of name, type, range, default and meaning. */
 import { z } from "zod";
+import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
 import { SCENARIO_NAMES } from "./scenarios.ts";
 
 export const benchConfigSchema = z
@@ -20,6 +21,10 @@ export const benchConfigSchema = z
       .min(1)
       .default([...SCENARIO_NAMES])
       .describe(`Scenarios, in the order given (repeat the flag): ${SCENARIO_NAMES.join(", ")}; all when not given`),
+    delivery: z
+      .enum(DELIVERY_KINDS)
+      .default(DEFAULT_DELIVERY)
+      .describe(`What carries the record stream: ${DELIVERY_KINDS.join(" or ")}`),
     seed: z.number().int().min(0).max(4_294_967_295).default(1).describe("Seed of the generated cluster and its changes"),
     sample: z
       .number()

@@ -1,5 +1,6 @@
 /** Guards against collapse, by counts: how many messages and bytes a change costs. Times are for real runs. */
 import { beforeAll, describe, expect, it } from "vitest";
+import { DEFAULT_DELIVERY } from "../../fanout/delivery/delivery.ts";
 import { runBench, type ScenarioResult } from "./run.ts";
 import { SCENARIO_NAMES, type ScenarioName } from "./scenarios.ts";
 
@@ -8,6 +9,7 @@ const results = new Map<string, ScenarioResult>();
 
 beforeAll(async () => {
   const all = await runBench({
+    delivery: DEFAULT_DELIVERY,
     shape: { agents: AGENTS, nodes: AGENTS, podsPerNode: 5, policies: 5, seed: 7 },
     scenarios: SCENARIO_NAMES,
     seconds: 1,

@@ -34,6 +34,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     scenarios: config.scenario,
     seconds,
     ratePerSecond: config.rate,
+    delivery: config.delivery,
     sample: Math.min(config.sample, agents),
     hasBaseline: config.baseline,
     profile: config.profile,

@@ -27,7 +27,13 @@ export function picture(results: readonly ScenarioResult[]): string {
   const parts: string[] = [];
   let y = 30;
   parts.push(
-    text({ x: 20, y, size: 17, weight: "bold", value: `sedge bench fanout: ${first?.cluster.agents ?? 0} agents, ${first?.cluster.records ?? 0} records` }),
+    text({
+      x: 20,
+      y,
+      size: 17,
+      weight: "bold",
+      value: `sedge bench fanout: ${first?.cluster.agents ?? 0} agents, ${first?.cluster.records ?? 0} records, by ${first?.delivery ?? ""}`,
+    }),
   );
   y += 20;
   parts.push(

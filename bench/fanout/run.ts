@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
+import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { AgentsMethods } from "./agents-process.ts";
 import { type BaselineName, type BaselineRun, type Replay, runBaseline } from "./baseline.ts";
 import type { ClusterShape } from "./cluster.ts";
@@ -15,6 +16,7 @@ import type { ServerMethods, Started } from "./server-process.ts";
 import { Worker } from "./worker.ts";
 
 export interface RunOptions {
+  readonly delivery: DeliveryKind;
   readonly shape: ClusterShape;
   readonly scenarios: readonly ScenarioName[];
   readonly seconds: number;
@@ -33,10 +35,12 @@ export interface ScenarioResult {
   readonly scenario: string;
   readonly what: string;
   readonly commit: string;
+  readonly delivery: DeliveryKind;
   readonly machine: {
     readonly node: string;
     readonly cpu: string;
-    readonly cores: number /** Of the last minute, before the run: what else the machine does. */;
+    readonly cores: number;
+    /** Of the last minute, before the run: what else the machine does. */
     readonly loadAverage: number;
   };
   readonly cluster: ClusterShape & { readonly pods: number; readonly records: number };
@@ -73,7 +77,7 @@ export interface BaselineFigures {
   readonly ratios: { readonly cpuPerDelivery: number; readonly p99: number };
 }
 
-type Measured = Omit<ScenarioResult, "bench" | "commit" | "machine" | "cluster" | "baselines">;
+type Measured = Omit<ScenarioResult, "bench" | "commit" | "delivery" | "machine" | "cluster" | "baselines">;
 
 /** Every scenario's result, the start first. Rejects when a process fails. */
 export async function runBench(options: RunOptions): Promise<ScenarioResult[]> {
@@ -83,6 +87,7 @@ export async function runBench(options: RunOptions): Promise<ScenarioResult[]> {
   const common = {
     bench: "fanout",
     commit: commitOf(),
+    delivery: options.delivery,
     machine: { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, loadAverage },
   } as const;
   return measured.map((one) => ({
@@ -94,9 +99,10 @@ export async function runBench(options: RunOptions): Promise<ScenarioResult[]> {
 }
 
 async function measureServer(options: RunOptions): Promise<{ measured: Measured[]; replays: Replay[]; started: Started }> {
-  const { shape, scenarios, sample, profile, say } = options;
+  const { shape, scenarios, delivery, sample, profile, say } = options;
   const server = new Worker<ServerMethods>(new URL("server-process.ts", import.meta.url), {
     nodeFlags: ["--expose-gc"],
+    words: [delivery],
   });
   const agents = new Worker<AgentsMethods>(new URL("agents-process.ts", import.meta.url));
   const measured: Measured[] = [];

@@ -7,6 +7,7 @@ import { Session } from "node:inspector/promises";
 import { dirname } from "node:path";
 import { Registry } from "prom-client";
 import type { AddressStore } from "../../fanout/claims/address-store.ts";
+import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
 import { FanoutServer } from "../../fanout/server.ts";
 import type { Session as ClientSession } from "../../fanout/session/session.ts";
 import { Compute } from "../../src/compute/compute.ts";
@@ -74,6 +75,8 @@ const server = new FanoutServer({
   clock,
   log,
   registry,
+  // Named when the process is started: the server is there before the first call.
+  settings: { delivery: DELIVERY_KINDS.find((kind) => kind === process.argv[2]) ?? DEFAULT_DELIVERY },
   upstreamAgeMs: () => 0,
   onCommit: () => commits++,
   onProgrammed: (seconds) => acknowledged.record(seconds * 1e6),

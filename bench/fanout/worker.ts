@@ -26,8 +26,8 @@ export class Worker<M extends Methods> {
   #nextId = 1;
   #failure: Error | undefined;
 
-  constructor(script: URL, { nodeFlags = [] }: { readonly nodeFlags?: readonly string[] } = {}) {
-    this.#child = fork(script, [], { serialization: "advanced", execArgv: [...nodeFlags], stdio: ["ignore", 2, 2, "ipc"] });
+  constructor(script: URL, { nodeFlags = [], words = [] }: { readonly nodeFlags?: readonly string[]; readonly words?: readonly string[] } = {}) {
+    this.#child = fork(script, [...words], { serialization: "advanced", execArgv: [...nodeFlags], stdio: ["ignore", 2, 2, "ipc"] });
     this.#child.on("message", (response: Response) => {
       const call = this.#waiting.get(response.id);
       this.#waiting.delete(response.id);
