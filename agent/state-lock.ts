@@ -21,7 +21,10 @@ export async function lockState(directory: string): Promise<StateLock> {
     const server = await tryListen(path);
     if (server !== undefined) return { release: () => new Promise((resolve) => server.close(() => resolve())) };
     if (await isAlive(path)) break;
-    await unlink(path).catch(() => undefined);
+    // Of a dead agent. On a file system that is read-only it cannot go: that is then what is wrong, not another agent.
+    await unlink(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
   }
   throw new StateError(`${directory} is in use by another agent that is running (${path}): stop it, or give this one another --state-dir`);
 }
