@@ -198,6 +198,11 @@ export class AccountedTraffic {
     }
   }
 
+  /** Ends all flows, for a time in which nobody promises that they live; new ones are opened as lanes are allowed again. */
+  endFlows(): void {
+    for (const flow of this.#flows) this.#endFlow(flow);
+  }
+
   /** Resolves when each lane has had an attempt that was begun after now and has ended. */
   async untilAllProbed(timeoutMs = 60_000): Promise<void> {
     const from = performance.now();

@@ -54,6 +54,8 @@ export class Chaos {
   #lastPod = 0;
   #round = 0;
   #now = "start";
+  /** "kind namespace/name" of what was deleted: the server must have heard. */
+  readonly #deleted = new Set<string>();
   readonly #connected = new Map<string, ConnectedPod>();
 
   constructor(options: ChaosOptions) {
@@ -285,7 +287,9 @@ export class Chaos {
     });
     const connected = this.#connected.get(id);
     this.#connected.delete(id);
-    if (connected !== undefined) await disconnectPod(this.#cluster, connected);
+    if (connected === undefined) return;
+    await disconnectPod(this.#cluster, connected);
+    this.#deleted.add(`Pod ${connected.namespace}/${connected.name}`);
   }
 
   async #setPodLabels(pod: WorldPod, labels: Readonly<Record<string, string>>): Promise<void> {
@@ -320,6 +324,7 @@ export class Chaos {
       return { ...world, policies };
     });
     await untilWritten(() => this.#cluster.api.delete(API_RESOURCES.NetworkPolicy, metadata));
+    this.#deleted.add(`NetworkPolicy ${metadata.namespace}/${metadata.name}`);
   }
 
   #count(what: string): void {
@@ -376,6 +381,11 @@ export class Chaos {
         missing = `${object.kind} ${object.namespace}/${object.name}: API ${metadata.resourceVersion}, server ${JSON.stringify(status, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value))}`;
         if (status === undefined || status.resourceVersion !== metadata.resourceVersion || status.nodesProgrammed !== status.nodes) return false;
       }
+      for (const [kind = "", namespace = "", name = ""] of [...this.#deleted].map((key) => key.split(/[ /]/))) {
+        const isBack = objects.some((object) => object.kind === kind && object.namespace === namespace && object.name === name);
+        missing = `${kind} ${namespace}/${name} is deleted, and the server still has it`;
+        if (!isBack && (await this.#cluster.objectStatus(kind, namespace, name)) !== undefined) return false;
+      }
       missing = "agents are not level";
       const { clients, clientsLevel, syncStatus, recordsByKind } = await this.#cluster.server.status();
       if (syncStatus !== "in-sync" || clients !== this.#cluster.nodes.length || clientsLevel !== clients) return false;
@@ -404,6 +414,7 @@ export class Chaos {
     ).catch(async (error: unknown) => {
       throw new Error(`${this.#now}: not converged after ${CONVERGE_MS} ms: ${missing} (${String(error)})`);
     });
+    this.#deleted.clear();
     this.#options.say(`  converged after ${Math.round(performance.now() - began)} ms`);
   }
 

@@ -249,15 +249,32 @@ export class Journal {
     }
     this.#logBytes += bytes.length;
     this.#store.publish(revision);
-    if (this.#logBytes > Math.max(this.#snapshotAfterBytes, this.#snapshotBytes) && this.#pending.length === 0) this.#snapshot();
+    if (this.#logBytes > Math.max(this.#snapshotAfterBytes, this.#snapshotBytes) && this.#pending.length === 0) this.#trySnapshot();
+  }
+
+  /** The log has everything: a snapshot that the disk refuses is tried again when the log has doubled. */
+  #trySnapshot(): void {
+    try {
+      this.#snapshot();
+    } catch {
+      this.#snapshotBytes = 2 * this.#logBytes;
+    }
   }
 
   /** Writes a snapshot and begins a new log. Synchronous: no change comes between the two. */
   #snapshot(): void {
     const snapshot = this.#store.snapshot();
     const { revision } = snapshot;
-    const log = openSync(join(this.#directory, `log-${revision}.jsonl`), "a", 0o600);
-    const bytes = writeSnapshot(this.#directory, snapshot);
+    const logPath = join(this.#directory, `log-${revision}.jsonl`);
+    const log = openSync(logPath, "a", 0o600);
+    let bytes: number;
+    try {
+      bytes = writeSnapshot(this.#directory, snapshot);
+    } catch (error) {
+      closeSync(log);
+      rmSync(logPath);
+      throw error;
+    }
     closeSync(this.#file);
     this.#file = log;
     this.#logBytes = 0;
@@ -269,17 +286,24 @@ export class Journal {
   }
 }
 
-/** Writes aside, syncs, renames: a snapshot is whole or not there. Returns its size. */
+/** Writes aside, syncs, renames: a snapshot is whole or not there, also when this throws. Returns its size. */
 function writeSnapshot(directory: string, { revision, entries }: Snapshot): number {
   const path = join(directory, `snapshot-${revision}.jsonl`);
   const file = openSync(`${path}.tmp`, "w", 0o600);
   let bytes = 0;
-  for (const entry of entries) bytes += writeSync(file, objectLine(entry));
-  bytes += writeSync(file, lineOf(`{"t":"end","rv":${revision},"n":${entries.length}}`));
-  fsyncSync(file);
-  closeSync(file);
-  renameSync(`${path}.tmp`, path);
-  syncDirectory(directory);
+  try {
+    for (const entry of entries) bytes += writeAllSync(file, objectLine(entry));
+    bytes += writeAllSync(file, lineOf(`{"t":"end","rv":${revision},"n":${entries.length}}`));
+    fsyncSync(file);
+    renameSync(`${path}.tmp`, path);
+    syncDirectory(directory);
+  } catch (error) {
+    // The changes go on into the older log, which a snapshot that is newer would shut out.
+    for (const left of [`${path}.tmp`, path]) rmSync(left, { force: true });
+    throw error;
+  } finally {
+    closeSync(file);
+  }
   return bytes;
 }
 
@@ -305,6 +329,13 @@ function syncDirectory(directory: string): void {
   const file = openSync(directory, "r");
   fsyncSync(file);
   closeSync(file);
+}
+
+/** A full disk takes a part and says so only by the count. */
+function writeAllSync(file: number, text: string): number {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+  return bytes.length;
 }
 
 async function writeAll(file: number, bytes: Buffer): Promise<void> {
