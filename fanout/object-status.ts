@@ -73,9 +73,15 @@ function recordOf({ kind, namespace, name }: ResourceKey): RecordKey | undefined
       return `node/${name}`;
     case "IPPool":
       return `pool/${name}`;
-    case "Namespace":
-    case "IPAMBlock":
-    case "BlockAffinity":
+    case "CalicoNetworkPolicy":
+      return `policy/NetworkPolicy/${namespace}/${name}`;
+    case "GlobalNetworkPolicy":
+    case "ClusterNetworkPolicy":
+    case "Profile":
+      return `policy/${kind}//${name}`;
+    case "HostEndpoint":
+      return `host/${name}`;
+    default:
       return undefined;
   }
 }

@@ -3,11 +3,14 @@ import { describe, expect, it } from "vitest";
 import { pod } from "../../test/fakes/cluster-objects.ts";
 import { type NodeName, podKey } from "../model/names.ts";
 import { parseSelector } from "../selector/parse-selector.ts";
-import { type AddressSet, AddressSets, addressSetUse, portSetUse, type SetUser } from "./address-sets.ts";
+import { type AddressSet, AddressSets, type SetUser } from "./address-sets.ts";
 import { Audience } from "./audience.ts";
-import { EndpointState, NamespaceState } from "./endpoint.ts";
+import { AccountState, EndpointState, NamespaceState, type PolicyItem } from "./endpoint.ts";
 import { Ledger } from "./ledger.ts";
+import { NodeIndex } from "./node-index.ts";
 import { SelectorIndex } from "./selector-index.ts";
+import { Services } from "./services.ts";
+import { addressSetUse, portSetUse, type SetSources } from "./set-source.ts";
 import { SmallSet } from "./small-collections.ts";
 
 class User implements SetUser {
@@ -16,13 +19,18 @@ class User implements SetUser {
   readonly joint = new SmallSet<AddressSet>();
 }
 
-function indexOfOne(): SelectorIndex<EndpointState> {
-  const index = new SelectorIndex<EndpointState>();
+function sourcesOfOne(): SetSources {
+  const index = new SelectorIndex<PolicyItem>();
   const item = pod("web", { on: "n1", ips: ["10.0.0.1"] });
-  const endpoint = new EndpointState({ key: podKey("shop", "web"), pod: item, node: "n1" as NodeName, parent: new NamespaceState(item.namespace) });
+  const endpoint = new EndpointState({
+    key: podKey("shop", "web"),
+    pod: item,
+    node: "n1" as NodeName,
+    parent: new AccountState(new NamespaceState(item.namespace), "default"),
+  });
   endpoint.addresses = item.addresses;
   index.add(endpoint, []);
-  return index;
+  return { endpoints: index, nodes: new NodeIndex().index, services: new Services() };
 }
 
 describe("AddressSets: the audience of a set", () => {
@@ -35,7 +43,7 @@ describe("AddressSets: the audience of a set", () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80, size: "max" }), (history) => {
-        const sets = new AddressSets(indexOfOne());
+        const sets = new AddressSets(sourcesOfOne());
         const use = addressSetUse(parseSelector("all()"));
         const users = Array.from({ length: 4 }, () => new User());
         const uses = new Map<User, number>();
@@ -89,11 +97,11 @@ describe("AddressSets: the audience of a set", () => {
   });
 
   it("without a node, nothing is taken from the index", () => {
-    const index = indexOfOne();
-    const sets = new AddressSets(index);
+    const sources = sourcesOfOne();
+    const sets = new AddressSets(sources);
     sets.acquire(addressSetUse(parseSelector("all()"))).addUser(new User());
     sets.commit(new Ledger(), []);
-    expect(index.sizes.selectors).toBe(0);
+    expect(sources.endpoints.sizes.selectors).toBe(0);
   });
 });
 

@@ -1,46 +1,33 @@
 /**
- * Sets of addresses (and of addresses with named ports) of the endpoints that a selector matches, as shards for the nodes that use them.
+ * Sets as shards for the nodes that use them.
  *
- * A set takes a selector from the index, and keeps members, only while some node uses it: a policy that applies to nothing costs nothing.
- * Invariant: in a set with an audience, the members are those of the selector's endpoints, each as often as endpoints state it.
+ * A set takes members from its source only while some node uses it: a policy that applies to nothing costs nothing.
+ * Invariant: in a set with an audience, the members are those of its source, each as often as something states it. Prefixes are a trie of their own, whose
+ * shards have a mark before their bits.
  */
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { NodeName } from "../model/names.ts";
 import type { RecordKey, SetMember, SetShard, SetType } from "../model/record.ts";
-import { parseSelector } from "../selector/parse-selector.ts";
-import type { Selector } from "../selector/selector.ts";
 import { Audience, type AudienceDelta, audienceDifference, NO_NODES } from "./audience.ts";
-import type { EndpointState } from "./endpoint.ts";
-import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
-import type { SelectorIndex } from "./selector-index.ts";
-import { portProtocolName } from "./set-member.ts";
+import { type MemberSink, type MemberSource, type SetSources, type SetUse, setTypeOf, sourceOf } from "./set-source.ts";
 import { SetTrie } from "./set-trie.ts";
 import { SmallMap, type SmallSet } from "./small-collections.ts";
 
-const ALL_ENDPOINTS = parseSelector("all()");
-/** 160 bits: collisions are out of reach, and the id stays as short as a selector's. */
-const PORT_SET_ID_BYTES = 20;
+/** Before the bits of a shard of prefixes. */
+const PREFIX_MARK = "n";
 
-/** What a set is made of. Equal uses have equal ids. */
-export interface SetUse {
-  readonly id: string;
-  readonly selector: Selector;
-  /** undefined: addresses alone. */
-  readonly port: { readonly name: string; readonly protocol: number } | undefined;
+/** Members of one type. */
+interface Part {
+  readonly mark: string;
+  readonly type: SetType;
+  readonly trie: SetTrie;
 }
 
-export function addressSetUse(selector: Selector): SetUse {
-  return { id: selector.id, selector, port: undefined };
-}
-
-/** Without a selector: every endpoint. */
-export function portSetUse(options: { readonly selector: Selector | undefined; readonly port: string; readonly protocol: number }): SetUse {
-  const scope = options.selector === undefined ? "all" : options.selector.id;
-  const digest = sha256(utf8ToBytes(`${scope}\0${options.port}\0${options.protocol}`));
-  const id = `n:${bytesToHex(digest.subarray(0, PORT_SET_ID_BYTES))}`;
-  return { id, selector: options.selector ?? ALL_ENDPOINTS, port: { name: options.port, protocol: options.protocol } };
+interface Live {
+  readonly source: MemberSource;
+  readonly members: Part;
+  /** Once there was a prefix. */
+  prefixes: Part | undefined;
 }
 
 /** A subject of policies, as sets see it. */
@@ -57,25 +44,23 @@ export interface SetUser {
  * One set, used by at least one policy. Its audience is that of the subject whose policies use it, the same object; only a set of several subjects
  * counts nodes itself (10,000 policies of one subject, each with peers of its own, would count 10,000 times 1,000 nodes).
  */
-export class AddressSet implements MatchListener<EndpointState> {
+export class AddressSet implements MemberSink {
   readonly use: SetUse;
-  readonly type: SetType;
   /** Policies that use it, whether they apply to something or not. */
   references = 0;
-  readonly #index: SelectorIndex<EndpointState>;
+  readonly #sources: SetSources;
   readonly #onDirty: (set: AddressSet) => void;
   /** Subjects, with the number of their policies that use it. */
   readonly #users = new SmallMap<SetUser, number>();
   /** While there are several subjects: how many of them each node has. */
   #joint: Audience | undefined;
-  #live: { readonly entry: IndexedSelector<EndpointState>; readonly trie: SetTrie } | undefined;
+  #live: Live | undefined;
   /** What the last commit said. */
   #committed: { readonly audience: Audience; readonly shards: Map<string, SetShard> } | undefined;
 
-  constructor(options: { readonly use: SetUse; readonly index: SelectorIndex<EndpointState>; readonly onDirty: (set: AddressSet) => void }) {
+  constructor(options: { readonly use: SetUse; readonly sources: SetSources; readonly onDirty: (set: AddressSet) => void }) {
     this.use = options.use;
-    this.type = options.use.port === undefined ? "address" : "address-port";
-    this.#index = options.index;
+    this.#sources = options.sources;
     this.#onDirty = options.onDirty;
   }
 
@@ -132,28 +117,16 @@ export class AddressSet implements MatchListener<EndpointState> {
 
   /** Number of members; 0 while no node uses the set. */
   get size(): number {
-    return this.#live?.trie.size ?? 0;
+    return (this.#live?.members.trie.size ?? 0) + (this.#live?.prefixes?.trie.size ?? 0);
   }
 
-  matched(endpoint: EndpointState): void {
-    this.changed(endpoint);
-  }
-
-  unmatched(endpoint: EndpointState): void {
-    this.changing(endpoint);
-  }
-
-  changing(endpoint: EndpointState): void {
-    const trie = this.#live?.trie;
-    if (trie === undefined) return;
-    for (const member of this.#membersOf(endpoint)) trie.remove(member);
+  add(member: SetMember): void {
+    this.#partFor(member)?.trie.add(member);
     this.#onDirty(this);
   }
 
-  changed(endpoint: EndpointState): void {
-    const trie = this.#live?.trie;
-    if (trie === undefined) return;
-    for (const member of this.#membersOf(endpoint)) trie.add(member);
+  remove(member: SetMember): void {
+    this.#partFor(member)?.trie.remove(member);
     this.#onDirty(this);
   }
 
@@ -168,36 +141,42 @@ export class AddressSet implements MatchListener<EndpointState> {
       this.#joint?.settle();
       return;
     }
-    const trie = this.#start();
-    const dirty = trie.takeDirty();
+    const live = this.#start();
+    const parts = live.prefixes === undefined ? [live.members] : [live.members, live.prefixes];
+    const shards = before?.shards ?? new Map<string, SetShard>();
+    const added: AudienceDelta = { entered: audience.sorted(), left: NO_NODES };
     if (before === undefined) {
-      const shards = new Map<string, SetShard>();
-      const added: AudienceDelta = { entered: audience.sorted(), left: NO_NODES };
-      for (const prefix of trie.prefixes()) this.#put(ledger, shards, prefix, trie.shard(prefix) ?? [], added);
-      this.#committed = { audience, shards };
-      this.#joint?.settle();
-      return;
-    }
-    const { shards } = before;
-    const delta = before.audience === audience ? audience.delta() : audienceDifference(before.audience.before(), audience.sorted());
-    if (delta.entered.length > 0 || delta.left.length > 0) {
-      for (const prefix of shards.keys()) if (!dirty.has(prefix)) ledger.move(this.#key(prefix), delta);
-    }
-    for (const prefix of dirty) {
-      const members = trie.shard(prefix);
-      const known = shards.get(prefix);
-      if (members === undefined) {
-        if (shards.delete(prefix)) ledger.remove(this.#key(prefix), before.audience.before());
-      } else if (known === undefined) this.#put(ledger, shards, prefix, members, { entered: audience.sorted(), left: NO_NODES });
-      else if (sameMembers(known.members, members)) ledger.move(this.#key(prefix), delta);
-      else this.#put(ledger, shards, prefix, members, delta);
+      for (const part of parts) {
+        part.trie.takeDirty();
+        for (const prefix of part.trie.prefixes()) this.#put(ledger, shards, part, prefix, part.trie.shard(prefix) ?? [], added);
+      }
+    } else {
+      const delta = before.audience === audience ? audience.delta() : audienceDifference(before.audience.before(), audience.sorted());
+      const dirty = parts.map((part) => ({ part, prefixes: part.trie.takeDirty() }));
+      if (delta.entered.length > 0 || delta.left.length > 0) {
+        const touched = new Set(dirty.flatMap(({ part, prefixes }) => [...prefixes].map((prefix) => part.mark + prefix)));
+        for (const shard of shards.keys()) if (!touched.has(shard)) ledger.move(this.#key(shard), delta);
+      }
+      for (const { part, prefixes } of dirty) {
+        for (const prefix of prefixes) {
+          const shard = part.mark + prefix;
+          const members = part.trie.shard(prefix);
+          const known = shards.get(shard);
+          if (members === undefined) {
+            if (shards.delete(shard)) ledger.remove(this.#key(shard), before.audience.before());
+          } else if (known === undefined) this.#put(ledger, shards, part, prefix, members, added);
+          else if (sameMembers(known.members, members)) ledger.move(this.#key(shard), delta);
+          else this.#put(ledger, shards, part, prefix, members, delta);
+        }
+      }
     }
     this.#committed = { audience, shards };
     this.#joint?.settle();
   }
 
-  #put(ledger: Ledger, shards: Map<string, SetShard>, shard: string, members: readonly SetMember[], delta: AudienceDelta): void {
-    const value: SetShard = { kind: "set", id: this.use.id, shard, type: this.type, members };
+  #put(ledger: Ledger, shards: Map<string, SetShard>, part: Part, prefix: string, members: readonly SetMember[], delta: AudienceDelta): void {
+    const shard = part.mark + prefix;
+    const value: SetShard = { kind: "set", id: this.use.id, shard, type: part.type, members };
     shards.set(shard, value);
     ledger.put(this.#key(shard), value, delta);
   }
@@ -207,35 +186,27 @@ export class AddressSet implements MatchListener<EndpointState> {
     for (const node of user.audience.nodes()) joint.acquire(node);
   }
 
-  #start(): SetTrie {
-    if (this.#live !== undefined) return this.#live.trie;
-    const entry = this.#index.acquire(this.use.selector);
-    const trie = new SetTrie();
-    this.#live = { entry, trie };
-    for (const endpoint of entry.matches) for (const member of this.#membersOf(endpoint)) trie.add(member);
-    entry.listeners.add(this);
-    return trie;
+  #start(): Live {
+    if (this.#live !== undefined) return this.#live;
+    const source = sourceOf(this.use, this.#sources);
+    const live: Live = { source, members: { mark: "", type: setTypeOf(this.use), trie: new SetTrie() }, prefixes: undefined };
+    this.#live = live;
+    source.start(this);
+    return live;
   }
 
   #stop(): void {
     if (this.#live === undefined) return;
-    this.#live.entry.listeners.delete(this);
-    this.#index.release(this.#live.entry);
+    this.#live.source.stop();
     this.#live = undefined;
     this.#committed = undefined;
   }
 
-  #membersOf(endpoint: EndpointState): readonly SetMember[] {
-    const { port } = this.use;
-    if (port === undefined) return endpoint.addresses;
-    const protocol = portProtocolName(port.protocol);
-    const members: SetMember[] = [];
-    if (protocol === undefined) return members;
-    for (const named of endpoint.namedPorts) {
-      if (named.name !== port.name || named.protocol.toLowerCase() !== protocol) continue;
-      for (const address of endpoint.addresses) members.push(`${address},${protocol}:${named.port}`);
-    }
-    return members;
+  #partFor(member: SetMember): Part | undefined {
+    const live = this.#live;
+    if (live === undefined || !member.includes("/")) return live?.members;
+    live.prefixes ??= { mark: PREFIX_MARK, type: "prefix", trie: new SetTrie() };
+    return live.prefixes;
   }
 
   #key(shard: string): RecordKey {
@@ -245,21 +216,21 @@ export class AddressSet implements MatchListener<EndpointState> {
 
 /** All sets that policies name. */
 export class AddressSets {
-  readonly #index: SelectorIndex<EndpointState>;
+  readonly #sources: SetSources;
   readonly #sets = new Map<string, AddressSet>();
   readonly #dirty = new Set<AddressSet>();
   readonly #markDirty = (set: AddressSet): void => {
     this.#dirty.add(set);
   };
 
-  constructor(index: SelectorIndex<EndpointState>) {
-    this.#index = index;
+  constructor(sources: SetSources) {
+    this.#sources = sources;
   }
 
   acquire(use: SetUse): AddressSet {
     let set = this.#sets.get(use.id);
     if (set === undefined) {
-      set = new AddressSet({ use, index: this.#index, onDirty: this.#markDirty });
+      set = new AddressSet({ use, sources: this.#sources, onDirty: this.#markDirty });
       this.#sets.set(use.id, set);
     }
     set.references++;

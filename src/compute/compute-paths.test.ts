@@ -6,21 +6,46 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import {
+  calicoPolicy,
+  calicoRule,
+  clusterPolicy,
+  globalPolicy,
+  globalSet,
+  hostEndpoint,
+  networkSet,
+  profile,
+  serviceAccount,
+  slice,
+  tier,
+} from "../../test/fakes/calico-objects.ts";
 import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent } from "../model/event.ts";
-import type { NodeName } from "../model/names.ts";
+import type { NamespaceName, NodeName } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
-import type { RecordChange, RecordValue } from "../model/record.ts";
+import type { RecordChange, RecordValue, StackTier } from "../model/record.ts";
 import { recordKey, SHARED_RECORD_KINDS } from "../model/record.ts";
-import { describeKey, keyOf, type LabelSelector, type NetworkPolicyPeer, type Pod, type Resource } from "../model/resource.ts";
+import {
+  type AnyPolicy,
+  describeKey,
+  type GlobalNetworkSet,
+  type HostEndpoint,
+  keyOf,
+  type LabelSelector,
+  type NetworkPolicyPeer,
+  type NetworkSet,
+  type Pod,
+  type Resource,
+} from "../model/resource.ts";
 import { type Cidr, compareCidrs, parseCidr } from "../net/cidr.ts";
 import { compareIps, type IpAddress, parseIp } from "../net/ip.ts";
-import { convertNetworkPolicy } from "../policy/convert-network-policy.ts";
+import { allowingProfile } from "../policy/convert-calico-policy.ts";
+import { convertPolicy } from "../policy/convert-policy.ts";
 import type { Selector } from "../selector/selector.ts";
-import type { SetUse } from "./address-sets.ts";
 import { Compute } from "./compute.ts";
 import { policyRecord } from "./policies.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
+import { type SetUse, setTypeOf } from "./set-source.ts";
 
 // a cluster, and what all nodes hold
 /** The objects of a cluster, by description of their key. */
@@ -90,19 +115,37 @@ function follow(path: readonly Cluster[], order: (list: ClusterEvent[]) => reado
 }
 
 // recomputation from scratch
-function effectiveLabels(item: Pod, objects: Cluster): ReadonlyMap<string, string> {
+const POLICY_KINDS: readonly string[] = ["NetworkPolicy", "CalicoNetworkPolicy", "GlobalNetworkPolicy", "ClusterNetworkPolicy", "Profile"];
+
+function isPolicy(item: Resource): item is AnyPolicy {
+  return POLICY_KINDS.includes(item.kind);
+}
+
+type Placed = Pod & { readonly node: NodeName };
+/** What selectors match. */
+type Item = Placed | GlobalNetworkSet | NetworkSet | HostEndpoint;
+
+function effectiveLabels(item: Item, objects: Cluster): ReadonlyMap<string, string> {
   const labels = new Map<string, string>();
+  const computed = ["projectcalico.org/namespace", "projectcalico.org/orchestrator", "projectcalico.org/serviceaccount"];
+  for (const [label, value] of Object.entries(item.labels)) if (!/^pc(?:ns|sa)\./.test(label) && !computed.includes(label)) labels.set(label, value);
+  if (item.kind === "HostEndpoint") for (const profile of item.profiles) labels.set(`sedge.network/profile/${profile}`, "");
+  if (!("namespace" in item)) return labels;
   const parent = objects.get(`Namespace ${item.namespace}`);
-  for (const [label, value] of Object.entries(item.labels)) if (!/^pc(?:ns|sa)\./.test(label)) labels.set(label, value);
   if (parent?.kind === "Namespace") {
     for (const [label, value] of Object.entries(parent.labels)) labels.set(`pcns.${label}`, value);
     labels.set("pcns.projectcalico.org/name", item.namespace);
     labels.set("pcns.kubernetes.io/metadata.name", item.namespace);
   }
   labels.set("projectcalico.org/namespace", item.namespace);
+  if (item.kind !== "Pod") return labels;
+  const account = objects.get(`ServiceAccount ${item.namespace}/${item.serviceAccount}`);
+  if (account?.kind === "ServiceAccount") {
+    for (const [label, value] of Object.entries(account.labels)) labels.set(`pcsa.${label}`, value);
+    labels.set("pcsa.projectcalico.org/name", item.serviceAccount);
+  }
   labels.set("projectcalico.org/orchestrator", "k8s");
-  labels.delete("projectcalico.org/serviceaccount");
-  if (item.serviceAccount !== "" && item.serviceAccount.length < 63) labels.set("projectcalico.org/serviceaccount", item.serviceAccount);
+  if (item.serviceAccount.length < 63) labels.set("projectcalico.org/serviceaccount", item.serviceAccount);
   return labels;
 }
 
@@ -124,67 +167,138 @@ function shardsOf(members: readonly string[], prefix = ""): readonly (readonly [
   return [...side("0"), ...side("1")];
 }
 
+const TIER_ORDER: Readonly<Record<string, number>> = { "kube-admin": 1_000, default: 1_000_000, "kube-baseline": 10_000_000 };
+
+function idOf(text: string): string {
+  return bytesToHex(sha256(utf8ToBytes(text)).subarray(0, 16));
+}
+
 function naive(state: Cluster): Readonly<Record<string, string>> {
   const held = new Held();
   const objects = [...state.values()];
   const put = (value: RecordValue, nodes: Iterable<NodeName>): void => {
     held.records.set(recordKey(value), { value, nodes: new Set(nodes) });
   };
-  const pods = objects.filter(
-    (item): item is Pod & { readonly node: NodeName } => item.kind === "Pod" && item.node !== undefined && !item.hostNetwork && !item.isTerminated,
-  );
-  const matches = (wanted: Selector, item: Pod): boolean => {
+  const pods = objects.filter((item): item is Placed => item.kind === "Pod" && item.node !== undefined && !item.hostNetwork && !item.isTerminated);
+  const hosts = objects.filter((item) => item.kind === "HostEndpoint");
+  const items: Item[] = [...pods, ...hosts, ...objects.filter((item) => item.kind === "NetworkSet" || item.kind === "GlobalNetworkSet")];
+  const matches = (wanted: Selector, item: Item): boolean => {
     const labels = effectiveLabels(item, state);
     return wanted.matches((label) => labels.get(label));
   };
-  const policies = objects
-    .filter((item) => item.kind === "NetworkPolicy")
-    .map((item) => {
-      const intent = convertNetworkPolicy(item);
+  const tierOf = (name: string): { readonly order: number; readonly defaultAction: "deny" | "pass" | "reject" } => {
+    const tier = state.get(`Tier ${name}`);
+    if (tier?.kind === "Tier")
+      return { order: tier.order ?? Number.POSITIVE_INFINITY, defaultAction: ({ Deny: "deny", Pass: "pass", Reject: "reject" } as const)[tier.defaultAction] };
+    return { order: TIER_ORDER[name] ?? Number.POSITIVE_INFINITY, defaultAction: name.startsWith("kube-") ? "pass" : "deny" };
+  };
+  const intents = objects.flatMap((item) => (isPolicy(item) ? (convertPolicy(item).intent ?? []) : []));
+  const needsDefault = hosts.some(({ profiles }) => profiles.includes("projectcalico-default-allow"));
+  if (needsDefault) intents.push(allowingProfile("projectcalico-default-allow"));
+  const policies = intents
+    .map((intent) => {
       const uses = new Map<string, SetUse>();
       const record = policyRecord(intent, uses);
       return { intent, record, uses, key: recordKey(record), nodes: new Set<NodeName>() };
     })
-    .sort((a, b) => (a.key < b.key ? -1 : 1));
+    .sort((a, b) => {
+      const [tierA, tierB] = [tierOf(a.intent.tier), tierOf(b.intent.tier)];
+      const [orderA, orderB] = [a.intent.order ?? Number.POSITIVE_INFINITY, b.intent.order ?? Number.POSITIVE_INFINITY];
+      if (tierA.order !== tierB.order) return tierA.order < tierB.order ? -1 : 1;
+      if (a.intent.tier !== b.intent.tier) return a.intent.tier < b.intent.tier ? -1 : 1;
+      if (orderA !== orderB) return orderA < orderB ? -1 : 1;
+      return a.key < b.key ? -1 : 1;
+    });
+  type Entry = (typeof policies)[number];
+  const tiersOf = (list: readonly Entry[], endsOpen: boolean): StackTier[] =>
+    [...new Set(list.map(({ intent }) => intent.tier))].map((name) => {
+      const own = list.filter(({ intent }) => intent.tier === name);
+      const keys = (direction: "ingress" | "egress"): string[] => own.filter(({ intent }) => intent[direction] !== undefined).map(({ key }) => key);
+      return { name, defaultAction: endsOpen ? "pass" : tierOf(name).defaultAction, ingress: keys("ingress"), egress: keys("egress") };
+    });
+  const subjectTexts = (list: readonly Entry[]): string =>
+    [...new Set(list.map(({ intent }) => `${(intent.stage ?? "normal") === "normal" ? "" : "h "}${intent.subject.canonical}`))].sort().join("\n");
   const stacks = new Map<string, { readonly value: RecordValue; readonly nodes: Set<NodeName> }>();
+  const use = (value: RecordValue, name: NodeName): string => {
+    const key = recordKey(value);
+    const known = stacks.get(key) ?? { value, nodes: new Set<NodeName>() };
+    known.nodes.add(name);
+    stacks.set(key, known);
+    return key;
+  };
   for (const item of pods) {
-    const mine = policies.filter(({ intent }) => matches(intent.subject, item));
+    const mine = policies.filter(({ intent }) => (intent.stage ?? "normal") === "normal" && matches(intent.subject, item));
     for (const { nodes } of mine) nodes.add(item.node);
     let stack = "";
-    if (mine.length > 0) {
-      const ids = [...new Set(mine.map(({ intent }) => intent.subject.canonical))].sort().join("\n");
-      const id = bytesToHex(sha256(utf8ToBytes(ids)).subarray(0, 16));
-      const ingress = mine.filter(({ intent }) => intent.ingress !== undefined).map(({ key }) => key);
-      const egress = mine.filter(({ intent }) => intent.egress !== undefined).map(({ key }) => key);
-      const value: RecordValue = { kind: "stack", id, tiers: [{ name: "default", defaultAction: "deny", ingress, egress }], noMatchAction: "allow" };
-      stack = recordKey(value);
-      const known = stacks.get(stack) ?? { value, nodes: new Set<NodeName>() };
-      known.nodes.add(item.node);
-      stacks.set(stack, known);
-    }
+    if (mine.length > 0) stack = use({ kind: "stack", id: idOf(subjectTexts(mine)), tiers: tiersOf(mine, false), noMatchAction: "allow" }, item.node);
     put({ kind: "endpoint", namespace: item.namespace, pod: item.name, uid: item.uid, stack, addresses: addressesOf(item, objects) }, [item.node]);
+  }
+  for (const host of hosts) {
+    const mine = policies.filter(({ intent }) => matches(intent.subject, host));
+    for (const { nodes } of mine) nodes.add(host.node);
+    const stackAt = (section: string, wanted: (entry: Entry) => boolean): string => {
+      const id = idOf(`${section}\n${host.profiles.join(",")}\n${subjectTexts(mine)}`);
+      const tiers = tiersOf(mine.filter(wanted), section === "preDnatStack" || section === "untrackedStack");
+      const isOwn = section === "stack";
+      const profiles = isOwn && host.profiles.length > 0 ? { profiles: host.profiles.map((name) => `policy/Profile//${name}`) } : {};
+      return use({ kind: "stack", id, tiers, noMatchAction: isOwn ? "deny" : "allow", ...profiles }, host.node);
+    };
+    const isNormal = ({ intent }: Entry): boolean => (intent.stage ?? "normal") === "normal";
+    put(
+      {
+        kind: "host",
+        name: host.name,
+        interfaceName: host.interfaceName,
+        addresses: [...host.expectedIPs].sort(compareIps),
+        stack: stackAt("stack", isNormal),
+        forwardStack: stackAt("forwardStack", (entry) => isNormal(entry) && entry.intent.appliesOnForward === true),
+        preDnatStack: stackAt("preDnatStack", ({ intent }) => intent.stage === "preDnat"),
+        untrackedStack: stackAt("untrackedStack", ({ intent }) => intent.stage === "untracked"),
+      },
+      [host.node],
+    );
   }
   for (const { value, nodes } of stacks.values()) put(value, nodes);
   const sets = new Map<string, { readonly use: SetUse; readonly nodes: Set<NodeName> }>();
   for (const { record, uses, nodes } of policies) {
     if (nodes.size === 0) continue;
     put(record, nodes);
-    for (const use of uses.values()) {
-      const set = sets.get(use.id) ?? { use, nodes: new Set() };
+    for (const one of uses.values()) {
+      const set = sets.get(one.id) ?? { use: one, nodes: new Set() };
       for (const name of nodes) set.nodes.add(name);
-      sets.set(use.id, set);
+      sets.set(one.id, set);
     }
   }
-  for (const [id, { use, nodes }] of sets) {
-    const members = new Set<string>();
-    for (const item of pods.filter((candidate) => matches(use.selector, candidate))) {
-      for (const address of addressesOf(item, objects)) {
-        if (use.port === undefined) members.add(address);
-        else for (const { name, protocol, port } of item.namedPorts) if (name === use.port.name && protocol === "TCP") members.add(`${address},tcp:${port}`);
-      }
+  const membersOf = (wanted: SetUse): readonly string[] => {
+    if (wanted.kind === "nodes")
+      return objects.flatMap((item) => (item.kind === "Node" && wanted.selector.matches((label) => item.labels[label]) ? item.addresses : []));
+    if (wanted.kind === "service") {
+      const slices = objects.filter((item) => item.kind === "EndpointSlice" && item.namespace === wanted.namespace && item.service === wanted.name);
+      return slices.flatMap((slice): readonly string[] => {
+        if (slice.kind !== "EndpointSlice") return [];
+        if (!wanted.hasPorts) return slice.addresses;
+        return slice.addresses.flatMap((address) => slice.ports.map(({ protocol, port }) => `${address},${protocol.toLowerCase()}:${port}`));
+      });
     }
-    for (const [shard, list] of shardsOf([...members]))
-      put({ kind: "set", id, shard, type: use.port === undefined ? "address" : "address-port", members: list }, nodes);
+    const { port, includesSets, selector: wantedSelector } = wanted;
+    return items
+      .filter((item) => (includesSets || item.kind === "Pod") && matches(wantedSelector, item))
+      .flatMap((item): readonly string[] => {
+        if (item.kind === "NetworkSet" || item.kind === "GlobalNetworkSet") return port === undefined ? item.nets : [];
+        const addresses = item.kind === "Pod" ? addressesOf(item, objects) : item.expectedIPs;
+        if (port === undefined) return addresses;
+        const named = (item.kind === "Pod" ? item.namedPorts : item.ports).filter(
+          ({ name, protocol }) => name === port.name && [0, { TCP: 6, UDP: 17, SCTP: 132 }[protocol]].includes(port.protocol),
+        );
+        return addresses.flatMap((address) => named.map(({ protocol, port: number }) => `${address},${protocol.toLowerCase()}:${number}`));
+      });
+  };
+  for (const [id, { use: wanted, nodes }] of sets) {
+    const members = [...new Set(membersOf(wanted))];
+    const type = setTypeOf(wanted);
+    for (const [shard, list] of shardsOf(members.filter((member) => !member.includes("/")))) put({ kind: "set", id, shard, type, members: list }, nodes);
+    for (const [shard, list] of shardsOf(members.filter((member) => member.includes("/"))))
+      put({ kind: "set", id, shard: `n${shard}`, type: "prefix", members: list }, nodes);
   }
   for (const item of objects) {
     if (item.kind === "IPPool")
@@ -264,7 +378,93 @@ const fewer = cluster(
   ...Array.from({ length: 30 }, (_, i) => pod(`web-${i + 100}`, { on: `n${i % 5}`, ips: [`10.65.9.${i}`], labels: { app: "web" } })),
 );
 
+// Calico's kinds, ClusterNetworkPolicy, and what they match besides pods.
+const allowFromSets = calicoPolicy("from-sets", {
+  selector: "app == 'web'",
+  types: ["Ingress"],
+  ingress: [calicoRule("Allow", { source: { selector: "role == 'office'", namespaceSelector: "global()" } }), calicoRule("Log"), calicoRule("Deny")],
+});
+const global = globalPolicy("platform", {
+  tier: "platform",
+  order: 10,
+  selector: "has(app)",
+  types: ["Ingress", "Egress"],
+  ingress: [
+    calicoRule("Pass", {
+      source: { selector: "app == 'probe'", namespaceSelector: "team == 'b'" },
+      protocol: 6,
+      destination: { ports: ["http", { first: 80, last: 90 }] },
+    }),
+    calicoRule("Deny", { source: { nets: [parseCidr("203.0.113.0/24")], notSelector: "app == 'db'" } }),
+  ],
+  egress: [calicoRule("Allow", { destination: { services: { name: "dns", namespace: "ops" } } }), calicoRule("Pass")],
+});
+const office = globalSet("office", { role: "office" }, "192.0.2.0/24", "192.0.2.128/25", "2001:db8::/32");
+const shopSet = networkSet("partners", { app: "web" }, "198.51.100.7/32");
+const withSets = cluster(...all.values(), allowFromSets, office, shopSet);
+const setChanged = cluster(...withSets.values(), globalSet("office", { role: "office" }, "192.0.2.0/24", "10.9.0.0/16"));
+const setRelabelled = cluster(...withSets.values(), globalSet("office", { role: "home" }, "192.0.2.0/24"));
+const bigSet = cluster(...withSets.values(), globalSet("office", { role: "office" }, ...Array.from({ length: 200 }, (_, i) => `10.${i}.0.0/16`)));
+const tiered = cluster(...withSets.values(), global, tier("platform", 50), slice("dns-1", "ops", "dns", ["10.65.0.2"], [53]));
+const tierMoved = cluster(...tiered.values(), tier("platform", 5_000_000, "Pass"));
+const tierGone = cluster(...[...tiered.values()].filter(({ kind }) => kind !== "Tier"));
+const serviceGrown = cluster(...tiered.values(), slice("dns-2", "ops", "dns", ["10.65.0.2", "fd00::53"], [53, 9153]));
+const admin = clusterPolicy("admin", {
+  ingress: [
+    { name: "no-probes", action: "Deny", peers: [{ kind: "pods", namespaceSelector: selector({ team: "b" }), podSelector: undefined }], protocols: [] },
+  ],
+  egress: [{ name: "nodes", action: "Accept", peers: [{ kind: "nodes", selector: selector({ zone: "z1" }) }], protocols: [] }],
+});
+const zoned = { ...node("n1", "192.0.2.1"), labels: { zone: "z1" } };
+const withAdmin = cluster(...tiered.values(), admin, zoned);
+const baseline = cluster(...withAdmin.values(), { ...admin, tier: "Baseline" as const, priority: 7 });
+const byAccount = globalPolicy("accounts", {
+  serviceAccountSelector: "level == 'high'",
+  types: ["Egress"],
+  egress: [calicoRule("Allow", { destination: { serviceAccounts: { names: ["database"], selector: "" } } })],
+});
+const accounts = cluster(...tiered.values(), byAccount, serviceAccount("database", { level: "high" }), serviceAccount("default", {}));
+const accountsChanged = cluster(...accounts.values(), serviceAccount("database", {}), serviceAccount("default", { level: "high" }));
+const hostPolicy = globalPolicy("host", {
+  selector: "has(host)",
+  applyOnForward: true,
+  types: ["Ingress"],
+  ingress: [calicoRule("Allow", { source: { selector: "app == 'web'" } })],
+});
+const untracked = globalPolicy("untracked", { ...hostPolicy, name: "untracked", doNotTrack: true, order: 1 });
+const preDnat = globalPolicy("pre-dnat", { ...hostPolicy, name: "pre-dnat", preDNAT: true, order: 2 });
+const hosts = cluster(
+  ...accounts.values(),
+  hostPolicy,
+  untracked,
+  preDnat,
+  hostEndpoint("n1-all", "n1", { host: "yes" }, { interfaceName: "*", profiles: ["projectcalico-default-allow"] }),
+  hostEndpoint(
+    "n2-eth0",
+    "n2",
+    { host: "yes" },
+    { interfaceName: "eth0", expectedIPs: [parseIp("192.0.2.2")], profiles: ["closed", "projectcalico-default-allow"] },
+  ),
+  hostEndpoint("n2-eth1", "n2", {}, { interfaceName: "eth1" }),
+  profile("closed", [calicoRule("Deny", { protocol: 17 })]),
+);
+const hostMoved = cluster(...hosts.values(), hostEndpoint("n2-eth0", "n1", {}, { interfaceName: "eth0", profiles: [] }));
+
 const STATES: Readonly<Record<string, Cluster>> = {
+  withSets,
+  setChanged,
+  setRelabelled,
+  bigSet,
+  tiered,
+  tierMoved,
+  tierGone,
+  serviceGrown,
+  withAdmin,
+  baseline,
+  accounts,
+  accountsChanged,
+  hosts,
+  hostMoved,
   empty,
   nodesOnly,
   withBlocks,
@@ -289,6 +489,10 @@ const STATES: Readonly<Record<string, Cluster>> = {
 };
 
 const SEQUENCES: readonly (readonly Cluster[])[] = [
+  [withSets, setChanged, setRelabelled, bigSet, withSets],
+  [all, tiered, tierMoved, tierGone, serviceGrown],
+  [tiered, withAdmin, baseline, accounts, accountsChanged, isolated],
+  [accounts, hosts, hostMoved, tierMoved, hosts],
   [nodesOnly, withBlocks, contested, released, withBlocks],
   [podsOnly, isolated, allowed, all],
   [all, relabelled, all, noNamespaces],
@@ -406,6 +610,7 @@ const randomPod = fc
     name: fc.constantFrom("p1", "p2", "p3", "p4"),
     in: where,
     on: fc.option(nodeName, { nil: undefined }),
+    serviceAccount: fc.constantFrom("default", "sa"),
     ips: fc.uniqueArray(ip, { maxLength: 2 }),
     labels,
     hostNetwork: fc.integer({ min: 0, max: 5 }).map((n) => n === 0),
@@ -430,10 +635,68 @@ const randomPolicy = fc
     egress: fc.array(rule, { maxLength: 1 }),
   })
   .map(({ name, ...rest }) => policy(name, rest));
+const selectorText = fc.constantFrom("", "app == 'a'", "app != 'a'", "has(tier) && app in {'a', 'b'}", "!has(tier)", "all()", "role == 'x' || app == 'b'");
+const namespaceText = fc.constantFrom("", "all()", "global()", "team == 'a'", "team != 'a'");
+const net = fc.constantFrom("10.0.0.0/8", "10.0.0.1/32", "10.0.0.0/30", "fd00::/64").map(parseCidr);
+const entity = fc.record(
+  {
+    nets: fc.array(net, { maxLength: 1 }),
+    selector: selectorText,
+    notSelector: selectorText,
+    namespaceSelector: namespaceText,
+    ports: fc.constantFrom(["http"], [{ first: 80, last: 81 }]),
+    notPorts: fc.constantFrom(["http"], []),
+    serviceAccounts: fc.constantFrom({ names: ["sa"], selector: "" }, { names: [], selector: "app == 'a'" }),
+  },
+  { requiredKeys: [] },
+);
+const randomRule = fc
+  .record({ action: fc.constantFrom("Allow" as const, "Deny" as const, "Pass" as const), source: entity, destination: entity })
+  .map(({ action, ...rest }) => calicoRule(action, { ...rest, protocol: 6 }));
+const types = fc.constantFrom(["Ingress" as const], ["Egress" as const], ["Ingress" as const, "Egress" as const]);
+const order = fc.constantFrom(undefined, 1, 2000);
+const tierName = fc.constantFrom("default", "t1", "t2");
+const common = {
+  order,
+  tier: tierName,
+  selector: selectorText,
+  types,
+  ingress: fc.array(randomRule, { maxLength: 1 }),
+  egress: fc.array(randomRule, { maxLength: 1 }),
+};
+const flags = fc.constantFrom({}, { applyOnForward: true }, { applyOnForward: true, doNotTrack: true }, { applyOnForward: true, preDNAT: true });
+const calicoResource: fc.Arbitrary<Resource> = fc.oneof(
+  fc.tuple(fc.constantFrom("a", "b"), fc.record({ ...common, in: where })).map(([name, rest]) => calicoPolicy(name, rest)),
+  fc
+    .tuple(
+      fc.constantFrom("a", "b"),
+      fc.record({ ...common, namespaceSelector: namespaceText, serviceAccountSelector: fc.constantFrom("", "app == 'a'") }),
+      flags,
+    )
+    .map(([name, rest, more]) => globalPolicy(name, { ...rest, ...more })),
+  fc
+    .tuple(tierName, fc.constantFrom(1, 5_000_000), fc.constantFrom("Deny" as const, "Pass" as const, "Reject" as const))
+    .map(([name, at, action]) => tier(name, at, action)),
+  fc.tuple(fc.constantFrom("s1", "s2"), labels, fc.array(net, { maxLength: 3 })).map(([name, own, nets]) => globalSet(name, own, ...nets)),
+  fc
+    .tuple(fc.constantFrom("s1", "s2"), labels, fc.array(net, { maxLength: 2 }), where)
+    .map(([name, own, nets, at]) => ({ ...networkSet(name, own, ...nets), namespace: at as NamespaceName })),
+  fc.tuple(fc.constantFrom("sa", "default"), labels, where).map(([name, own, at]) => ({ ...serviceAccount(name, own), namespace: at as NamespaceName })),
+  fc
+    .tuple(
+      fc.constantFrom("h1", "h2"),
+      nodeName,
+      labels,
+      fc.constantFrom([], ["p"], ["p", "projectcalico-default-allow"], ["projectcalico-default-allow", "p"]),
+    )
+    .map(([name, on, own, profiles]) => hostEndpoint(name, on, own, { interfaceName: "*", profiles, expectedIPs: [parseIp("10.0.0.3")] })),
+  fc.array(randomRule, { maxLength: 1 }).map((rules) => profile("p", rules)),
+);
 const cidrs = fc.constantFrom("10.0.0.0/26", "10.0.0.64/26");
 const resource: fc.Arbitrary<Resource> = fc.oneof(
   { weight: 5, arbitrary: randomPod },
   { weight: 4, arbitrary: randomPolicy },
+  { weight: 6, arbitrary: calicoResource },
   {
     weight: 2,
     arbitrary: fc

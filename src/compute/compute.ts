@@ -1,8 +1,9 @@
 /**
  * Cluster events in; records with their audiences out. Wiring only: each part knows one relation, and passes on what changed.
  *
- *   pods, namespaces ──> selector index ──> stacks (who is subject to what) ──> policies, sets (for which nodes)
+ *   pods, network sets, host endpoints, and what they inherit ──> selector index ──> stacks (who is subject to what) ──> policies, sets (for which nodes)
  *   blocks ──> addresses ──────────────────────────> members of sets, endpoints, nodes' blocks
+ *   nodes, services ───────────────────────────────> members of sets
  *
  * Invariant: the records and audiences that all commits add up to depend on the present cluster only, never on the order of events.
  * `apply` brings the relations up to date, in the order of events; `flush` compares what they mean for the nodes with what the last commit said, so
@@ -10,20 +11,30 @@
  */
 import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts";
 import { type NamespaceName, podKey } from "../model/names.ts";
+import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordChange } from "../model/record.ts";
-import { keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
-import { convertNetworkPolicy, NETWORK_POLICY_KIND } from "../policy/convert-network-policy.ts";
-import type { PolicyIntent } from "../policy/intent.ts";
+import { type AnyPolicy, type CalicoNetworkPolicy, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
+import { allowingProfile } from "../policy/convert-calico-policy.ts";
+import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
 import { AddressSets } from "./address-sets.ts";
-import type { EndpointState } from "./endpoint.ts";
+import { type PolicyItem, RootState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
+import { HostEndpoints } from "./host-endpoints.ts";
 import { Ledger } from "./ledger.ts";
+import { Namespaces } from "./namespaces.ts";
+import { NetworkSets } from "./network-sets.ts";
+import { NodeIndex } from "./node-index.ts";
 import { Nodes, Pools } from "./nodes.ts";
 import { PodAddresses } from "./pod-addresses.ts";
 import { Policies, policyKey } from "./policies.ts";
 import { type ObjectProblems, ProblemList } from "./problems.ts";
 import { SelectorIndex } from "./selector-index.ts";
+import { Services } from "./services.ts";
 import { Stacks } from "./stacks.ts";
+import { Tiers } from "./tiers.ts";
+
+/** The profile that is always there: everything is allowed. */
+const DEFAULT_ALLOW_PROFILE = "projectcalico-default-allow";
 
 /** What changed since the last flush. */
 export interface Commit {
@@ -34,15 +45,23 @@ export interface Commit {
 }
 
 export class Compute {
-  readonly #index = new SelectorIndex<EndpointState>();
-  readonly #sets = new AddressSets(this.#index);
-  readonly #stacks = new Stacks(this.#index);
+  readonly #index = new SelectorIndex<PolicyItem>();
+  readonly #root = new RootState();
+  readonly #nodeIndex = new NodeIndex();
+  readonly #services = new Services();
+  readonly #tiers = new Tiers();
+  readonly #namespaces = new Namespaces(this.#index);
+  readonly #sets = new AddressSets({ endpoints: this.#index, nodes: this.#nodeIndex.index, services: this.#services });
+  readonly #stacks = new Stacks({ index: this.#index, tiers: this.#tiers });
   readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets });
   readonly #addresses = new PodAddresses();
-  readonly #endpoints = new Endpoints({ index: this.#index, stacks: this.#stacks, addresses: this.#addresses });
+  readonly #endpoints = new Endpoints({ index: this.#index, namespaces: this.#namespaces, stacks: this.#stacks, addresses: this.#addresses });
+  readonly #networkSets = new NetworkSets({ index: this.#index, namespaces: this.#namespaces, root: this.#root });
+  readonly #hosts = new HostEndpoints({ index: this.#index, stacks: this.#stacks, root: this.#root });
   readonly #nodes = new Nodes();
   readonly #pools = new Pools();
   readonly #problems = new ProblemList();
+  #hasDefaultObject = false;
 
   /** Takes one event in. Repeated events, and deletions of what is not known, change nothing. */
   apply(event: ClusterEvent): void {
@@ -55,7 +74,7 @@ export class Compute {
         this.#delete(event.key);
         return;
       case "invalid":
-        this.#invalid(event.key, event.problems);
+        this.#invalid(event.key, event.problems, event.closed);
         return;
       case "status":
         return;
@@ -67,8 +86,11 @@ export class Compute {
   /** Everything that changed since the last flush, netted. */
   flush(): Commit {
     const ledger = new Ledger();
-    this.#endpoints.stacksChanged(this.#stacks.regroup());
+    const moved = this.#stacks.regroup();
+    this.#endpoints.stacksChanged(moved.filter((item) => item.kind === "pod"));
+    this.#hosts.stacksChanged(moved.filter((item) => item.kind === "host"));
     this.#endpoints.commit(ledger);
+    this.#hosts.commit(ledger);
     this.#stacks.commit(ledger);
     this.#policies.commit(ledger);
     this.#sets.commit(ledger, this.#stacks.movedSubjects());
@@ -93,15 +115,43 @@ export class Compute {
     switch (resource.kind) {
       case "Node":
         this.#nodes.setNode(resource.name, resource);
+        this.#nodeIndex.set(resource);
         break;
       case "Namespace":
-        this.#endpoints.setNamespace(resource.name, resource);
+        this.#namespaces.setNamespace(resource.name, resource.labels);
+        break;
+      case "ServiceAccount":
+        this.#namespaces.setServiceAccount(resource.namespace, resource.name, resource.labels);
         break;
       case "Pod":
         this.#endpoints.setPod(resource);
         break;
       case "NetworkPolicy":
-        if (!this.#setPolicy(resource)) return;
+      case "CalicoNetworkPolicy":
+      case "GlobalNetworkPolicy":
+      case "ClusterNetworkPolicy":
+      case "Profile":
+        if (resource.kind === "Profile" && resource.name === DEFAULT_ALLOW_PROFILE) this.#hasDefaultObject = true;
+        this.#setPolicy(resource, []);
+        return;
+      case "Tier":
+        if (this.#tiers.set(resource.name, resource)) this.#stacks.tierChanged(resource.name);
+        break;
+      case "GlobalNetworkSet":
+      case "NetworkSet":
+        this.#networkSets.set(resource);
+        break;
+      case "HostEndpoint":
+        this.#hosts.set(resource);
+        this.#settleDefaultProfile();
+        break;
+      case "EndpointSlice":
+        this.#services.setSlice(resource, resource);
+        break;
+      case "StagedGlobalNetworkPolicy":
+      case "StagedNetworkPolicy":
+      case "StagedKubernetesNetworkPolicy":
+        // Kept in the API for people to look at and to compare; never enforced.
         break;
       case "IPPool":
         this.#pools.setPool(resource.name, resource);
@@ -114,7 +164,7 @@ export class Compute {
         this.#nodes.setAffinity(resource.name, resource);
         break;
       default:
-        break;
+        assertNever(resource);
     }
     this.#problems.clear(keyOf(resource));
   }
@@ -123,15 +173,45 @@ export class Compute {
     switch (key.kind) {
       case "Node":
         this.#nodes.setNode(key.name, undefined);
+        this.#nodeIndex.remove(key.name);
         break;
       case "Namespace":
-        this.#endpoints.setNamespace(key.name as NamespaceName, undefined);
+        this.#namespaces.setNamespace(key.name as NamespaceName, undefined);
+        break;
+      case "ServiceAccount":
+        this.#namespaces.setServiceAccount(key.namespace as NamespaceName, key.name, undefined);
         break;
       case "Pod":
         this.#endpoints.removePod(podKey(key.namespace, key.name));
         break;
       case "NetworkPolicy":
+      case "CalicoNetworkPolicy":
+      case "GlobalNetworkPolicy":
+      case "ClusterNetworkPolicy":
+      case "Profile":
         this.#policies.remove(policyRecordKey(key));
+        if (key.kind === "Profile" && key.name === DEFAULT_ALLOW_PROFILE) {
+          this.#hasDefaultObject = false;
+          this.#settleDefaultProfile();
+        }
+        break;
+      case "Tier":
+        if (this.#tiers.set(key.name, undefined)) this.#stacks.tierChanged(key.name);
+        break;
+      case "GlobalNetworkSet":
+      case "NetworkSet":
+        this.#networkSets.remove(key);
+        break;
+      case "HostEndpoint":
+        this.#hosts.remove(key.name);
+        this.#settleDefaultProfile();
+        break;
+      case "EndpointSlice":
+        this.#services.setSlice(key, undefined);
+        break;
+      case "StagedGlobalNetworkPolicy":
+      case "StagedNetworkPolicy":
+      case "StagedKubernetesNetworkPolicy":
         break;
       case "IPPool":
         this.#pools.setPool(key.name, undefined);
@@ -144,45 +224,76 @@ export class Compute {
         this.#nodes.setAffinity(key.name, undefined);
         break;
       default:
-        break;
+        assertNever(key.kind);
     }
   }
 
-  /** False when the policy says what no object can have (a label name that is none): it is then as one that could not be read. */
-  #setPolicy(policy: NetworkPolicy): boolean {
-    let intent: PolicyIntent;
-    try {
-      intent = convertNetworkPolicy(policy);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      this.#invalid(keyOf(policy), [{ field: "spec", message: error.message }]);
-      return false;
-    }
-    this.#policies.set(intent);
-    return true;
+  /** The built-in profile is there while a host endpoint names it, unless there is an object of its name. */
+  #settleDefaultProfile(): void {
+    if (this.#hasDefaultObject) return;
+    const profile = allowingProfile(DEFAULT_ALLOW_PROFILE);
+    const isUsed = this.#hosts.usesProfile(DEFAULT_ALLOW_PROFILE);
+    if (isUsed === this.#policies.has(policyKey(profile))) return;
+    if (isUsed) this.#policies.set(profile);
+    else this.#policies.remove(policyKey(profile));
   }
 
-  /** What was understood last stays. A policy that never was: nothing is allowed to or from any pod that it could be meant for. */
-  #invalid(key: ResourceKey, problems: readonly Problem[]): void {
+  /** `problems`: what is known to be wrong with it already. A policy that says what cannot be understood leaves an earlier version of it in force. */
+  #setPolicy(policy: AnyPolicy, problems: readonly Problem[]): void {
+    const key = keyOf(policy);
+    const converted = convertPolicy(policy);
+    const all = [...problems, ...converted.problems];
+    if (all.length === 0) this.#problems.clear(key);
+    else this.#problems.set(key, all);
+    if (!converted.isUnderstood && this.#policies.has(policyRecordKey(key))) return;
+    if (converted.intent !== undefined) this.#policies.set(converted.intent);
+  }
+
+  /** What was understood last stays. Without that `closed` is in force; without that too, a namespaced policy closes its namespace. */
+  #invalid(key: ResourceKey, problems: readonly Problem[], closed: Resource | undefined): void {
     this.#problems.set(key, problems);
-    if (key.kind === "NetworkPolicy" && !this.#policies.has(policyRecordKey(key))) this.#policies.set(convertNetworkPolicy(closedPolicy(key)));
+    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) return;
+    const standIn = closed ?? closedPolicy(key);
+    if (standIn !== undefined && isPolicy(standIn)) this.#setPolicy(standIn, problems);
   }
+}
+
+const POLICY_KINDS = [
+  "NetworkPolicy",
+  "CalicoNetworkPolicy",
+  "GlobalNetworkPolicy",
+  "ClusterNetworkPolicy",
+  "Profile",
+] as const satisfies readonly AnyPolicy["kind"][];
+
+function isPolicyKind(kind: ResourceKey["kind"]): kind is AnyPolicy["kind"] {
+  return (POLICY_KINDS as readonly string[]).includes(kind);
+}
+
+function isPolicy(resource: Resource): resource is AnyPolicy {
+  return isPolicyKind(resource.kind);
 }
 
 function policyRecordKey(key: ResourceKey): string {
-  return policyKey({ policyKind: NETWORK_POLICY_KIND, namespace: key.namespace, name: key.name });
+  return policyKey({ policyKind: policyKindOf(key.kind), namespace: key.namespace, name: key.name });
 }
 
-/** Selects every pod of the namespace, both ways, and allows nothing. */
-function closedPolicy(key: ResourceKey): NetworkPolicy {
+/** Selects every pod of the namespace, both ways, and allows nothing; undefined for a cluster-wide kind, which would cut off everything. */
+function closedPolicy(key: ResourceKey): NetworkPolicy | CalicoNetworkPolicy | undefined {
+  const head = { namespace: key.namespace as NamespaceName, name: key.name, resourceVersion: "" };
+  if (key.kind === "NetworkPolicy")
+    return { kind: key.kind, ...head, podSelector: { matchLabels: {}, matchExpressions: [] }, policyTypes: ["Ingress", "Egress"], ingress: [], egress: [] };
+  if (key.kind !== "CalicoNetworkPolicy") return undefined;
+  const deny = brokenRule("Deny");
   return {
-    kind: "NetworkPolicy",
-    namespace: key.namespace as NamespaceName,
-    name: key.name,
-    resourceVersion: "",
-    podSelector: { matchLabels: {}, matchExpressions: [] },
-    policyTypes: ["Ingress", "Egress"],
-    ingress: [],
-    egress: [],
+    kind: key.kind,
+    ...head,
+    tier: "default",
+    order: undefined,
+    selector: "",
+    serviceAccountSelector: "",
+    types: ["Ingress", "Egress"],
+    ingress: [deny],
+    egress: [deny],
   };
 }

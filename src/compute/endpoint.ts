@@ -1,47 +1,70 @@
 /**
- * A pod as policy sees it, and the namespace of which it inherits labels.
+ * What selectors match: pods, network sets and host endpoints, each with labels of its own and those that it inherits.
  *
- * Effective labels: the pod's own; projectcalico.org/namespace, /orchestrator and /serviceaccount; and the namespace's, each under `pcns.`. What a pod
- * inherits it cannot set itself: a label of its own that begins with `pcns.` or `pcsa.` does not count, or its author could pass for one of another
- * team's namespace. (Calico lets the pod's own label win.)
+ * A pod has its own labels and inherits projectcalico.org/namespace, /orchestrator and /serviceaccount, its namespace's labels each under `pcns.` and its
+ * service account's under `pcsa.`; a network set inherits those of its namespace; the others inherit nothing. What is inherited cannot be set: a label of
+ * an object's own that begins with `pcns.` or `pcsa.` does not count, or its author could pass for one of another team's namespace. (Calico lets the
+ * object's own label win.)
  */
 import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
-import type { Labels, NamedPort, Pod } from "../model/resource.ts";
+import type { HostEndpoint, Labels, NamedPort, Pod } from "../model/resource.ts";
+import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
-import { NAMESPACE_PREFIX } from "../selector/from-label-selector.ts";
+import { NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL } from "../policy/scope.ts";
+import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../selector/from-label-selector.ts";
 import type { IndexedSelector, LabelItem, LabelParent, LabelValue } from "./label-index.ts";
 import type { LabelPair } from "./selector-index.ts";
 import { SmallSet } from "./small-collections.ts";
 
-const NAMESPACE_LABEL = "projectcalico.org/namespace";
 const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
-const SERVICE_ACCOUNT_LABEL = "projectcalico.org/serviceaccount";
 const COMPUTED_LABELS: readonly string[] = [NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL];
-const INHERITED_PREFIXES: readonly string[] = [NAMESPACE_PREFIX, "pcsa."];
+const INHERITED_PREFIXES: readonly string[] = [NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX];
 /** Longer names are no label values. Names of exactly 63 characters would be, and are left out as Calico leaves them out. */
 const SERVICE_ACCOUNT_LENGTH_LIMIT = 63;
 
-/** A namespace that exists, or that a pod is in. */
-export class NamespaceState implements LabelParent<EndpointState> {
+export type PolicyItem = EndpointState | NetworkSetState | HostEndpointState;
+
+/** What all pods of one service account in a namespace inherit; account "": what its network sets do. */
+export class AccountState implements LabelParent<PolicyItem> {
+  readonly namespace: NamespaceState;
+  readonly account: string;
+  labels: readonly LabelValue<PolicyItem>[] = [];
+  readonly items = new SmallSet<PolicyItem>();
+
+  constructor(namespace: NamespaceState, account: string) {
+    this.namespace = namespace;
+    this.account = account;
+  }
+}
+
+/** A namespace that exists, or that something is in. */
+export class NamespaceState {
   readonly name: NamespaceName;
-  labels: readonly LabelValue<EndpointState>[] = [];
-  readonly items = new SmallSet<EndpointState>();
-  /** The Namespace object has been seen. */
-  exists = false;
+  /** undefined: its object has not been seen. */
+  labels: Labels | undefined;
+  readonly accounts = new Map<string, AccountState>();
 
   constructor(name: NamespaceName) {
     this.name = name;
   }
 }
 
-export class EndpointState implements LabelItem<EndpointState> {
+/** Of what is in no namespace. */
+export class RootState implements LabelParent<PolicyItem> {
+  labels: readonly LabelValue<PolicyItem>[] = [];
+  readonly items = new SmallSet<PolicyItem>();
+}
+
+/** A pod that policy applies to. */
+export class EndpointState implements LabelItem<PolicyItem> {
+  readonly kind = "pod";
   readonly key: PodKey;
   readonly namespace: string;
   readonly pod: string;
   readonly node: NodeName;
-  readonly parent: NamespaceState;
-  labels: readonly LabelValue<EndpointState>[] = [];
-  readonly matched = new SmallSet<IndexedSelector<EndpointState>>();
+  readonly parent: AccountState;
+  labels: readonly LabelValue<PolicyItem>[] = [];
+  readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
   uid: string;
   /** As policy and records have them: of the blocks, else of the pod's status. Sorted. */
   addresses: readonly IpAddress[] = [];
@@ -49,7 +72,7 @@ export class EndpointState implements LabelItem<EndpointState> {
   reported: readonly IpAddress[];
   namedPorts: readonly NamedPort[];
 
-  constructor(options: { readonly key: PodKey; readonly pod: Pod; readonly node: NodeName; readonly parent: NamespaceState }) {
+  constructor(options: { readonly key: PodKey; readonly pod: Pod; readonly node: NodeName; readonly parent: AccountState }) {
     this.key = options.key;
     this.namespace = options.pod.namespace;
     this.pod = options.pod.name;
@@ -61,16 +84,54 @@ export class EndpointState implements LabelItem<EndpointState> {
   }
 }
 
+/** A GlobalNetworkSet, or a NetworkSet. */
+export class NetworkSetState implements LabelItem<PolicyItem> {
+  readonly kind = "network-set";
+  readonly parent: AccountState | RootState;
+  labels: readonly LabelValue<PolicyItem>[] = [];
+  readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
+  nets: readonly Cidr[];
+
+  constructor(options: { readonly parent: AccountState | RootState; readonly nets: readonly Cidr[] }) {
+    this.parent = options.parent;
+    this.nets = options.nets;
+  }
+}
+
+export class HostEndpointState implements LabelItem<PolicyItem> {
+  readonly kind = "host";
+  readonly name: string;
+  readonly node: NodeName;
+  readonly parent: RootState;
+  labels: readonly LabelValue<PolicyItem>[] = [];
+  readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
+  interfaceName: string;
+  /** spec.expectedIPs, sorted. */
+  addresses: readonly IpAddress[];
+  profiles: readonly string[];
+  namedPorts: readonly NamedPort[];
+
+  constructor(options: { readonly host: HostEndpoint; readonly addresses: readonly IpAddress[]; readonly parent: RootState }) {
+    const { name, node, interfaceName, profiles, ports } = options.host;
+    this.name = name;
+    this.node = node;
+    this.parent = options.parent;
+    this.interfaceName = interfaceName;
+    this.addresses = options.addresses;
+    this.profiles = profiles;
+    this.namedPorts = ports;
+  }
+}
+
 /** The node of a pod that policy applies to; undefined for one not scheduled, on the host's network, or over. */
 export function endpointNode(pod: Pod): NodeName | undefined {
   return pod.hostNetwork || pod.isTerminated ? undefined : pod.node;
 }
 
-/** Labels that the pod itself has for selectors. */
-export function ownLabels(pod: Pod): readonly LabelPair[] {
+/** The labels of an object of its own that selectors see. */
+export function ownLabels(labels: Labels): readonly LabelPair[] {
   const pairs: LabelPair[] = [];
-  for (const [label, value] of Object.entries(pod.labels)) if (isOwn(label)) pairs.push([label, value]);
-  if (pod.serviceAccount !== "" && pod.serviceAccount.length < SERVICE_ACCOUNT_LENGTH_LIMIT) pairs.push([SERVICE_ACCOUNT_LABEL, pod.serviceAccount]);
+  for (const [label, value] of Object.entries(labels)) if (isOwn(label)) pairs.push([label, value]);
   return pairs;
 }
 
@@ -79,16 +140,23 @@ function isOwn(label: string): boolean {
 }
 
 /**
- * Labels that a namespace hands down. `labels` undefined: its object has not been seen, so nothing is known that a namespace selector could match, not
- * even one that only excludes (conversion asks for the name's label beside each exclusion).
+ * Labels that a namespace and a service account ("": none, the item is no pod) hand down. Labels that are undefined: the object has not been seen, so
+ * nothing is known that a selector over namespaces or accounts could match, not even one that only excludes (conversion asks for the name's label
+ * beside each exclusion).
  */
-export function inheritedLabels(name: NamespaceName, labels: Labels | undefined): readonly LabelPair[] {
-  const pairs: LabelPair[] = [
-    [NAMESPACE_LABEL, name],
-    [ORCHESTRATOR_LABEL, "k8s"],
-  ];
-  if (labels === undefined) return pairs;
-  const handedDown = { ...labels, "kubernetes.io/metadata.name": name, "projectcalico.org/name": name };
-  for (const [label, value] of Object.entries(handedDown)) pairs.push([`${NAMESPACE_PREFIX}${label}`, value]);
+export function inheritedLabels({ namespace, account }: AccountState, accountLabels: Labels | undefined): readonly LabelPair[] {
+  const pairs: LabelPair[] = [[NAMESPACE_LABEL, namespace.name]];
+  if (account !== "") {
+    pairs.push([ORCHESTRATOR_LABEL, "k8s"]);
+    if (account.length < SERVICE_ACCOUNT_LENGTH_LIMIT) pairs.push([SERVICE_ACCOUNT_LABEL, account]);
+  }
+  if (namespace.labels !== undefined) {
+    const handedDown = { ...namespace.labels, "kubernetes.io/metadata.name": namespace.name, "projectcalico.org/name": namespace.name };
+    for (const [label, value] of Object.entries(handedDown)) pairs.push([`${NAMESPACE_PREFIX}${label}`, value]);
+  }
+  if (accountLabels !== undefined) {
+    const handedDown = { ...accountLabels, "projectcalico.org/name": account };
+    for (const [label, value] of Object.entries(handedDown)) pairs.push([`${SERVICE_ACCOUNT_PREFIX}${label}`, value]);
+  }
   return pairs;
 }

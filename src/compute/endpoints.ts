@@ -1,16 +1,17 @@
 /**
- * Endpoints: pods and namespaces put into the selector index, and the endpoints' own records.
+ * Endpoints: pods put into the selector index, and the endpoints' own records.
  *
  * Invariant: a pod is in the index exactly while policy applies to it (scheduled, not on the host's network, not over). A pod that appears on another
  * node under its old name is another endpoint.
  */
-import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
+import type { NodeName, PodKey } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { Endpoint } from "../model/record.ts";
-import type { Labels, Namespace, Pod } from "../model/resource.ts";
+import type { Pod } from "../model/resource.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
-import { EndpointState, endpointNode, inheritedLabels, NamespaceState, ownLabels } from "./endpoint.ts";
+import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
 import type { Ledger } from "./ledger.ts";
+import type { Namespaces } from "./namespaces.ts";
 import type { PodAddresses } from "./pod-addresses.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
@@ -22,35 +23,28 @@ interface Committed {
 }
 
 export class Endpoints {
-  readonly #index: SelectorIndex<EndpointState>;
+  readonly #index: SelectorIndex<PolicyItem>;
+  readonly #namespaces: Namespaces;
   readonly #stacks: Stacks;
   readonly #addresses: PodAddresses;
-  readonly #namespaces = new Map<NamespaceName, NamespaceState>();
   readonly #endpoints = new Map<PodKey, EndpointState>();
   readonly #committed = new Map<PodKey, Committed>();
   readonly #dirty = new Set<PodKey>();
 
-  constructor(options: { readonly index: SelectorIndex<EndpointState>; readonly stacks: Stacks; readonly addresses: PodAddresses }) {
+  constructor(options: {
+    readonly index: SelectorIndex<PolicyItem>;
+    readonly namespaces: Namespaces;
+    readonly stacks: Stacks;
+    readonly addresses: PodAddresses;
+  }) {
     this.#index = options.index;
+    this.#namespaces = options.namespaces;
     this.#stacks = options.stacks;
     this.#addresses = options.addresses;
   }
 
   get size(): number {
     return this.#endpoints.size;
-  }
-
-  setNamespace(name: NamespaceName, namespace: Namespace | undefined): void {
-    const known = this.#namespaces.get(name);
-    if (namespace === undefined) {
-      if (known === undefined) return;
-      known.exists = false;
-      if (!this.#forgetNamespace(known)) this.#index.relabelParent(known, inheritedLabels(name, undefined));
-      return;
-    }
-    const state = known ?? this.#newNamespace(name, namespace.labels);
-    state.exists = true;
-    if (known !== undefined) this.#index.relabelParent(state, inheritedLabels(name, namespace.labels));
   }
 
   setPod(pod: Pod): void {
@@ -61,7 +55,7 @@ export class Endpoints {
       this.removePod(key);
       return;
     }
-    if (known?.node === node) this.#update(known, pod);
+    if (known?.node === node && known.parent.account === (pod.serviceAccount || "default")) this.#update(known, pod);
     else {
       this.removePod(key);
       this.#add(key, pod, node);
@@ -74,7 +68,7 @@ export class Endpoints {
     this.#index.remove(endpoint);
     this.#endpoints.delete(key);
     this.#dirty.add(key);
-    this.#forgetNamespace(endpoint.parent);
+    this.#namespaces.left(endpoint.parent);
   }
 
   /** The blocks say something else of these pods. */
@@ -112,11 +106,11 @@ export class Endpoints {
   }
 
   #add(key: PodKey, pod: Pod, node: NodeName): void {
-    const parent = this.#namespaces.get(pod.namespace) ?? this.#newNamespace(pod.namespace, undefined);
+    const parent = this.#namespaces.account(pod.namespace, pod.serviceAccount || "default");
     const endpoint = new EndpointState({ key, pod, node, parent });
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
-    this.#index.add(endpoint, ownLabels(pod));
+    this.#index.add(endpoint, ownLabels(pod.labels));
     this.#dirty.add(key);
   }
 
@@ -132,7 +126,7 @@ export class Endpoints {
         endpoint.namedPorts = pod.namedPorts;
       });
     }
-    this.#index.relabel(endpoint, ownLabels(pod));
+    this.#index.relabel(endpoint, ownLabels(pod.labels));
   }
 
   #readdress(endpoint: EndpointState): void {
@@ -142,20 +136,5 @@ export class Endpoints {
       endpoint.addresses = addresses;
     });
     this.#dirty.add(endpoint.key);
-  }
-
-  #newNamespace(name: NamespaceName, labels: Labels | undefined): NamespaceState {
-    const state = new NamespaceState(name);
-    this.#namespaces.set(name, state);
-    this.#index.relabelParent(state, inheritedLabels(name, labels));
-    return state;
-  }
-
-  /** Drops a namespace that neither exists nor has pods; true when it did. */
-  #forgetNamespace(state: NamespaceState): boolean {
-    if (state.exists || state.items.size > 0) return false;
-    this.#index.removeParent(state);
-    this.#namespaces.delete(state.name);
-    return true;
   }
 }

@@ -5,10 +5,11 @@
  */
 import type { Policy, RecordKey, Rule, RuleSide } from "../model/record.ts";
 import type { IntentRule, IntentSide, PolicyIntent } from "../policy/intent.ts";
-import { type AddressSet, type AddressSets, addressSetUse, portSetUse, type SetUse } from "./address-sets.ts";
+import type { AddressSet, AddressSets } from "./address-sets.ts";
 import { type Audience, audienceDifference, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
+import { addressSetUse, nodeSetUse, portSetUse, type SetUse, serviceSetUse } from "./set-source.ts";
 import type { StackedPolicy, Stacks, Subject } from "./stacks.ts";
 
 interface PolicyState {
@@ -58,6 +59,8 @@ export class Policies {
       order: intent.order ?? Number.POSITIVE_INFINITY,
       hasIngress: intent.ingress !== undefined,
       hasEgress: intent.egress !== undefined,
+      stage: intent.stage ?? "normal",
+      appliesOnForward: intent.appliesOnForward ?? false,
     };
     const isPlaceKept = before !== undefined && before.subjectText === intent.subject.canonical && isSameValue(before.stacked, stacked);
     if (isPlaceKept && isSameValue(before.record, record)) return;
@@ -132,8 +135,8 @@ export function policyRecord(intent: PolicyIntent, uses: Map<string, SetUse>): P
 }
 
 function ruleRecord(rule: IntentRule, uses: Map<string, SetUse>): Rule {
-  const { action, protocol, origin } = rule;
-  return { action, protocol, source: sideRecord(rule.source, protocol, uses), destination: sideRecord(rule.destination, protocol, uses), origin };
+  const { protocol } = rule;
+  return { ...rule, source: sideRecord(rule.source, protocol, uses), destination: sideRecord(rule.destination, protocol, uses) };
 }
 
 function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse>): RuleSide {
@@ -141,12 +144,23 @@ function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse
     uses.set(use.id, use);
     return use.id;
   };
+  const { selector, notSelector, nodes, service, notPorts, includesSets = false } = side;
+  const portSets = (names: readonly string[]): readonly string[] => names.map((port) => named(portSetUse({ selector, port, protocol, includesSets })));
+  const sets = [
+    ...(selector === undefined ? [] : [addressSetUse(selector, { includesSets })]),
+    ...(nodes === undefined ? [] : [nodeSetUse(nodes)]),
+    ...(service === undefined || service.hasPorts ? [] : [serviceSetUse(service)]),
+  ];
+  const servicePorts = service?.hasPorts === true ? [named(serviceSetUse(service))] : NO_SETS;
+  const notPortSets = portSets(side.notNamedPorts ?? NO_SETS);
   return {
     nets: side.nets,
     notNets: side.notNets,
-    sets: side.selector === undefined ? NO_SETS : [named(addressSetUse(side.selector))],
-    notSets: side.notSelector === undefined ? NO_SETS : [named(addressSetUse(side.notSelector))],
+    sets: sets.length === 0 ? NO_SETS : sets.map(named),
+    notSets: notSelector === undefined ? NO_SETS : [named(addressSetUse(notSelector, { includesSets }))],
     ports: side.ports,
-    portSets: side.namedPorts.length === 0 ? NO_SETS : side.namedPorts.map((port) => named(portSetUse({ selector: side.selector, port, protocol }))),
+    portSets: side.namedPorts.length === 0 ? servicePorts : [...portSets(side.namedPorts), ...servicePorts],
+    ...(notPorts === undefined ? {} : { notPorts }),
+    ...(notPortSets.length === 0 ? {} : { notPortSets }),
   };
 }

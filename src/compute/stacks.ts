@@ -1,8 +1,9 @@
 /**
  * Which policies apply to which endpoints, without a step for each pair of the two.
  *
- * Policies with one subject selector share a Subject. Endpoints that the same subjects match form a Group, which has one Stack. So 10,000 policies
- * on one selector and 10,000 pods are one subject, one group, one stack.
+ * Policies with one subject selector share a Subject. Pods that the same subjects match form a Group, which has one Stack; host endpoints with the same
+ * subjects and profiles form one too, with a stack for each place where their packets are judged. So 10,000 policies on one selector and 10,000 pods are
+ * one subject, one group, one stack.
  * Invariant after `regroup`: a group's audience counts its endpoints per node; a subject's audience counts its groups on each node; a set's counts
  * the subjects, there, of policies that use it. A stack's id depends on the subjects' selectors only, so a policy more or less on known subjects
  * changes the stack and no endpoint.
@@ -10,17 +11,18 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { NodeName } from "../model/names.ts";
-import type { RecordKey, Stack, StackTier } from "../model/record.ts";
+import type { HostEndpoint, RecordKey, Stack, StackTier } from "../model/record.ts";
+import type { PolicyStage } from "../policy/intent.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { AddressSet, SetUser } from "./address-sets.ts";
 import { Audience } from "./audience.ts";
-import type { EndpointState } from "./endpoint.ts";
+import type { EndpointState, HostEndpointState, PolicyItem } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import { SmallSet } from "./small-collections.ts";
-import { compareTiers, tierDefaultAction } from "./tiers.ts";
+import type { Tiers } from "./tiers.ts";
 
 /** 128 bits of SHA-256. */
 const STACK_ID_BYTES = 16;
@@ -32,11 +34,16 @@ export interface StackedPolicy {
   readonly order: number;
   readonly hasIngress: boolean;
   readonly hasEgress: boolean;
+  readonly stage: PolicyStage;
+  readonly appliesOnForward: boolean;
 }
 
-/** A selector by which policies name the endpoints that they apply to. */
-export class Subject implements MatchListener<EndpointState>, SetUser {
-  readonly entry: IndexedSelector<EndpointState>;
+type PolicyTarget = EndpointState | HostEndpointState;
+
+/** A selector by which policies name the endpoints that they apply to; of policies that are for host endpoints alone, a subject of its own. */
+export class Subject implements MatchListener<PolicyItem>, SetUser {
+  readonly entry: IndexedSelector<PolicyItem>;
+  readonly isForHosts: boolean;
   readonly groups = new SmallSet<Group>();
   /** Nodes with an endpoint that it matches, as of the last `regroup`. */
   readonly audience = new Audience();
@@ -46,9 +53,10 @@ export class Subject implements MatchListener<EndpointState>, SetUser {
   readonly #stacks: Stacks;
   #ordered: readonly StackedPolicy[] | undefined;
 
-  constructor(entry: IndexedSelector<EndpointState>, stacks: Stacks) {
-    this.entry = entry;
-    this.#stacks = stacks;
+  constructor(options: { readonly entry: IndexedSelector<PolicyItem>; readonly isForHosts: boolean; readonly stacks: Stacks }) {
+    this.entry = options.entry;
+    this.isForHosts = options.isForHosts;
+    this.#stacks = options.stacks;
   }
 
   get isUsed(): boolean {
@@ -60,9 +68,14 @@ export class Subject implements MatchListener<EndpointState>, SetUser {
   }
 
   /** In order of evaluation. */
-  ordered(): readonly StackedPolicy[] {
-    this.#ordered ??= [...this.#policies].sort(comparePolicies);
+  ordered(tiers: Tiers): readonly StackedPolicy[] {
+    this.#ordered ??= [...this.#policies].sort((a, b) => comparePolicies(a, b, tiers));
     return this.#ordered;
+  }
+
+  /** Tiers have another order. */
+  reordered(): void {
+    this.#ordered = undefined;
   }
 
   add(policy: StackedPolicy): void {
@@ -75,12 +88,16 @@ export class Subject implements MatchListener<EndpointState>, SetUser {
     this.#ordered = undefined;
   }
 
-  matched(endpoint: EndpointState): void {
-    this.#stacks.subjectMatched(this, endpoint);
+  matched(item: PolicyItem): void {
+    if (this.appliesTo(item)) this.#stacks.subjectMatched(this, item);
   }
 
-  unmatched(endpoint: EndpointState): void {
-    this.#stacks.subjectUnmatched(this, endpoint);
+  unmatched(item: PolicyItem): void {
+    if (this.appliesTo(item)) this.#stacks.subjectUnmatched(this, item);
+  }
+
+  appliesTo(item: PolicyItem): item is PolicyTarget {
+    return item.kind === "host" || (item.kind === "pod" && !this.isForHosts);
   }
 
   changing(): void {}
@@ -88,16 +105,29 @@ export class Subject implements MatchListener<EndpointState>, SetUser {
   changed(): void {}
 }
 
+/** Where packets of a group's endpoints are judged. */
+type Section = "pod" | keyof HostStacks;
+type HostStacks = Pick<HostEndpoint, "stack" | "forwardStack" | "preDnatStack" | "untrackedStack">;
+
+const HOST_SECTIONS: readonly (keyof HostStacks)[] = ["stack", "forwardStack", "preDnatStack", "untrackedStack"];
+
 /** The endpoints that a certain list of subjects matches. */
 export interface Group {
-  /** Sequences of the subjects: its identity here. */
+  /** Sequences of the subjects, and the profiles: its identity here. */
   readonly key: string;
   /** By ascending sequence. */
   readonly subjects: readonly Subject[];
-  readonly stackId: string;
-  /** Record key of its stack. */
-  readonly stack: RecordKey;
+  /** Of host endpoints, in order. */
+  readonly profiles: readonly string[];
+  readonly stacks: readonly GroupStack[];
   readonly audience: Audience;
+}
+
+interface GroupStack {
+  readonly section: Section;
+  readonly id: string;
+  /** Record key. */
+  readonly key: RecordKey;
   /** As last committed. */
   record: Stack | undefined;
 }
@@ -110,18 +140,24 @@ interface Membership {
 }
 
 export class Stacks {
-  readonly #index: SelectorIndex<EndpointState>;
+  readonly #index: SelectorIndex<PolicyItem>;
+  readonly #tiers: Tiers;
   readonly #subjects = new Map<string, Subject>();
+  /** Subjects that have, or had, a policy in the tier. */
+  readonly #subjectsOfTier = new Map<string, Set<Subject>>();
   readonly #groups = new Map<string, Group>();
-  readonly #members = new Map<EndpointState, Membership>();
-  readonly #unsettled = new Set<EndpointState>();
+  readonly #members = new Map<PolicyTarget, Membership>();
+  /** Host endpoints have a group even when nothing matches them: what nothing allows is denied. */
+  readonly #hosts = new Set<HostEndpointState>();
+  readonly #unsettled = new Set<PolicyTarget>();
   /** Subjects that lost a policy: perhaps their last. */
   readonly #shrunk = new Set<Subject>();
   readonly #dirtyGroups = new Set<Group>();
   readonly #movedSubjects = new Set<Subject>();
 
-  constructor(index: SelectorIndex<EndpointState>) {
-    this.#index = index;
+  constructor(options: { readonly index: SelectorIndex<PolicyItem>; readonly tiers: Tiers }) {
+    this.#index = options.index;
+    this.#tiers = options.tiers;
   }
 
   get groupCount(): number {
@@ -130,8 +166,15 @@ export class Stacks {
 
   /** Puts a policy under its subject. */
   addPolicy(selector: Selector, policy: StackedPolicy): Subject {
-    const subject = this.#subjects.get(selector.canonical) ?? this.#newSubject(selector);
+    const isForHosts = policy.stage !== "normal";
+    const subject = this.#subjects.get(subjectKey(selector, isForHosts)) ?? this.#newSubject(selector, isForHosts);
     subject.add(policy);
+    let inTier = this.#subjectsOfTier.get(policy.tier);
+    if (inTier === undefined) {
+      inTier = new Set();
+      this.#subjectsOfTier.set(policy.tier, inTier);
+    }
+    inTier.add(subject);
     for (const group of subject.groups) this.#dirtyGroups.add(group);
     return subject;
   }
@@ -142,7 +185,32 @@ export class Stacks {
     for (const group of subject.groups) this.#dirtyGroups.add(group);
   }
 
-  subjectMatched(subject: Subject, endpoint: EndpointState): void {
+  /** The tier's place or action is another one now. */
+  tierChanged(name: string): void {
+    for (const subject of this.#subjectsOfTier.get(name) ?? []) {
+      subject.reordered();
+      for (const group of subject.groups) this.#dirtyGroups.add(group);
+    }
+  }
+
+  addHost(host: HostEndpointState): void {
+    this.#hosts.add(host);
+    if (!this.#members.has(host)) this.#members.set(host, { subjects: [], group: undefined });
+    this.#unsettled.add(host);
+  }
+
+  /** Call after it has left the index. */
+  removeHost(host: HostEndpointState): void {
+    this.#hosts.delete(host);
+    this.#unsettled.add(host);
+  }
+
+  /** Its profiles are others. */
+  hostChanged(host: HostEndpointState): void {
+    this.#unsettled.add(host);
+  }
+
+  subjectMatched(subject: Subject, endpoint: PolicyTarget): void {
     let member = this.#members.get(endpoint);
     if (member === undefined) {
       member = { subjects: [], group: undefined };
@@ -152,7 +220,7 @@ export class Stacks {
     this.#unsettled.add(endpoint);
   }
 
-  subjectUnmatched(subject: Subject, endpoint: EndpointState): void {
+  subjectUnmatched(subject: Subject, endpoint: PolicyTarget): void {
     const member = this.#members.get(endpoint);
     if (member === undefined) return;
     const at = position(member.subjects, subject);
@@ -160,23 +228,30 @@ export class Stacks {
     this.#unsettled.add(endpoint);
   }
 
-  /** Record key of the endpoint's stack as of the last `regroup`, "" when no policy applies. */
+  /** Record key of the pod's stack as of the last `regroup`, "" when no policy applies. */
   stackOf(endpoint: EndpointState): RecordKey {
-    const group = this.#members.get(endpoint)?.group;
-    return group === undefined ? "" : group.stack;
+    return this.#members.get(endpoint)?.group?.stacks[0]?.key ?? "";
   }
 
-  /** Brings groups and audiences in line with what matches. Returns the endpoints that have another stack now. */
-  regroup(): readonly EndpointState[] {
+  /** Record keys of the host endpoint's stacks as of the last `regroup`. */
+  hostStacks(host: HostEndpointState): HostStacks {
+    const keys: Record<keyof HostStacks, RecordKey> = { stack: "", forwardStack: "", preDnatStack: "", untrackedStack: "" };
+    for (const { section, key } of this.#members.get(host)?.group?.stacks ?? []) if (section !== "pod") keys[section] = key;
+    return keys;
+  }
+
+  /** Brings groups and audiences in line with what matches. Returns the endpoints that have another group now. */
+  regroup(): readonly PolicyTarget[] {
     for (const subject of this.#shrunk) if (!subject.isUsed) this.#forget(subject);
     this.#shrunk.clear();
-    const moved: EndpointState[] = [];
+    const moved: PolicyTarget[] = [];
     for (const endpoint of this.#unsettled) {
       const member = this.#members.get(endpoint);
       if (member === undefined) continue;
       const before = member.group;
-      const after = member.subjects.length === 0 ? undefined : this.#groupOf(member.subjects);
-      if (member.subjects.length === 0) this.#members.delete(endpoint);
+      const isGone = endpoint.kind === "host" ? !this.#hosts.has(endpoint) : member.subjects.length === 0;
+      const after = isGone ? undefined : this.#groupOf(member.subjects, endpoint);
+      if (isGone) this.#members.delete(endpoint);
       if (after !== undefined) member.subjects = after.subjects;
       if (before === after) continue;
       member.group = after;
@@ -190,16 +265,19 @@ export class Stacks {
 
   commit(ledger: Ledger): void {
     for (const group of this.#dirtyGroups) {
-      const key = group.stack;
+      for (const stack of group.stacks) {
+        if (group.audience.isEmpty) {
+          if (stack.record !== undefined) ledger.remove(stack.key, group.audience.before());
+          continue;
+        }
+        const record = stackRecord(group, stack, this.#tiers);
+        if (isSameValue(stack.record, record)) ledger.move(stack.key, group.audience.delta());
+        else ledger.put(stack.key, record, group.audience.delta());
+        stack.record = record;
+      }
       if (group.audience.isEmpty) {
-        if (group.record !== undefined) ledger.remove(key, group.audience.before());
         this.#groups.delete(group.key);
         for (const subject of group.subjects) subject.groups.delete(group);
-      } else {
-        const record = stackRecord(group);
-        if (isSameValue(group.record, record)) ledger.move(key, group.audience.delta());
-        else ledger.put(key, record, group.audience.delta());
-        group.record = record;
       }
       group.audience.settle();
     }
@@ -217,30 +295,41 @@ export class Stacks {
     this.#movedSubjects.clear();
   }
 
-  #newSubject(selector: Selector): Subject {
+  #newSubject(selector: Selector, isForHosts: boolean): Subject {
     const entry = this.#index.acquire(selector);
-    const subject = new Subject(entry, this);
-    this.#subjects.set(selector.canonical, subject);
+    const subject = new Subject({ entry, isForHosts, stacks: this });
+    this.#subjects.set(subjectKey(selector, isForHosts), subject);
     entry.listeners.add(subject);
-    for (const endpoint of entry.matches) this.subjectMatched(subject, endpoint);
+    for (const item of entry.matches) subject.matched(item);
     return subject;
   }
 
   #forget(subject: Subject): void {
-    for (const endpoint of subject.entry.matches) this.subjectUnmatched(subject, endpoint);
+    for (const item of subject.entry.matches) subject.unmatched(item);
     subject.entry.listeners.delete(subject);
-    this.#subjects.delete(subject.entry.selector.canonical);
+    this.#subjects.delete(subjectKey(subject.entry.selector, subject.isForHosts));
+    for (const [tier, subjects] of this.#subjectsOfTier) {
+      subjects.delete(subject);
+      if (subjects.size === 0) this.#subjectsOfTier.delete(tier);
+    }
     this.#index.release(subject.entry);
   }
 
-  #groupOf(subjects: readonly Subject[]): Group {
-    const key = subjects.map(({ entry }) => entry.sequence).join(",");
+  #groupOf(subjects: readonly Subject[], endpoint: PolicyTarget): Group {
+    const profiles = endpoint.kind === "host" ? endpoint.profiles : NO_PROFILES;
+    const sequences = subjects.map(({ entry, isForHosts }) => (isForHosts ? `h${entry.sequence}` : entry.sequence)).join(",");
+    const key = endpoint.kind === "host" ? `host ${profiles.join(",")} ${sequences}` : sequences;
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    const id = stackId(subjects);
-    const group: Group = { key, subjects, stackId: id, stack: `stack/${id}`, audience: new Audience(), record: undefined };
+    const sections: readonly Section[] = endpoint.kind === "host" ? HOST_SECTIONS : POD_SECTIONS;
+    const stacks = sections.map((section): GroupStack => {
+      const id = stackId(subjects, section === "pod" ? "" : `${section}\n${profiles.join(",")}\n`);
+      return { section, id, key: `stack/${id}`, record: undefined };
+    });
+    const group: Group = { key, subjects, profiles, stacks, audience: new Audience() };
     this.#groups.set(key, group);
     for (const subject of subjects) subject.groups.add(group);
+    this.#dirtyGroups.add(group);
     return group;
   }
 
@@ -265,17 +354,27 @@ export class Stacks {
   }
 }
 
-/** Of the canonical texts: the subjects' own ids, each a hash, are then never needed. */
-function stackId(subjects: readonly Subject[]): string {
-  const texts = subjects.map(({ entry }) => entry.selector.canonical).sort();
-  return bytesToHex(sha256(utf8ToBytes(texts.join("\n"))).subarray(0, STACK_ID_BYTES));
+const NO_PROFILES: readonly string[] = [];
+const POD_SECTIONS: readonly Section[] = ["pod"];
+
+function subjectKey(selector: Selector, isForHosts: boolean): string {
+  return isForHosts ? `h ${selector.canonical}` : selector.canonical;
 }
 
-function stackRecord(group: Group): Stack {
-  const [first] = group.subjects;
-  const policies =
-    group.subjects.length === 1 && first !== undefined ? first.ordered() : group.subjects.flatMap((subject) => subject.ordered()).sort(comparePolicies);
-  const tiers: StackTier[] = [];
+/** Of the canonical texts: the subjects' own ids, each a hash, are then never needed. */
+function stackId(subjects: readonly Subject[], place: string): string {
+  const texts = subjects.map(({ entry, isForHosts }) => subjectKey(entry.selector, isForHosts)).sort();
+  return bytesToHex(sha256(utf8ToBytes(place + texts.join("\n"))).subarray(0, STACK_ID_BYTES));
+}
+
+function stackRecord({ subjects, profiles: names }: Group, { section, id }: GroupStack, tiers: Tiers): Stack {
+  const [first] = subjects;
+  const all =
+    subjects.length === 1 && first !== undefined
+      ? first.ordered(tiers)
+      : subjects.flatMap((subject) => subject.ordered(tiers)).sort((a, b) => comparePolicies(a, b, tiers));
+  const policies = section === "pod" ? all : all.filter((policy) => isOfSection(policy, section));
+  const list: StackTier[] = [];
   for (let start = 0; start < policies.length; ) {
     const name = policies[start]?.tier ?? "";
     const ingress: RecordKey[] = [];
@@ -285,14 +384,31 @@ function stackRecord(group: Group): Stack {
       if (policy.hasIngress) ingress.push(policy.key);
       if (policy.hasEgress) egress.push(policy.key);
     }
-    tiers.push({ name, defaultAction: tierDefaultAction(name), ingress, egress });
+    // Before connection tracking and before NAT, policies only decide what they name.
+    const endsOpen = section === "preDnatStack" || section === "untrackedStack";
+    list.push({ name, defaultAction: endsOpen ? "pass" : tiers.defaultAction(name), ingress, egress });
     start = end;
   }
-  return { kind: "stack", id: group.stackId, tiers, noMatchAction: "allow" };
+  const isHostsOwn = section === "stack";
+  const profiles = isHostsOwn && names.length > 0 ? { profiles: names.map((name) => `policy/Profile//${name}`) } : {};
+  return { kind: "stack", id, tiers: list, noMatchAction: isHostsOwn ? "deny" : "allow", ...profiles };
 }
 
-function comparePolicies(a: StackedPolicy, b: StackedPolicy): number {
-  if (a.tier !== b.tier) return compareTiers(a.tier, b.tier);
+function isOfSection({ stage, appliesOnForward }: StackedPolicy, section: keyof HostStacks): boolean {
+  switch (section) {
+    case "stack":
+      return stage === "normal";
+    case "forwardStack":
+      return stage === "normal" && appliesOnForward;
+    case "preDnatStack":
+      return stage === "preDnat";
+    case "untrackedStack":
+      return stage === "untracked";
+  }
+}
+
+function comparePolicies(a: StackedPolicy, b: StackedPolicy, tiers: Tiers): number {
+  if (a.tier !== b.tier) return tiers.compare(a.tier, b.tier);
   if (a.order !== b.order) return a.order < b.order ? -1 : 1;
   return a.key < b.key ? -1 : Number(a.key > b.key);
 }
@@ -303,8 +419,13 @@ function position(subjects: readonly Subject[], subject: Subject): number {
   let high = subjects.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((subjects[middle]?.entry.sequence ?? 0) < subject.entry.sequence) low = middle + 1;
+    if (rank(subjects[middle]) < rank(subject)) low = middle + 1;
     else high = middle;
   }
   return low;
+}
+
+/** Two subjects can share a selector: one for all, one for hosts. */
+function rank(subject: Subject | undefined): number {
+  return subject === undefined ? 0 : 2 * subject.entry.sequence + Number(subject.isForHosts);
 }

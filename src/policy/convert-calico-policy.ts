@@ -101,13 +101,14 @@ class Rules {
     return { problems: this.#problems, isUnderstood: this.#isUnderstood };
   }
 
-  /** undefined, and a problem noted, when a selector in it cannot be understood. */
+  /** undefined, and a problem noted, when something in it cannot be understood. */
   attempt<T>(make: () => T): T | undefined {
     try {
       return make();
     } catch (error) {
-      if (!(error instanceof ScopeProblem)) throw error;
-      this.#problems.push(error.problem);
+      if (error instanceof ScopeProblem) this.#problems.push(error.problem);
+      else if (error instanceof RangeError) this.#problems.push({ field: "spec", message: error.message });
+      else throw error;
       this.#isUnderstood = false;
       return undefined;
     }

@@ -379,13 +379,16 @@ const RICH_POLICY: JsonObject = {
   },
 };
 
-/** One object of every kind, the namespaced ones in the test's own namespace; returns their keys. */
+/** Kinds that the suite makes objects of; those of policy alone are not different to the source. */
+type SuiteKind = "Namespace" | "Node" | "Pod" | "NetworkPolicy" | "IPPool" | "IPAMBlock" | "BlockAffinity";
+
+/** One object of each, the namespaced ones in the test's own namespace; returns their keys. */
 async function createAll(client: ApiClient, label: "first" | "second" | "shapes"): Promise<ResourceKey[]> {
   const namespace = label === "shapes" ? "shapes" : "kinds";
   const third = { first: 80, second: 81, shapes: 82 }[label];
   const cidr = parseCidr(`10.${third}.0.0/26`);
   const affinity = affinityName("n1" as NodeName, cidr);
-  const objects: Readonly<Record<ResourceKind, JsonObject>> = {
+  const objects: Readonly<Record<SuiteKind, JsonObject>> = {
     Namespace: { apiVersion: "v1", kind: "Namespace", metadata: { name: `ns-${label}` } },
     Node: { apiVersion: "v1", kind: "Node", metadata: { name: `node-${label}` } },
     Pod: podObject(namespace, label),
@@ -400,7 +403,7 @@ async function createAll(client: ApiClient, label: "first" | "second" | "shapes"
     },
   };
   const keys: ResourceKey[] = [];
-  for (const [kind, object] of Object.entries(objects) as [ResourceKind, JsonObject][]) {
+  for (const [kind, object] of Object.entries(objects) as [SuiteKind, JsonObject][]) {
     await client.create(API_RESOURCES[kind], object);
     const metadata = object["metadata"] as { name: string; namespace?: string };
     keys.push({ kind, namespace: metadata.namespace ?? "", name: metadata.name });
@@ -409,7 +412,7 @@ async function createAll(client: ApiClient, label: "first" | "second" | "shapes"
 }
 
 function changeOf(kind: ResourceKind): JsonObject {
-  const changes: Readonly<Record<ResourceKind, JsonObject>> = {
+  const changes: Readonly<Partial<Record<ResourceKind, JsonObject>>> = {
     Namespace: { metadata: { labels: { changed: "yes" } } },
     Node: { status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } },
     Pod: { status: { phase: "Running", podIP: "10.0.0.9", podIPs: [{ ip: "10.0.0.9" }] } },
@@ -418,7 +421,9 @@ function changeOf(kind: ResourceKind): JsonObject {
     IPAMBlock: { spec: { allocations: [0], attributes: [{ handle_id: "h", secondary: { namespace: "kinds", pod: "x", node: "n1" } }], unallocated: [] } },
     BlockAffinity: { spec: { state: "confirmed" } },
   };
-  return changes[kind];
+  const change = changes[kind];
+  if (change === undefined) throw new Error(`no change of ${kind} is known here`);
+  return change;
 }
 
 function isChanged(resource: Resource | undefined): boolean {
@@ -438,6 +443,8 @@ function isChanged(resource: Resource | undefined): boolean {
       return resource.allocations[0]?.pod === podKey("kinds", "x");
     case "BlockAffinity":
       return resource.state === "confirmed";
+    default:
+      return false;
   }
 }
 

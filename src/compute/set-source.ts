@@ -1,0 +1,162 @@
+/**
+ * Where the members of sets come from: what a selector over endpoints or nodes matches, or a Service.
+ *
+ * Invariant: between `start` and `stop` the sink has each member as often as something states it.
+ */
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import type { SetMember, SetType } from "../model/record.ts";
+import { parseSelector } from "../selector/parse-selector.ts";
+import type { Selector } from "../selector/selector.ts";
+import type { PolicyItem } from "./endpoint.ts";
+import type { IndexedSelector, LabelItem, MatchListener } from "./label-index.ts";
+import type { NodeItem } from "./node-index.ts";
+import type { SelectorIndex } from "./selector-index.ts";
+import type { Services } from "./services.ts";
+import { portProtocolName } from "./set-member.ts";
+
+export interface MemberSink {
+  add(member: SetMember): void;
+  remove(member: SetMember): void;
+}
+
+export interface MemberSource {
+  /** Adds all members there are, and keeps the sink up to date from then on. */
+  start(sink: MemberSink): void;
+  stop(): void;
+}
+
+/** What sets can be made from. */
+export interface SetSources {
+  readonly endpoints: SelectorIndex<PolicyItem>;
+  readonly nodes: SelectorIndex<NodeItem>;
+  readonly services: Services;
+}
+
+/** What a set is made of. Equal uses have equal ids. */
+export type SetUse =
+  | {
+      readonly kind: "endpoints";
+      readonly id: string;
+      readonly selector: Selector;
+      /** undefined: addresses alone. Protocol 0: of any protocol. */
+      readonly port: { readonly name: string; readonly protocol: number } | undefined;
+      /** Network sets and host endpoints that match are members too. */
+      readonly includesSets: boolean;
+    }
+  | { readonly kind: "nodes"; readonly id: string; readonly selector: Selector }
+  | { readonly kind: "service"; readonly id: string; readonly namespace: string; readonly name: string; readonly hasPorts: boolean };
+
+const ALL_ENDPOINTS = parseSelector("all()");
+/** 160 bits: collisions are out of reach, and the id stays as short as a selector's. */
+const DIGEST_BYTES = 20;
+
+/** With sets, the id is another one: the selector's own with "x" before it. */
+export function addressSetUse(selector: Selector, options: { readonly includesSets: boolean } = { includesSets: false }): SetUse {
+  const { includesSets } = options;
+  return { kind: "endpoints", id: includesSets ? `x${selector.id}` : selector.id, selector, port: undefined, includesSets };
+}
+
+export interface PortSetOptions {
+  /** undefined: every endpoint. */
+  readonly selector: Selector | undefined;
+  readonly port: string;
+  readonly protocol: number;
+  readonly includesSets?: boolean;
+}
+
+export function portSetUse({ selector, port: name, protocol, includesSets = false }: PortSetOptions): SetUse {
+  const scope = selector === undefined ? "all" : selector.id;
+  const id = `${includesSets ? "x" : ""}n:${digest(`${scope}\0${name}\0${protocol}`)}`;
+  return { kind: "endpoints", id, selector: selector ?? ALL_ENDPOINTS, port: { name, protocol }, includesSets };
+}
+
+export function nodeSetUse(selector: Selector): SetUse {
+  return { kind: "nodes", id: `k:${digest(selector.canonical)}`, selector };
+}
+
+export function serviceSetUse(service: { readonly namespace: string; readonly name: string; readonly hasPorts: boolean }): SetUse {
+  const { namespace, name, hasPorts } = service;
+  return { kind: "service", id: `v:${digest(`${namespace}/${name}${hasPorts ? " ports" : ""}`)}`, namespace, name, hasPorts };
+}
+
+function digest(text: string): string {
+  return bytesToHex(sha256(utf8ToBytes(text)).subarray(0, DIGEST_BYTES));
+}
+
+/** Type of the set's members; prefixes may come beside addresses. */
+export function setTypeOf(use: SetUse): SetType {
+  const hasPorts = use.kind === "endpoints" ? use.port !== undefined : use.kind === "service" && use.hasPorts;
+  return hasPorts ? "address-port" : "address";
+}
+
+export function sourceOf(use: SetUse, sources: SetSources): MemberSource {
+  switch (use.kind) {
+    case "endpoints":
+      return new SelectedMembers(sources.endpoints, use.selector, (item) => endpointMembers(item, use));
+    case "nodes":
+      return new SelectedMembers(sources.nodes, use.selector, ({ addresses }) => addresses);
+    case "service":
+      return sources.services.source(use);
+  }
+}
+
+class SelectedMembers<Item extends LabelItem<Item>> implements MemberSource, MatchListener<Item> {
+  readonly #index: SelectorIndex<Item>;
+  readonly #selector: Selector;
+  readonly #membersOf: (item: Item) => readonly SetMember[];
+  #live: { readonly entry: IndexedSelector<Item>; readonly sink: MemberSink } | undefined;
+
+  constructor(index: SelectorIndex<Item>, selector: Selector, membersOf: (item: Item) => readonly SetMember[]) {
+    this.#index = index;
+    this.#selector = selector;
+    this.#membersOf = membersOf;
+  }
+
+  start(sink: MemberSink): void {
+    const entry = this.#index.acquire(this.#selector);
+    this.#live = { entry, sink };
+    for (const item of entry.matches) this.changed(item);
+    entry.listeners.add(this);
+  }
+
+  stop(): void {
+    if (this.#live === undefined) return;
+    this.#live.entry.listeners.delete(this);
+    this.#index.release(this.#live.entry);
+    this.#live = undefined;
+  }
+
+  matched(item: Item): void {
+    this.changed(item);
+  }
+
+  unmatched(item: Item): void {
+    this.changing(item);
+  }
+
+  changing(item: Item): void {
+    for (const member of this.#membersOf(item)) this.#live?.sink.remove(member);
+  }
+
+  changed(item: Item): void {
+    for (const member of this.#membersOf(item)) this.#live?.sink.add(member);
+  }
+}
+
+const NO_MEMBERS: readonly SetMember[] = [];
+
+function endpointMembers(item: PolicyItem, { port, includesSets }: Extract<SetUse, { readonly kind: "endpoints" }>): readonly SetMember[] {
+  if (item.kind !== "pod" && !includesSets) return NO_MEMBERS;
+  if (item.kind === "network-set") return port === undefined ? item.nets : NO_MEMBERS;
+  if (port === undefined) return item.addresses;
+  const wanted = portProtocolName(port.protocol);
+  const members: SetMember[] = [];
+  if (wanted === undefined && port.protocol !== 0) return members;
+  for (const named of item.namedPorts) {
+    const protocol = named.protocol.toLowerCase();
+    if (named.name !== port.name || (wanted !== undefined && protocol !== wanted)) continue;
+    for (const address of item.addresses) members.push(`${address},${protocol}:${named.port}`);
+  }
+  return members;
+}
