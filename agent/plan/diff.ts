@@ -9,8 +9,10 @@
  * judge in that very moment finds their sets empty and is dropped, which is why everything else is changed in place.)
  */
 
+import type { PlannedSet } from "./address-sets.ts";
 import { elementChanges } from "./nft/intervals.ts";
-import type { NftChain, NftElement, NftOperation, NftRule, NftRuleset, NftSet, NftTransaction } from "./nft/ruleset.ts";
+import type { NftChain, NftOperation, NftRule, NftRuleset, NftSet, NftTransaction } from "./nft/ruleset.ts";
+import type { UnionChange } from "./prefix-union.ts";
 
 type Installed = NftRuleset | undefined;
 
@@ -22,20 +24,22 @@ export function diffRulesets(installed: Installed, desired: NftRuleset): NftTran
   const operations: NftOperation[] = [];
   const { table } = desired;
   const late: NftOperation[] = [];
-  for (const [name, { set, elements }] of desired.sets) {
+  for (const [name, after] of desired.sets) {
+    const { set } = after;
     const before = installed.sets.get(name);
     if (before === undefined) operations.push({ kind: "add-set", table, set });
     const target = set.data === "verdict" ? late : operations;
-    changeElements(target, { table, set }, before?.elements ?? [], elements);
+    if (before !== after) changeElements(target, { table, set }, changesOf(before, after));
   }
   const rewritten: [string, readonly NftRule[]][] = [];
-  for (const [name, { chain, rules }] of desired.chains) {
+  // The very same chains, when only members changed.
+  for (const [name, { chain, rules }] of installed.chains === desired.chains ? [] : desired.chains) {
     const before = installed.chains.get(name);
     if (before === undefined) operations.push({ kind: "add-chain", table, chain });
     else if (isSameRules(before.rules, rules)) continue;
     rewritten.push([name, rules]);
   }
-  const goneChains = [...installed.chains.keys()].filter((name) => !desired.chains.has(name));
+  const goneChains = installed.chains === desired.chains ? [] : [...installed.chains.keys()].filter((name) => !desired.chains.has(name));
   for (const [name] of rewritten) if ((installed.chains.get(name)?.rules.length ?? 0) > 0) operations.push({ kind: "flush-chain", table, chain: name });
   for (const [name, rules] of rewritten) for (const rule of rules) operations.push({ kind: "add-rule", table, chain: name, rule });
   operations.push(...late);
@@ -64,7 +68,7 @@ function rebuild(desired: NftRuleset): NftTransaction {
 }
 
 function needsRebuild(installed: NftRuleset, desired: NftRuleset): boolean {
-  for (const [name, { chain }] of desired.chains) {
+  for (const [name, { chain }] of installed.chains === desired.chains ? [] : desired.chains) {
     const before = installed.chains.get(name);
     if (before !== undefined && !isSameChain(before.chain, chain)) return true;
     // A base chain is hooked in as soon as it is added, before its rules are there; within one commit that is not seen, but the order of hooks
@@ -79,14 +83,16 @@ function needsRebuild(installed: NftRuleset, desired: NftRuleset): boolean {
   return false;
 }
 
+function changesOf(before: PlannedSet | undefined, after: PlannedSet): UnionChange {
+  const known = before === undefined ? undefined : after.changesSince?.(before);
+  return known ?? elementChanges(before?.elements ?? [], after.elements);
+}
+
 function changeElements(
   operations: NftOperation[],
   on: Pick<Extract<NftOperation, { kind: "add-elements" }>, "table" | "set">,
-  before: readonly NftElement[],
-  after: readonly NftElement[],
+  { deleted, added }: UnionChange,
 ): void {
-  if (before === after) return;
-  const { deleted, added } = elementChanges(before, after);
   if (deleted.length > 0) operations.push({ kind: "delete-elements", ...on, elements: deleted });
   if (added.length > 0) operations.push({ kind: "add-elements", ...on, elements: added });
 }
@@ -109,11 +115,11 @@ function isSameRules(a: readonly NftRule[], b: readonly NftRule[]): boolean {
 }
 
 function isSameChain(a: NftChain, b: NftChain): boolean {
-  return JSON.stringify(a, sortedKeys) === JSON.stringify(b, sortedKeys);
+  return a === b || JSON.stringify(a, sortedKeys) === JSON.stringify(b, sortedKeys);
 }
 
 function isSameSet(a: NftSet, b: NftSet): boolean {
-  return JSON.stringify({ ...a, comment: undefined }, sortedKeys) === JSON.stringify({ ...b, comment: undefined }, sortedKeys);
+  return a === b || JSON.stringify({ ...a, comment: undefined }, sortedKeys) === JSON.stringify({ ...b, comment: undefined }, sortedKeys);
 }
 
 /** Objects by sorted keys, so that the order in which a literal was written does not matter. */

@@ -38,8 +38,8 @@ export interface Aspect {
 
 interface CachedPolicy {
   readonly planned: PlannedPolicy;
-  /** What the rendering depended on besides the policy. */
-  readonly facts: ReadonlyMap<string, SetFacts>;
+  /** What the rendering depended on besides the policy: the same objects. */
+  readonly facts: readonly (readonly [id: string, facts: SetFacts])[];
 }
 
 /** What the chain's name ends in; also names the aspect in maps. */
@@ -62,7 +62,7 @@ export class PolicyCache {
   planned(key: RecordKey, policy: Policy, aspect: Aspect, findSet: (id: string) => SetFacts): PlannedPolicy {
     const cache = cacheOf(this.#byAspect, aspectName(aspect));
     const known = cache.get(policy);
-    if (known !== undefined && [...known.facts].every(([id, facts]) => isSameFacts(facts, findSet(id)))) return known.planned;
+    if (known !== undefined && known.facts.every(([id, facts]) => facts === findSet(id))) return known.planned;
     const { direction, variant } = aspect;
     const facts = new Map<string, SetFacts>();
     const uses = new Map<string, UsedSet>();
@@ -84,7 +84,7 @@ export class PolicyCache {
       uses: [...uses.values()],
       failures,
     };
-    cache.set(policy, { planned, facts });
+    cache.set(policy, { planned, facts: [...facts] });
     return planned;
   }
 }
@@ -188,8 +188,4 @@ function cacheOf<K extends object, V>(caches: Map<string, WeakMap<K, V>>, name: 
   const cache = caches.get(name) ?? new WeakMap<K, V>();
   caches.set(name, cache);
   return cache;
-}
-
-function isSameFacts(a: SetFacts, b: SetFacts): boolean {
-  return a.isBroken === b.isBroken && a.types.length === b.types.length && a.types.every((type, i) => type === b.types[i]);
 }

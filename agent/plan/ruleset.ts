@@ -7,11 +7,11 @@
 import type { PodKey } from "../../src/model/names.ts";
 import type { Endpoint, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
-import { type PlannedSet, SetCache, ViewSets } from "./address-sets.ts";
+import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
 import { planHosts } from "./host-chains.ts";
-import { allowedSet, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
+import { allowedSet, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, setName, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
 import { type Aspect, aspectName, type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, stackChainName, type UsedSet } from "./policy-chains.ts";
@@ -39,6 +39,8 @@ export interface PlanInput {
   readonly undecodable: ReadonlyMap<RecordKey, string>;
   readonly endpoints: readonly PlannedEndpoint[];
   readonly settings: PlanSettings;
+  /** Keys whose value, or whose problem, may have changed since the last plan with the same cache. Absent: any; all are looked at. */
+  readonly changed?: ReadonlySet<RecordKey> | undefined;
   /** Interfaces of the node itself by their addresses: for host endpoints that name none. Absent: not known. */
   readonly interfaceOf?: ReadonlyMap<IpAddress, string>;
 }
@@ -57,26 +59,103 @@ export interface Plan {
   readonly origins: ReadonlyMap<string, RecordKey>;
 }
 
-/** What is worth keeping from one plan to the next. */
-export class PlanCache {
-  readonly policies = new PolicyCache();
-  readonly stacks = new StackCache();
-  readonly sets = new SetCache();
-}
-
 const DIRECTIONS: readonly Direction[] = ["ingress", "egress"];
 const DEFAULT_FAILSAFE_PORTS = failsafePorts();
 const DROP: NftVerdict = { kind: "drop" };
 const ACCEPT: NftVerdict = { kind: "accept" };
 
+/**
+ * What is worth keeping from one plan to the next, of one node: renderings, the members of sets, and the last plan. A change of members alone costs its
+ * own size; any other one costs a look at each policy and stack of the node, and the rendering of those that changed.
+ */
+export class PlanCache {
+  readonly policies = new PolicyCache();
+  readonly stacks = new StackCache();
+  readonly sets = new SetRegistry();
+  readonly #known = new Map<RecordKey, RecordValue>();
+  readonly #undecodable = new Map<RecordKey, string>();
+  #last: { readonly plan: Plan; readonly input: PlanInput } | undefined;
+
+  plan(input: PlanInput): Plan {
+    const last = this.#last;
+    // If anything throws, what is known is not what was planned.
+    this.#last = undefined;
+    const { isStructural, sets } = this.#take(input, last === undefined ? undefined : input.changed);
+    const isSameElse = last !== undefined && isSameSetting(last.input, input);
+    const plan = isStructural || !isSameElse ? new Planner(input, this).plan() : this.#withSets(last.plan, sets);
+    this.#last = { plan, input };
+    return plan;
+  }
+
+  /** Notes what changed in the view since the last plan. Structural: anything but members of sets. */
+  #take(
+    { records, undecodable }: PlanInput,
+    changed: ReadonlySet<RecordKey> | undefined,
+  ): { readonly isStructural: boolean; readonly sets: ReadonlySet<string> } {
+    const sets = new Set<string>();
+    let isStructural = false;
+    for (const key of changed ?? this.#differences(records, undecodable)) {
+      const value = records.get(key);
+      const problem = undecodable.get(key);
+      const id = setIdOf(key);
+      if (problem !== this.#undecodable.get(key)) isStructural = true;
+      // Nodes are for routes alone.
+      if (id === undefined) isStructural ||= value !== this.#known.get(key) && (value ?? this.#known.get(key))?.kind !== "node";
+      else {
+        sets.add(id);
+        if (this.sets.update(key, id, value?.kind === "set" ? value : undefined, problem !== undefined)) isStructural = true;
+      }
+      if (value === undefined) this.#known.delete(key);
+      else this.#known.set(key, value);
+      if (problem === undefined) this.#undecodable.delete(key);
+      else this.#undecodable.set(key, problem);
+    }
+    return { isStructural, sets };
+  }
+
+  #differences(records: PlanInput["records"], undecodable: PlanInput["undecodable"]): RecordKey[] {
+    const keys = new Set<RecordKey>();
+    for (const [key, value] of records) if (this.#known.get(key) !== value) keys.add(key);
+    for (const key of this.#known.keys()) if (!records.has(key)) keys.add(key);
+    for (const [key, problem] of undecodable) if (this.#undecodable.get(key) !== problem) keys.add(key);
+    for (const key of this.#undecodable.keys()) if (!undecodable.has(key)) keys.add(key);
+    return [...keys];
+  }
+
+  #withSets(plan: Plan, ids: ReadonlySet<string>): Plan {
+    const changed: PlannedSet[] = [];
+    for (const id of ids) {
+      for (const type of this.sets.facts(id).types) {
+        for (const version of [4, 6] as const) {
+          const name = setName(id, type, version);
+          const state = this.sets.state(name);
+          if (state !== undefined && plan.ruleset.sets.has(name) && plan.ruleset.sets.get(name) !== state) changed.push(state);
+        }
+      }
+    }
+    if (changed.length === 0) return plan;
+    const sets = new Map(plan.ruleset.sets);
+    for (const state of changed) sets.set(state.set.name, state);
+    return { ...plan, ruleset: { ...plan.ruleset, sets } };
+  }
+}
+
 export function desiredRuleset(input: PlanInput, cache: PlanCache = new PlanCache()): Plan {
-  return new Planner(input, cache).plan();
+  return cache.plan(input);
+}
+
+function isSameSetting(a: PlanInput, b: PlanInput): boolean {
+  return (
+    a.settings === b.settings &&
+    a.interfaceOf === b.interfaceOf &&
+    a.endpoints.length === b.endpoints.length &&
+    a.endpoints.every((endpoint, i) => endpoint === b.endpoints[i])
+  );
 }
 
 class Planner {
   readonly #input: PlanInput;
   readonly #cache: PlanCache;
-  readonly #viewSets: ViewSets;
   readonly #chains = new Map<string, PlannedChain>();
   readonly #sets = new Map<string, PlannedSet>();
   readonly #failures = new Map<RecordKey, string>();
@@ -87,7 +166,6 @@ class Planner {
   constructor(input: PlanInput, cache: PlanCache) {
     this.#input = input;
     this.#cache = cache;
-    this.#viewSets = new ViewSets(input.records.values(), input.undecodable.keys());
   }
 
   plan(): Plan {
@@ -101,7 +179,7 @@ class Planner {
     for (const planned of this.#endpointSets()) this.#sets.set(planned.set.name, planned);
     const { interfacePrefix, endpointToHostAction = "accept" } = settings;
     for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts })) this.#chains.set(chain.chain.name, chain);
-    this.#cache.sets.retain(this.#viewSets);
+    this.#cache.sets.retain(this.#sets);
     return {
       ruleset: { table: TABLE, chains: this.#chains, sets: this.#sets },
       failures: [...this.#failures].map(([key, reason]) => ({ key, reason })),
@@ -142,7 +220,7 @@ class Planner {
     if (known !== undefined) return known;
     const policy = this.#input.records.get(key);
     if (policy?.kind !== "policy") return undefined;
-    const planned = this.#cache.policies.planned(key, policy, aspect, (id) => this.#viewSets.facts(id));
+    const planned = this.#cache.policies.planned(key, policy, aspect, (id) => this.#cache.sets.facts(id));
     for (const used of planned.uses) this.#useSet(used);
     for (const reason of planned.failures) this.#fail(key, reason);
     ofAspect.set(key, planned);
@@ -172,7 +250,7 @@ class Planner {
   }
 
   #useSet({ id, type }: UsedSet): void {
-    for (const planned of this.#cache.sets.planned(id, type, this.#viewSets.shards(id))) {
+    for (const planned of this.#cache.sets.planned(id, type)) {
       this.#sets.set(planned.set.name, planned);
       this.#origins.set(planned.set.name, `set/${id}/`);
     }

@@ -69,7 +69,7 @@ const rule: fc.Arbitrary<Rule> = fc
   )
   .map(([base, version, notProtocol, name, logPrefix, ofIcmp, ofNotIcmp]) => {
     const isIcmp = base.protocol === 1 || base.protocol === 58;
-    return { ...base, ...version, ...notProtocol, ...name, ...logPrefix, ...(isIcmp ? { ...ofIcmp, ...ofNotIcmp } : {}) } as Rule;
+    return { ...base, ...version, ...notProtocol, ...name, ...logPrefix, ...(isIcmp ? { ...ofIcmp, ...ofNotIcmp } : {}) };
   });
 export const policyNames = ["p1", "p2", "p3"];
 export const policy = (name: string): fc.Arbitrary<Policy> =>
@@ -89,7 +89,7 @@ const policyKeys = fc.array(
 export const stack = (id: string): fc.Arbitrary<Stack> =>
   fc
     .tuple(sometimes("profiles", policyKeys), sometimes("logDenied", fc.constant(true as const)), plainStack(id))
-    .map(([profiles, logDenied, base]) => ({ ...base, ...profiles, ...logDenied }) as Stack);
+    .map(([profiles, logDenied, base]) => ({ ...base, ...profiles, ...logDenied }));
 const plainStack = (id: string): fc.Arbitrary<Stack> =>
   fc.record({
     kind: fc.constant("stack" as const),
