@@ -11,6 +11,7 @@ const ctl = (): Promise<{ main(argv: readonly string[]): Promise<number> }> => i
 const PROGRAMS: Readonly<Record<string, Program>> = {
   fanout: { summary: "the fan-out server: watches the API, streams to agents", load: () => import("../fanout/main.ts") },
   agent: { summary: "the node agent: programs the kernel, serves the CNI executable", load: () => import("../agent/main.ts") },
+  controllers: { summary: "frees addresses and blocks that nobody has any more; one of several leads", load: () => import("../src/controllers/main.ts") },
   api: { summary: "the embedded Kubernetes API, for trials and tests", load: () => import("../src/datastore/embedded/main.ts") },
   demo: {
     summary: "a cluster of three nodes on this machine, with pods, policies and probes (what npm start runs)",
@@ -21,6 +22,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   clients: { summary: "connected agents: revision, lag, what is in force", load: ctl },
   get: { summary: "records: sedge get <kind> [--node N]", load: ctl },
   watch: { summary: "records as they change, with revision: sedge watch [--node N]", load: ctl },
+  ipam: { summary: "the cluster's addresses: sedge ipam show | check | doctor [--fix] | release", load: ctl },
   policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status [NAMESPACE/NAME]", load: ctl },
 };
 

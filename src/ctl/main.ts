@@ -3,6 +3,7 @@ import { describeFlags, loadConfig } from "../runtime/config.ts";
 import { clientsCommand } from "./clients.ts";
 import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
 import { CallError, Connection } from "./connection.ts";
+import { ipamCommand } from "./ipam.ts";
 import { print } from "./output.ts";
 import { policyEvaluateCommand } from "./policy-evaluate.ts";
 import { policyStatusCommand } from "./policy-status.ts";
@@ -26,6 +27,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
 export async function main(argv: readonly string[]): Promise<number> {
   const [verb = "", ...rest] = argv;
   if (verb === "policy" && rest[0] === "evaluate") return policyEvaluateCommand(rest.slice(1));
+  if (verb === "ipam") return ipamCommand(rest);
   const run = VERBS[verb];
   if (run === undefined) throw new Error(`no verb ${verb}`);
   const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });

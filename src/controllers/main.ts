@@ -1,0 +1,96 @@
+/** `sedge controllers`. Exit codes: 0 stopped by a signal; 1 something broke; 2 the settings are wrong; 130 ended by a second signal. */
+import { hostname } from "node:os";
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { AddressRepair, readAddresses } from "../datastore/address-repair.ts";
+import { ApiClient } from "../datastore/api-client.ts";
+import { findConnection } from "../datastore/kubeconfig.ts";
+import { AddressWriter } from "../datastore/writer.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { Health } from "../runtime/health.ts";
+import { serveHealth, serveMetrics } from "../runtime/http.ts";
+import { createLogger } from "../runtime/log.ts";
+import { runAll, signalsToAbort } from "../runtime/supervisor.ts";
+import { Collector, type CollectorPass } from "./collector.ts";
+import { controllersConfigSchema } from "./config.ts";
+import { Leader } from "./lease.ts";
+
+const LEASE_NAME = "sedge-controllers";
+
+export async function main(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--help")) {
+    process.stdout.write(`usage: sedge controllers [flags]\n\n${describeFlags(controllersConfigSchema)}\n`);
+    return 0;
+  }
+  const { config } = loadConfig(controllersConfigSchema, { argv, env: process.env, program: "controllers" });
+  const log = createLogger({ level: config.logLevel, program: "controllers" });
+  const signal = signalsToAbort(log);
+  const clock = systemClock;
+  const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: process.env }), userAgent: "sedge-controllers" });
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const health = new Health(clock);
+  const report = health.register("leader");
+  const collector = new Collector({
+    read: (stop) => readAddresses(client, stop),
+    repair: new AddressRepair({ client, writer: new AddressWriter({ client, clock }) }),
+    clock,
+    log: log.child({ component: "collector" }),
+    intervalMs: config.collectIntervalMs,
+    leakGraceMs: config.leakGraceMs,
+    nodeGraceMs: config.nodeGraceMs,
+    maxRepairs: config.maxRepairs,
+    isDryRun: config.dryRun,
+    onPass: passMetrics(registry),
+  });
+  const leader = new Leader({
+    client,
+    clock,
+    log: log.child({ component: "leader" }),
+    namespace: config.namespace,
+    name: LEASE_NAME,
+    identity: config.identity === "" ? `${hostname()}_${process.pid}` : config.identity,
+    leaseMs: config.leaseMs,
+    work: (stop) => collector.run(stop),
+  });
+  const metrics = await serveMetrics(registry, hostAndPort(config.metricsListen));
+  const healthEndpoint = await serveHealth(health, hostAndPort(config.healthListen));
+  // Ready also while another leads: there is nothing that it could not do then.
+  report({ live: true, ready: true, detail: "running" });
+  try {
+    await runAll([leader], { signal, log });
+    return 0;
+  } catch (error) {
+    log.fatal({ err: error }, "the controllers cannot go on");
+    return 1;
+  } finally {
+    await metrics.close();
+    await healthEndpoint.close();
+    client.close();
+  }
+}
+
+function passMetrics(registry: Registry): (pass: CollectorPass) => void {
+  const findings = new Gauge({
+    name: "sedge_ipam_findings",
+    help: "What the last look through the addresses found wrong",
+    labelNames: ["kind"],
+    registers: [registry],
+  });
+  const repairs = new Counter({
+    name: "sedge_ipam_repairs_total",
+    help: "Addresses and blocks that were to be freed",
+    labelNames: ["outcome"],
+    registers: [registry],
+  });
+  return (pass) => {
+    findings.reset();
+    for (const { kind } of pass.findings) findings.inc({ kind });
+    for (const outcome of ["freed", "kept", "failed"] as const) repairs.inc({ outcome }, pass[outcome]);
+  };
+}
+
+function hostAndPort(text: string): { readonly host: string; readonly port: number } {
+  const colon = text.lastIndexOf(":");
+  return { host: text.slice(0, colon).replaceAll(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };
+}
