@@ -34,14 +34,14 @@ const USAGE = "usage: sedge ipam show [--show-blocks | --ip A] | check | doctor 
 const FOR_PEOPLE: readonly Finding["kind"][] = ["duplicate", "untracked", "overlap", "no-pool", "two-owners"];
 
 /** Exit codes: 0 all is well or done; 1 something is wrong with the addresses, or the API cannot be asked; 2 wrong usage. */
-export async function ipamCommand(argv: readonly string[]): Promise<number> {
-  const { config, positional } = loadConfig(schema, { argv: expandShortFlags(argv), env: process.env, program: "ctl" });
+export async function ipamCommand(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const { config, positional } = loadConfig(schema, { argv: expandShortFlags(argv), env, program: "ctl" });
   const [verb = ""] = positional;
   if (config.help || !["show", "check", "doctor", "release"].includes(verb)) {
     (config.help ? process.stdout : process.stderr).write(`${USAGE}\n\n${describeFlags(schema)}\n`);
     return config.help ? 0 : 2;
   }
-  const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: process.env }), userAgent: "sedge-ipam" });
+  const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: env }), userAgent: "sedge-ipam" });
   try {
     const snapshot = await readAddresses(client);
     if (verb === "show") return show(snapshot, config);

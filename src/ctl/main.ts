@@ -27,7 +27,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
 export async function main(argv: readonly string[]): Promise<number> {
   const [verb = "", ...rest] = argv;
   if (verb === "policy" && rest[0] === "evaluate") return policyEvaluateCommand(rest.slice(1));
-  if (verb === "ipam") return ipamCommand(rest);
+  if (verb === "ipam") return ipamCommand(rest, process.env);
   const run = VERBS[verb];
   if (run === undefined) throw new Error(`no verb ${verb}`);
   const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });
