@@ -29,7 +29,7 @@ export const fanoutConfigSchema = z
       .int()
       .min(100)
       .max(300_000)
-      .default(5_000)
+      .default(10_000)
       .describe("A client hears from the server at least this often; after three of these in silence it connects anew"),
     keepaliveMs: z.number().int().min(1_000).max(3_600_000).default(20_000).describe("HTTP/2 ping to a connection this often"),
     keepaliveTimeoutMs: z.number().int().min(500).max(600_000).default(20_000).describe("A connection that does not answer a ping for this long is closed"),
@@ -54,6 +54,7 @@ export const fanoutConfigSchema = z
       .enum(DELIVERY_KINDS)
       .default(DEFAULT_DELIVERY)
       .describe("What carries HTTP/2: the server's own frames on sockets (http2), or the library (grpc-js); the protocol is the same"),
+    peer: z.array(hostAndPort).default([]).describe("Another fan-out server, as agents reach it; clients are sent there when this one stops. May be repeated"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })

@@ -149,6 +149,21 @@ describe("engine", () => {
     await running;
   });
 
+  it("a batch that takes longer than the deadline is committed in pieces", async () => {
+    const { engine, clock, commits } = fixture();
+    const stop = new AbortController();
+    const running = engine.run(stop.signal);
+    engine.sink([IN_SYNC]);
+    await clock.tick(10);
+    const start = clock.time;
+    engine.sink(Array.from({ length: 300 }, (_, i) => namespace(`n${i}`)));
+    for (let tries = 0; commits.flatMap(({ touched }) => touched).length < 300 && tries < 1000; tries++) await clock.tick(clock.time - start > 290 ? 1 : 0);
+    expect(commits.length).toBeGreaterThanOrEqual(5);
+    expect(Math.max(...commits.map(({ touched }) => touched.length))).toBeLessThan(70);
+    stop.abort();
+    await running;
+  });
+
   it("remembers which version of an object took effect when", () => {
     const { engine } = fixture();
     const key = { kind: "Namespace", namespace: "", name: "a" } as const;

@@ -13,6 +13,7 @@ import type { Clock } from "../src/runtime/clock.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
 import { ObjectLog } from "./object-log.ts";
 import type { Commit, Table } from "./table/table.ts";
+import type { UpstreamVersions } from "./upstream-versions.ts";
 
 /** What the engine needs of `src/compute`. */
 export interface RecordComputer {
@@ -30,6 +31,7 @@ export interface EngineOptions {
   readonly onInSync: () => void;
   /** Every event, before compute sees it. */
   readonly onEvent?: (event: ClusterEvent) => void;
+  readonly versions?: UpstreamVersions;
   /** Longest stretch without a yield (ms). */
   readonly sliceMs?: number;
   /** A commit waits this long for further events (ms). */
@@ -47,6 +49,7 @@ export class Engine implements Part {
   #wake: () => void = () => undefined;
   #status: SyncStatus = "wait-for-datastore";
   #isInSync = false;
+  #hasUncommitted = false;
   #problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] = [];
 
   constructor(options: EngineOptions) {
@@ -86,6 +89,7 @@ export class Engine implements Part {
       const start = clock.now();
       while (!signal.aborted && clock.now() - start < deadlineMs) {
         await this.#applyQueued(start + deadlineMs);
+        if (clock.now() - start >= deadlineMs) break;
         if (gapMs > 0) await clock.sleep(gapMs, signal);
         if (this.#queue.length === 0) break;
       }
@@ -109,16 +113,34 @@ export class Engine implements Part {
     const nowUnixUs = BigInt(Math.round(clock.wallTime() * 1000));
     const commit = table.commit(changes, nowUnixUs);
     this.objects.settle({ commit, revision: table.revision, nowUnixUs });
+    this.#hasUncommitted = false;
+    this.#settleVersions();
     if (commit !== undefined) onCommit(commit, clock.now() - start);
   }
 
+  /** Brings the versions up to where the source's watches stand, when nothing of theirs is still to be committed. */
+  refreshVersions(): void {
+    if (this.#isInSync && !this.#hasUncommitted && this.#queue.length === 0) this.#settleVersions();
+  }
+
+  #settleVersions(): void {
+    const { versions, table } = this.#options;
+    versions?.settle({ revision: table.revision, isDrained: this.#queue.length === 0, isListed: this.#status === "in-sync" });
+  }
+
+  /** Until nothing is left or the deadline has passed, which can be in the middle of a batch: its rest then comes first at the next call. */
   async #applyQueued(deadline: number): Promise<void> {
     const { clock, sliceMs } = this.#options;
     let sliceEnd = clock.now() + sliceMs;
     for (let events = this.#queue.shift(); events !== undefined; events = this.#queue.shift()) {
-      for (const event of events) {
+      for (const [i, event] of events.entries()) {
         this.#apply(event);
-        if (clock.now() < sliceEnd) continue;
+        const now = clock.now();
+        if (now < sliceEnd) continue;
+        if (now >= deadline) {
+          if (i + 1 < events.length) this.#queue.unshift(events.slice(i + 1));
+          return;
+        }
         await yieldToEventLoop();
         sliceEnd = clock.now() + sliceMs;
       }
@@ -127,7 +149,9 @@ export class Engine implements Part {
   }
 
   #apply(event: ClusterEvent): void {
+    this.#hasUncommitted = true;
     this.#options.onEvent?.(event);
+    this.#options.versions?.note(event);
     this.#options.compute.apply(event);
     this.objects.note(event);
     if (event.kind !== "status") return;

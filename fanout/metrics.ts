@@ -21,6 +21,11 @@ export interface FanoutGauges {
   readonly reportBacklog: () => number;
   readonly framesMade: () => number;
   readonly framesShared: () => number;
+  readonly bytesInFlight: () => number;
+  readonly packedBytes: () => number;
+  readonly packedMade: () => number;
+  readonly packedShared: () => number;
+  readonly nodes: () => number;
   readonly source: () => Readonly<SourceCounters>;
 }
 
@@ -156,6 +161,20 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   gauge("answers_running", "Views being sent", gauges.answering);
   gauge("answers_waiting", "Agents that wait for their view to be sent", gauges.waiting);
   gauge("report_backlog", "Blocks whose allocations wait to be written to the API", gauges.reportBacklog);
+  gauge("bytes_in_flight", "Given to all streams and not yet taken by their readers", gauges.bytesInFlight);
+  gauge("packed_bytes", "Shared records kept encoded and compressed", gauges.packedBytes);
+  gauge("nodes", "Nodes that have records of their own or are connected", gauges.nodes);
+  new Counter({
+    name: "sedge_fanout_packed_total",
+    help: "Chunks of shared records sent, by whether one was made or a made one was shared",
+    labelNames: ["how"],
+    registers,
+    collect() {
+      this.reset();
+      this.inc({ how: "made" }, gauges.packedMade());
+      this.inc({ how: "shared" }, gauges.packedShared());
+    },
+  });
   new Gauge({
     name: "sedge_fanout_records",
     help: "Records of the table, by kind",

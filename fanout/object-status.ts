@@ -37,6 +37,9 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
   let programmedNodes = 0;
   let programmedAt = object.committedAtUnixUs;
   for (const node of concerned(recordKey, object, { table, sessions })) {
+    const name = table.nodes.findName(node);
+    // The commit touched it, and it has gone since.
+    if (name === undefined) continue;
     nodes++;
     const session = sessions.clientOf(node);
     const reason = lagReason(session, object.revision, recordKey);
@@ -44,7 +47,7 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
       programmedNodes++;
       const at = session?.sentCommits.programmedAt(object.revision) ?? 0n;
       if (at > programmedAt) programmedAt = at;
-    } else if (lagging.length < MAX_LAGGING) lagging.push({ node: table.nodes.nameOf(node), reason });
+    } else if (lagging.length < MAX_LAGGING) lagging.push({ node: name, reason });
   }
   const { resourceVersion, revision, committedAtUnixUs } = object;
   return {

@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { Registry } from "prom-client";
 import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
 import type { ClusterEvent } from "../src/model/event.ts";
+import { RESOURCE_KINDS } from "../src/model/resource.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Report } from "../src/runtime/health.ts";
 import type { Logger } from "../src/runtime/log.ts";
@@ -25,9 +26,11 @@ import { claimService } from "./services/claim-service.ts";
 import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
 import { Introspection } from "./services/introspection-service.ts";
 import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
+import type { SessionLimits } from "./session/session.ts";
 import { Sessions } from "./session/sessions.ts";
 import { CallError } from "./status.ts";
 import { type Commit, Table } from "./table/table.ts";
+import { type SourceVersions, UpstreamVersions } from "./upstream-versions.ts";
 
 export interface FanoutSettings {
   readonly delivery: DeliveryKind;
@@ -39,6 +42,11 @@ export interface FanoutSettings {
   readonly maxWaiting: number;
   readonly staleAfterMs: number;
   readonly drainMs: number;
+  /** "host:port" of the servers that agents are sent to when this one stops. */
+  readonly peers: readonly string[];
+  /** See SessionsOptions. */
+  readonly olderLimitMs?: number;
+  readonly limits?: Partial<SessionLimits>;
   /** Windows of the flush; tests make them short. */
   readonly flushWindowsMs?: readonly number[];
   /** See EngineOptions.gapMs. */
@@ -47,7 +55,7 @@ export interface FanoutSettings {
 
 export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
   delivery: DEFAULT_DELIVERY,
-  heartbeatIntervalMs: 5_000,
+  heartbeatIntervalMs: 10_000,
   keepaliveMs: 20_000,
   keepaliveTimeoutMs: 20_000,
   helloTimeoutMs: 10_000,
@@ -55,6 +63,7 @@ export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
   maxWaiting: 10_000,
   staleAfterMs: 120_000,
   drainMs: 5_000,
+  peers: [],
 };
 
 export interface FanoutServerOptions {
@@ -70,6 +79,8 @@ export interface FanoutServerOptions {
   readonly settings?: Partial<FanoutSettings>;
   /** Time since the API was last heard of (ms). */
   readonly upstreamAgeMs: () => number;
+  /** Where the source's watches stand, by kind; without it agents are told nothing of the API's history, and any is served. */
+  readonly upstreamVersions?: SourceVersions;
   readonly sourceCounters?: () => Readonly<SourceCounters>;
   readonly onReport?: (report: Report) => void;
   readonly onCommit?: (commit: Commit) => void;
@@ -81,6 +92,7 @@ const SYNC_SERVICE = "sedge.sync.v1.SyncService";
 const INTROSPECTION_SERVICE = "sedge.sync.v1.IntrospectionService";
 const HEALTH = "grpc.health.v1.Health";
 const REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+const UPSTREAM_CHECK_MS = 1_000;
 /** How often certificate files are read again. */
 const CERTIFICATE_CHECK_MS = 10_000;
 /** How long closing the listeners may take after all sessions have ended. */
@@ -107,7 +119,8 @@ export class FanoutServer implements Part {
     this.#options = options;
     this.#settings = { ...DEFAULT_FANOUT_SETTINGS, ...options.settings };
     const { clock, log, store, registry } = options;
-    const { heartbeatIntervalMs, helloTimeoutMs, maxAnswers, maxWaiting, flushWindowsMs, commitGapMs } = this.#settings;
+    const { heartbeatIntervalMs, helloTimeoutMs, maxAnswers, maxWaiting, flushWindowsMs, commitGapMs, peers, olderLimitMs, limits } = this.#settings;
+    const versions = options.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: options.upstreamVersions });
     this.#metrics = new FanoutMetrics(registry);
     this.table = new Table({ seed: seedOf(options.clusterUid) });
     this.#claims = new BlockClaims({ book: this.#book, store });
@@ -122,6 +135,10 @@ export class FanoutServer implements Part {
       helloTimeoutMs,
       answerStallMs: 6 * heartbeatIntervalMs,
       admission: { maxAnswers, maxWaiting },
+      peers,
+      ...(versions === undefined ? {} : { versions }),
+      ...(olderLimitMs === undefined ? {} : { olderLimitMs }),
+      ...(limits === undefined ? {} : { limits }),
       ...(flushWindowsMs === undefined ? {} : { flushWindowsMs }),
       upstream: () => this.#upstream(),
       observer: {
@@ -151,6 +168,7 @@ export class FanoutServer implements Part {
       onEvent: (event) => this.#book.apply(event),
       onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
       onInSync: () => this.#onInSync(),
+      ...(versions === undefined ? {} : { versions }),
       ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),
     });
     this.#introspection = new Introspection({
@@ -212,6 +230,7 @@ export class FanoutServer implements Part {
     const parts = [
       this.engine,
       { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) },
+      { name: "readiness", run: (stop: AbortSignal) => this.#watchUpstream(stop) },
       { name: "certificates", run: (stop: AbortSignal) => this.#watchCertificates(stop) },
     ];
     const running = runAll(parts, { signal: inner.signal, log });
@@ -255,6 +274,14 @@ export class FanoutServer implements Part {
     }
   }
 
+  async #watchUpstream(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.engine.refreshVersions();
+      this.#report();
+      await this.#options.clock.sleep(UPSTREAM_CHECK_MS, signal);
+    }
+  }
+
   #onCommit(commit: Commit, tookMs: number): void {
     this.#metrics.committed(tookMs / 1000);
     this.sessions.publish(commit);
@@ -269,10 +296,19 @@ export class FanoutServer implements Part {
     this.#report();
   }
 
+  /**
+   * Ready: agents that connect are served. That needs the whole cluster once; it does not need the API afterwards, whatever the source's status. A server that
+   * lost its API, or that lists everything anew, has the best view that there is and says how old it is; were it not ready, all replicas would leave
+   * their Service together, just when the API is in trouble.
+   */
   #report(): void {
     const isReady = this.engine.isInSync && !this.#isDraining;
     this.#health.set(isReady);
-    this.#options.onReport?.({ live: true, ready: isReady, detail: this.#isDraining ? "draining" : this.engine.status });
+    const { ageMs, isStale } = this.#upstream();
+    const detail = this.#isDraining
+      ? "draining"
+      : `${this.engine.status}${isStale ? `, stale: nothing heard of the API for ${Math.round(ageMs / 1000)} s` : ""}`;
+    this.#options.onReport?.({ live: true, ready: isReady, detail });
   }
 
   #refusal(): CallError | undefined {
@@ -300,6 +336,11 @@ export class FanoutServer implements Part {
       reportBacklog: () => this.#reports.backlog,
       framesMade: () => sessions.frames.counts.made,
       framesShared: () => sessions.frames.counts.shared,
+      bytesInFlight: () => sessions.bytesInFlight,
+      packedBytes: () => sessions.packed.bytes,
+      packedMade: () => sessions.packed.counts.made,
+      packedShared: () => sessions.packed.counts.shared,
+      nodes: () => table.nodes.size,
       source: this.#options.sourceCounters ?? zeroCounters,
     });
   }

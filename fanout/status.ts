@@ -9,6 +9,7 @@ export type CallProblem =
   | "wrong-identity"
   | "incompatible"
   | "not-in-sync"
+  | "older-upstream"
   | "draining"
   | "not-admitted"
   | "replaced"
@@ -26,6 +27,7 @@ const STATUS: Readonly<Record<CallProblem, { readonly code: status; readonly has
   "wrong-identity": { code: status.PERMISSION_DENIED, hasRetry: false },
   incompatible: { code: status.FAILED_PRECONDITION, hasRetry: false },
   "not-in-sync": { code: status.UNAVAILABLE, hasRetry: true },
+  "older-upstream": { code: status.UNAVAILABLE, hasRetry: true },
   draining: { code: status.UNAVAILABLE, hasRetry: true },
   "not-admitted": { code: status.RESOURCE_EXHAUSTED, hasRetry: true },
   replaced: { code: status.ABORTED, hasRetry: false },

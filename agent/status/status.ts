@@ -13,6 +13,8 @@ export interface AgentStatus {
   /** Age of the upstream data in ms; null when no server has said. */
   readonly upstreamAgeMs: number | null;
   readonly isStale: boolean;
+  /** Place in the server's line for the view and about how long it takes; null when not in a line. */
+  readonly waiting: { readonly place: number; readonly delayMs: number } | null;
   readonly dataplane: "nftables" | "none";
   readonly view: { readonly isComplete: boolean; readonly epoch: string; readonly revision: string; readonly records: number; readonly digest: string };
   /** null until a complete view was programmed. */
@@ -48,6 +50,7 @@ export function agentStatus(sources: StatusSources): AgentStatus {
     isSynced: freshness.isSynced,
     upstreamAgeMs: freshness.upstreamAgeMs === undefined ? null : Math.round(freshness.upstreamAgeMs),
     isStale: freshness.isStale,
+    waiting: freshness.waiting ?? null,
     dataplane: sources.dataplane,
     view: {
       isComplete: view.isComplete,

@@ -16,6 +16,8 @@ export interface FreshnessReport {
   readonly upstreamAgeMs: number | undefined;
   /** The server said so, or it has not been heard for longer than its limit would be. */
   readonly isStale: boolean;
+  /** In the line for the view, as the server last told; undefined: not in a line. */
+  readonly waiting: { readonly place: number; readonly delayMs: number } | undefined;
 }
 
 export class Freshness {
@@ -27,6 +29,7 @@ export class Freshness {
   #upstreamAgeMs: number | undefined;
   #heardAt: number | undefined;
   #isStale = false;
+  #waiting: FreshnessReport["waiting"];
 
   constructor(options: { readonly clock: Clock; readonly staleAfterMs: number }) {
     this.#clock = options.clock;
@@ -38,7 +41,12 @@ export class Freshness {
     this.#server = server;
   }
 
+  waits(place: { readonly place: number; readonly delayMs: number }): void {
+    this.#waiting = place;
+  }
+
   synced(): void {
+    this.#waiting = undefined;
     this.#isSynced = true;
     this.#heardAt ??= this.#clock.now();
     this.#upstreamAgeMs ??= 0;
@@ -54,6 +62,7 @@ export class Freshness {
     this.#address = "";
     this.#server = "";
     this.#isSynced = false;
+    this.#waiting = undefined;
   }
 
   report(): FreshnessReport {
@@ -65,6 +74,7 @@ export class Freshness {
       server: this.#server,
       upstreamAgeMs: age,
       isStale: this.#isStale || (age !== undefined && age > this.#staleAfterMs),
+      waiting: this.#waiting,
     };
   }
 }

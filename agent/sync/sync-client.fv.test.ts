@@ -69,7 +69,7 @@ class ServerSession {
     this.send(
       encodeServerMessage({
         $case: "welcome",
-        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits },
+        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits, upstreamKinds: [] },
       }),
     );
   }

@@ -17,6 +17,7 @@ import type { Acknowledgements } from "./acknowledgements.ts";
 import { connect, failureOf, type SessionFailure, type SyncConnection, type TlsFiles } from "./connection.ts";
 import type { Freshness } from "./freshness.ts";
 import type { ReportQueue } from "./report-queue.ts";
+import { PACKING_FEATURES, unpack } from "./unpack.ts";
 
 export interface SyncClientOptions {
   readonly node: string;
@@ -111,7 +112,7 @@ class Session {
     this.#server = server;
     this.#options = options;
     this.#setConnection = setConnection;
-    this.#session = new AgentSession({ identity: { node: options.node, version: options.version, features: [] }, view: options.view });
+    this.#session = new AgentSession({ identity: { node: options.node, version: options.version, features: PACKING_FEATURES, unpack }, view: options.view });
   }
 
   /** Settles when the session is over, with the reason. */
@@ -199,6 +200,10 @@ class Session {
       case "repair":
         log.warn({ isWhole: output.isWhole }, "the view differs from the server's: repairing");
         onRepair();
+        return;
+      case "queued":
+        freshness.waits({ place: output.queued.place, delayMs: output.queued.delayMs });
+        log.info({ place: output.queued.place, delayMs: output.queued.delayMs }, "the server sends others their view first");
         return;
       case "report-result":
         reports.result(output.result);

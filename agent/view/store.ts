@@ -111,6 +111,7 @@ export class ViewStore {
       removed: [...delta.changes].flatMap(([key, { after }]) => (after === undefined ? [key] : [])),
       kept,
       unkept,
+      upstream: view.upstream,
     };
     const frame = encodeCommit(commit);
     const isLong = this.#logBytes + frame.length > Math.max(this.#options.compactAboveBytes, this.#snapshotBytes);

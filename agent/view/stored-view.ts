@@ -7,7 +7,7 @@
 import { z } from "zod";
 import type { RecordKey } from "../../src/model/record.ts";
 import { readRecord } from "../../src/wire/record-codec.ts";
-import { View } from "../../src/wire/view.ts";
+import { type UpstreamVersions, View } from "../../src/wire/view.ts";
 import { encodeFrame, type Frame } from "./frames.ts";
 
 export const FORMAT = 1;
@@ -24,6 +24,8 @@ const commitHead = z.object({
   upserts: z.number().int().nonnegative(),
   removed: z.array(z.string()),
   unkept: z.array(z.string()),
+  /** resourceVersion by kind: which state of the API the view is of. Absent in files of before. */
+  upstream: z.record(z.string(), z.string().regex(/^\d+$/)).default({}),
 });
 
 export interface StoredCommit {
@@ -36,6 +38,7 @@ export interface StoredCommit {
   readonly removed: readonly RecordKey[];
   readonly kept: readonly Uint8Array[];
   readonly unkept: readonly RecordKey[];
+  readonly upstream: UpstreamVersions;
 }
 
 export interface StoredView {
@@ -52,8 +55,10 @@ export function encodeFileHead(head: FileHead): Uint8Array {
   return encodeFrame(head, []);
 }
 
-export function encodeCommit({ upserts, kept, epoch, revision, seed, isComplete, removed, unkept }: StoredCommit): Uint8Array {
-  return encodeFrame({ epoch, revision: String(revision), seed: String(seed), isComplete, upserts: upserts.length, removed, unkept }, [...upserts, ...kept]);
+export function encodeCommit({ upserts, kept, epoch, revision, seed, isComplete, removed, unkept, upstream }: StoredCommit): Uint8Array {
+  const versions = Object.fromEntries([...upstream].map(([kind, version]) => [kind, String(version)]));
+  const head = { epoch, revision: String(revision), seed: String(seed), isComplete, upserts: upserts.length, removed, unkept, upstream: versions };
+  return encodeFrame(head, [...upserts, ...kept]);
 }
 
 /** The whole view as one commit on nothing. */
@@ -67,6 +72,7 @@ export function wholeCommit({ view, kept, isComplete }: StoredView): StoredCommi
     removed: [],
     kept: [...kept.values()],
     unkept: [],
+    upstream: view.upstream,
   };
 }
 
@@ -79,7 +85,7 @@ export function parseFileHead(frame: Frame | undefined): FileHead | undefined {
 export function replay(frames: readonly Frame[]): StoredView {
   const records = new Map<RecordKey, Uint8Array>();
   const kept = new Map<RecordKey, Uint8Array>();
-  let last: { epoch: string; revision: bigint; seed: bigint } = { epoch: "", revision: 0n, seed: 0n };
+  let last: { epoch: string; revision: bigint; seed: bigint; upstream: UpstreamVersions } = { epoch: "", revision: 0n, seed: 0n, upstream: new Map() };
   let isComplete = false;
   for (const { head, blobs } of frames) {
     const commit = commitHead.parse(head);
@@ -87,7 +93,8 @@ export function replay(frames: readonly Frame[]): StoredView {
     for (const key of commit.unkept) kept.delete(key);
     for (const bytes of blobs.slice(0, commit.upserts)) records.set(readRecord(bytes).key, bytes);
     for (const bytes of blobs.slice(commit.upserts)) kept.set(readRecord(bytes).key, bytes);
-    last = { epoch: commit.epoch, revision: BigInt(commit.revision), seed: BigInt(commit.seed) };
+    const upstream = new Map(Object.entries(commit.upstream).map(([kind, version]) => [kind, BigInt(version)]));
+    last = { epoch: commit.epoch, revision: BigInt(commit.revision), seed: BigInt(commit.seed), upstream };
     isComplete = commit.isComplete;
   }
   return { view: View.restore({ ...last, records: records.values() }), kept, isComplete };

@@ -130,7 +130,7 @@ export class Introspection {
 
   *#records({ node, keyPrefix }: ListRecordsRequest): Generator<RecordEntry> {
     const { table } = this.#options;
-    const view = node === "" ? table.entries() : table.view(table.nodes.idOf(node as NodeName));
+    const view = node === "" ? table.entries() : table.viewOf(node as NodeName);
     const keys = [...view].filter(({ key }) => key.startsWith(keyPrefix)).map(({ key }) => key);
     for (const key of keys.sort()) {
       const entry = table.findEntry(key);
@@ -149,10 +149,14 @@ export class Introspection {
     const node: NodeId | undefined = call.request.node === "" ? undefined : table.nodes.idOf(call.request.node as NodeName);
     const watch = new RecordWatch({ table, node, keyPrefix: call.request.keyPrefix, write: (event) => call.write(event), end: () => call.end() });
     this.#watches.add(watch);
+    if (node !== undefined) table.nodes.hold(node);
+    const forget = (): void => {
+      if (this.#watches.delete(watch) && node !== undefined) table.nodes.release(node);
+    };
     call.on("drain", () => watch.pump());
-    call.on("close", () => this.#watches.delete(watch));
-    call.on("cancelled", () => this.#watches.delete(watch));
-    call.on("error", () => this.#watches.delete(watch));
+    call.on("close", forget);
+    call.on("cancelled", forget);
+    call.on("error", forget);
     watch.pump();
   }
 }

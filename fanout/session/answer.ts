@@ -1,6 +1,8 @@
 /**
  * The answer to Hello and repair: every bucket that differs, complete, cut into messages that are made when the stream has room for them.
  *
+ * Where most of a chunk of shared records is wanted, the chunk's one frame for all agents is sent (packed-shared.ts) and only the node's own records are
+ * encoded for it; where a few buckets are, those alone.
  * Records changed after the answer began are in the session's dirty set and go into the commit that ends it, so the parts need no snapshot: each reads
  * the table as it is then. A bucket too large for one message goes on as upserts in the next (order within the answer makes that the same).
  */
@@ -8,6 +10,7 @@ import { delimitedSize, encodeUpdate, type RawBucket } from "../../src/wire/upda
 import type { Entry } from "../table/entry.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
+import type { PackedShared, Packing } from "./packed-shared.ts";
 
 export interface AnswerRequest {
   readonly table: Table;
@@ -17,10 +20,13 @@ export interface AnswerRequest {
   readonly stated: BigUint64Array;
   /** Size at which a part is closed. */
   readonly partBytes: number;
+  readonly shared: PackedShared;
+  /** What the agent can unpack. */
+  readonly packing: Packing;
 }
 
 /** Buckets whose digest is not as stated. */
-export function differingBuckets({ table, node, bits, stated }: Omit<AnswerRequest, "partBytes">): Set<number> {
+export function differingBuckets({ table, node, bits, stated }: Pick<AnswerRequest, "table" | "node" | "bits" | "stated">): Set<number> {
   const digests = table.bucketDigests(node, bits);
   const wanted = new Set<number>();
   for (let i = 0; i < digests.length; i++) if (digests[i] !== stated[i]) wanted.add(i);
@@ -30,20 +36,50 @@ export function differingBuckets({ table, node, bits, stated }: Omit<AnswerReque
 /** Messages without commit. The buckets are chosen when this is called; their content is read as the parts are taken. */
 export function answerParts(request: AnswerRequest): Iterator<Uint8Array, void> {
   const wanted = differingBuckets(request);
-  return parts(request, wanted, request.table.ownBuckets(request.node, request.bits, wanted));
+  const chunkBits = request.shared.chunkBits(request.bits);
+  const chunks = wholeChunks(wanted, request.bits, chunkBits);
+  return parts(request, { wanted, chunks, chunkBits, own: request.table.ownBuckets(request.node, request.bits, wanted) });
 }
 
-function* parts(
-  { table, node, bits, partBytes }: AnswerRequest,
-  wanted: ReadonlySet<number>,
-  own: ReadonlyMap<number, readonly Entry[]>,
-): Generator<Uint8Array, void> {
+/** Chunks of which at least half is wanted; all their buckets are wanted from then on. */
+function wholeChunks(wanted: Set<number>, bits: number, chunkBits: number): ReadonlySet<number> {
+  const perChunk = 2 ** (bits - chunkBits);
+  const counts = new Map<number, number>();
+  for (const index of wanted) counts.set(Math.floor(index / perChunk), (counts.get(Math.floor(index / perChunk)) ?? 0) + 1);
+  const whole = new Set<number>();
+  for (const [chunk, count] of counts) {
+    if (count * 2 < perChunk) continue;
+    whole.add(chunk);
+    for (let i = 0; i < perChunk; i++) wanted.add(chunk * perChunk + i);
+  }
+  return whole;
+}
+
+interface Plan {
+  readonly wanted: ReadonlySet<number>;
+  readonly chunks: ReadonlySet<number>;
+  readonly chunkBits: number;
+  readonly own: ReadonlyMap<number, readonly Entry[]>;
+}
+
+function* parts({ table, node, bits, partBytes, shared, packing }: AnswerRequest, { wanted, chunks, chunkBits, own }: Plan): Generator<Uint8Array, void> {
+  const sent = new Set<number>();
+  for (const index of chunks) {
+    const frame = shared.chunk({ index, bits, chunkBits, packing });
+    if (frame === undefined) continue;
+    sent.add(index);
+    yield frame;
+  }
   const part = new Part(partBytes);
   for (const index of wanted) {
-    part.beginBucket(index);
-    for (const entry of table.sharedBucket(index, bits)) {
-      part.add(entry.bytes);
-      if (part.isFull) yield part.take();
+    // The chunk has replaced the bucket: what is the node's own is added to it.
+    const isSent = sent.has(index >>> (bits - chunkBits));
+    if (!isSent) {
+      part.beginBucket(index);
+      for (const entry of table.sharedBucket(index, bits)) {
+        part.add(entry.bytes);
+        if (part.isFull) yield part.take();
+      }
     }
     for (const entry of own.get(index) ?? []) {
       if (table.findEntry(entry.key) !== entry || !table.isInView(entry, node)) continue;

@@ -34,10 +34,12 @@ export interface CommitFields {
   readonly committedAtUnixUs: bigint;
   /** Only in the commit that ends an answer. */
   readonly digest?: bigint;
+  /** For agents with the feature "upstream": what their commit tells (upstream-versions.ts), and since which revision. */
+  readonly upstream?: { readonly since: bigint; readonly versions: readonly bigint[] };
 }
 
 /** The delta as messages, the last of which commits. */
-export function deltaFrames({ upserts, removed }: Delta, { revision, committedAtUnixUs, digest }: CommitFields): Uint8Array[] {
+export function deltaFrames({ upserts, removed }: Delta, { revision, committedAtUnixUs, digest, upstream }: CommitFields): Uint8Array[] {
   const frames: Uint8Array[] = [];
   const empty = { buckets: [], upserts: [], removed: [], commit: false, revision: 0n, digest: undefined, committedAtUnixUs: 0n } as const;
   let part: Uint8Array[] = [];
@@ -54,8 +56,60 @@ export function deltaFrames({ upserts, removed }: Delta, { revision, committedAt
     part.push(entry.bytes);
     bytes += size;
   }
-  frames.push(encodeUpdate({ buckets: [], upserts: part, removed: removedInPart, commit: true, revision, digest, committedAtUnixUs }));
+  frames.push(
+    encodeUpdate({ buckets: [], upserts: part, removed: removedInPart, commit: true, revision, digest, committedAtUnixUs, upstream: upstream?.versions ?? [] }),
+  );
   return frames;
+}
+
+/** Size of the delta as messages, about. */
+export function bytesOfDelta({ upserts, removed }: Delta): number {
+  let bytes = 0;
+  for (const { bytes: record } of upserts) bytes += delimitedSize(record.length);
+  for (const key of removed) bytes += delimitedSize(key.length);
+  return bytes;
+}
+
+/** What the keys are for the node, in messages without commit; each is made when it is taken, with the values of then. */
+export function* deltaParts({
+  table,
+  node,
+  keys,
+  partBytes,
+}: {
+  readonly table: Table;
+  readonly node: NodeId;
+  readonly keys: Iterable<RecordKey>;
+  readonly partBytes: number;
+}): Generator<Uint8Array, void> {
+  let delta: { upserts: Entry[]; removed: RecordKey[] } = { upserts: [], removed: [] };
+  let bytes = 0;
+  const take = (): Uint8Array => {
+    const { upserts, removed } = delta;
+    delta = { upserts: [], removed: [] };
+    bytes = 0;
+    return encodeUpdate({
+      buckets: [],
+      upserts: upserts.map((entry) => entry.bytes),
+      removed,
+      commit: false,
+      revision: 0n,
+      digest: undefined,
+      committedAtUnixUs: 0n,
+    });
+  };
+  for (const key of keys) {
+    const entry = table.findEntry(key);
+    if (entry !== undefined && table.isInView(entry, node)) {
+      delta.upserts.push(entry);
+      bytes += delimitedSize(entry.bytes.length);
+    } else {
+      delta.removed.push(key);
+      bytes += delimitedSize(key.length);
+    }
+    if (bytes >= partBytes) yield take();
+  }
+  if (bytes > 0) yield take();
 }
 
 export class FrameCache {
@@ -88,8 +142,8 @@ export class FrameCache {
 }
 
 /** Entry ids name content within one revision. Keys have no "|" before their own text ends, and the list is last, so that names do not collide. */
-function nameOf({ upserts, removed }: Delta, { committedAtUnixUs, digest }: CommitFields): string {
-  let name = `${committedAtUnixUs}|${digest ?? ""}|`;
+function nameOf({ upserts, removed }: Delta, { committedAtUnixUs, digest, upstream }: CommitFields): string {
+  let name = `${committedAtUnixUs}|${digest ?? ""}|${upstream?.since ?? ""}|`;
   for (const entry of upserts) name += `${entry.id},`;
   return removed.length === 0 ? name : `${name}|${JSON.stringify(removed)}`;
 }

@@ -2,7 +2,8 @@
  * One node's record stream on the server. The transition table of `src/wire/session-protocol.ts` says what may happen when; this carries it out.
  *
  * Memory: a set of dirty keys, never a queue of messages. At most `maxBytesInFlight` and one message are given to the transport; while it is full, changes
- * only mark keys, so that a slow client later gets the newest value once and delays nobody.
+ * only mark keys, so that a slow client later gets the newest value once and delays nobody. What is too large for one message goes out in parts, each made
+ * when there is room for it; keys that change meanwhile are in the commit that ends them.
  */
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
@@ -17,26 +18,37 @@ import {
   type SessionState,
   statedDigests,
 } from "../../src/wire/session-protocol.ts";
-import { encodeServerMessage } from "../../src/wire/update-codec.ts";
+import { encodeHeartbeat, encodeServerMessage } from "../../src/wire/update-codec.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { requireNode } from "../identity.ts";
 import { CallError, type CallProblem } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
-import type { Admission, Ticket } from "./admission.ts";
+import type { Admission, Line, Ticket } from "./admission.ts";
 import { answerParts } from "./answer.ts";
-import { deltaFrames, deltaOf, type FrameCache } from "./frames.ts";
+import { bytesOfDelta, type CommitFields, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
+import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
 
 /** Bounds of one session; tests make them small. */
 export interface SessionLimits {
   /** From here on the stream counts as full. */
   readonly maxBytesInFlight: number;
-  /** Size at which a part of an answer is closed. */
+  /** The same while all streams together have more than `maxTotalBytesInFlight`. */
+  readonly minBytesInFlight: number;
+  readonly maxTotalBytesInFlight: number;
+  /** Size at which a part of an answer or of a large delta is closed. */
   readonly partBytes: number;
 }
 
-export const SESSION_LIMITS: SessionLimits = { maxBytesInFlight: 256 * 1024, partBytes: 64 * 1024 };
+export const SESSION_LIMITS: SessionLimits = {
+  maxBytesInFlight: 128 * 1024,
+  minBytesInFlight: 16 * 1024,
+  maxTotalBytesInFlight: 64 * 1024 * 1024,
+  partBytes: 32 * 1024,
+};
+/** A commit that would be larger than a part is preceded by parts at most so often; then it goes out whole, so that steady change cannot put it off for ever. */
+const MAX_ROUNDS = 4;
 /** Failures of one Ack that are kept; the rest is only counted by the agent. */
 const MAX_FAILURES = 100;
 
@@ -44,6 +56,9 @@ const MAX_FAILURES = 100;
 export interface SessionHost {
   readonly table: Table;
   readonly frames: FrameCache;
+  readonly shared: PackedShared;
+  /** Given to all streams and not taken. */
+  readonly inFlight: { bytes: number };
   readonly admission: Admission;
   readonly serverName: string;
   readonly epoch: string;
@@ -52,8 +67,11 @@ export interface SessionHost {
   /** Monotonic ms. */
   now(): number;
   wallTimeUs(): bigint;
-  /** Why new sessions are refused now, undefined when they are not. */
-  refusal(): CallError | undefined;
+  /** Why this agent is refused now, undefined when it is not. */
+  refusal(hello: Hello): CallError | undefined;
+  /** Kinds whose resourceVersions commits tell; empty: none are. */
+  readonly upstreamKinds: readonly string[];
+  upstreamSince(revision: bigint): readonly bigint[];
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
   /** The session knows its node: from now on commits reach it. Ends an older session of the node. */
   register(session: Session): void;
@@ -72,6 +90,12 @@ export interface SessionObserver {
   ended(session: Session, reason: CallProblem | "closed", error: CallError | undefined): void;
 }
 
+/** The commit that made a change. */
+export interface CommitMark {
+  readonly committedAtUnixUs: bigint;
+  readonly revision: bigint;
+}
+
 export class Session implements StreamHandler {
   readonly stream: PeerStream;
   readonly connectedAt: number;
@@ -81,9 +105,21 @@ export class Session implements StreamHandler {
   #version = "";
   #dirty = new Set<RecordKey>();
   #oldestDirtyUs = 0n;
+  #oldestDirtyRevision = 0n;
+  /** Keys that went out in parts whose commit is still to come. */
+  #staged = new Set<RecordKey>();
   #request: { readonly bits: number; readonly stated: BigUint64Array; readonly isResume: boolean } | undefined;
-  #answer: Iterator<Uint8Array, void> | undefined;
-  #line: { leave(): void } | undefined;
+  /** Messages still to be made, of an answer or a large delta. */
+  #parts: Iterator<Uint8Array, void> | undefined;
+  #rounds = 0;
+  /** The oldest commit in what is being sent. */
+  #changesSince: CommitMark = { committedAtUnixUs: 0n, revision: 0n };
+  #packing: Packing = "none";
+  #hasLine = false;
+  #hasUpstream = false;
+  #line: Line | undefined;
+  #placeTold = -1;
+  #counted = 0;
   #ticket: Ticket | undefined;
   #sentRevision = 0n;
   #receivedRevision = 0n;
@@ -141,7 +177,7 @@ export class Session implements StreamHandler {
 
   /** As `isLevel`, whether or not single objects failed. */
   get isCaughtUp(): boolean {
-    return this.#state === "live" && this.#dirty.size === 0 && this.#programmedRevision >= this.#sentRevision;
+    return this.#isClean && this.#programmedRevision >= this.#sentRevision;
   }
 
   onMessage(bytes: Uint8Array): void {
@@ -156,7 +192,8 @@ export class Session implements StreamHandler {
   }
 
   onDrain(): void {
-    if (this.#answer !== undefined) this.#pump();
+    this.#account();
+    if (this.#parts !== undefined) this.#pump();
     else this.flush();
   }
 
@@ -211,44 +248,44 @@ export class Session implements StreamHandler {
   }
 
   /** A commit changed records in this node's view. */
-  markDirty(key: RecordKey, committedAtUnixUs: bigint): void {
-    if (this.#dirty.size === 0) this.#oldestDirtyUs = committedAtUnixUs;
+  markDirty(key: RecordKey, { committedAtUnixUs, revision }: CommitMark): void {
+    if (this.#dirty.size === 0) {
+      this.#oldestDirtyUs = committedAtUnixUs;
+      this.#oldestDirtyRevision = revision;
+    }
     this.#dirty.add(key);
   }
 
   /** Sends what is dirty, if the stream has room; otherwise `onDrain` does it. */
   flush(): void {
-    if (this.#state !== "live" || this.#dirty.size === 0 || this.#node === undefined || this.#isFull()) return;
-    const committedAtUnixUs = this.#oldestDirtyUs;
-    const revision = this.#host.table.revision;
-    const frames = this.#host.frames.frames(deltaOf(this.#host.table, this.#node.id, this.#dirty), { revision, committedAtUnixUs });
+    if (this.#state !== "live" || this.#parts !== undefined || this.#dirty.size === 0 || this.#node === undefined || this.#isFull()) return;
+    const { table, frames, limits } = this.#host;
+    const delta = deltaOf(table, this.#node.id, this.#dirty);
+    this.#changesSince = { committedAtUnixUs: this.#oldestDirtyUs, revision: this.#oldestDirtyRevision };
+    if (bytesOfDelta(delta) > limits.partBytes) {
+      this.#rounds = 0;
+      this.#stage();
+      this.#pump();
+      return;
+    }
     this.#dirty.clear();
-    for (const frame of frames) this.#send("update", frame);
-    this.#sentRevision = revision;
-    this.sentCommits.add(revision, committedAtUnixUs);
-    this.#host.observer.delivered(Number(this.#host.wallTimeUs() - committedAtUnixUs) / 1e6);
+    this.#sendDelta(frames.frames(delta, this.#commitFields(this.#changesSince)));
   }
 
   heartbeat(): void {
     if (this.#node === undefined || this.#isFull()) return;
     const { ageMs, isStale } = this.#host.upstream();
-    const isClean = this.#state === "live" && this.#dirty.size === 0;
-    const digest = isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
-    this.#send(
-      "heartbeat",
-      encodeServerMessage({
-        $case: "heartbeat",
-        value: { revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale },
-      }),
-    );
+    const digest = this.#isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
+    this.#send("heartbeat", encodeHeartbeat({ revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale }));
+    if (this.#state === "waiting") this.#tellPlace();
   }
 
   /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. */
-  drain(deadlineMs: number): void {
+  drain(deadlineMs: number, targets: readonly string[]): void {
     const before = this.#state;
     this.handle("drain");
     if (before !== "over" && this.#state !== "over")
-      this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [] } }));
+      this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [...targets] } }));
   }
 
   reply(result: ReportResult): void {
@@ -263,31 +300,54 @@ export class Session implements StreamHandler {
 
   /** How long (ms) the reader has taken nothing of an answer; undefined when none is under way. */
   get stalledMs(): number | undefined {
-    return this.#answer === undefined ? undefined : this.#host.now() - this.#progressAt;
+    return this.#parts === undefined ? undefined : this.#host.now() - this.#progressAt;
   }
 
   #greet(hello: Hello): void {
     if (hello.node === "") throw new CallError("broken-message", "Hello names no node");
     requireNode(this.stream.identity, hello.node);
     const request = this.#requestOf(hello.view);
-    const refusal = this.#host.refusal();
+    const refusal = this.#host.refusal(hello);
     if (refusal !== undefined) throw refusal;
-    const name = hello.node as NodeName;
-    this.#node = { name, id: this.#host.table.nodes.idOf(name) };
-    this.#version = hello.version;
-    this.#host.register(this);
     const { table, serverName, epoch, heartbeatIntervalMs } = this.#host;
+    const name = hello.node as NodeName;
+    const id = table.nodes.idOf(name);
+    table.nodes.hold(id);
+    this.#node = { name, id };
+    this.#version = hello.version;
+    const features = this.#negotiate(hello.features);
+    this.#host.register(this);
     this.#send(
       "other",
       encodeServerMessage({
         $case: "welcome",
-        value: { server: serverName, epoch, hashSeed: table.seed, revision: table.revision, features: [], heartbeatIntervalMs, bucketBits: request.bits },
+        value: {
+          server: serverName,
+          epoch,
+          hashSeed: table.seed,
+          revision: table.revision,
+          features,
+          heartbeatIntervalMs,
+          bucketBits: request.bits,
+          upstreamKinds: this.#hasUpstream ? [...this.#host.upstreamKinds] : [],
+        },
       }),
     );
     this.#enterLine(request);
   }
 
+  /** Which of the agent's features are used. */
+  #negotiate(named: readonly string[]): string[] {
+    const packing = PACKINGS.find((one) => named.includes(one));
+    this.#packing = packing ?? "none";
+    this.#hasLine = named.includes("line");
+    this.#hasUpstream = named.includes("upstream") && this.#host.upstreamKinds.length > 0;
+    return [...(packing === undefined ? [] : [packing]), ...(this.#hasLine ? ["line"] : []), ...(this.#hasUpstream ? ["upstream"] : [])];
+  }
+
   #queue(view: ViewState): void {
+    // Its commit will not come: what it has brought counts with the answer.
+    this.#parts = undefined;
     this.#enterLine(this.#requestOf(view));
   }
 
@@ -304,49 +364,102 @@ export class Session implements StreamHandler {
       this.#ticket = ticket;
       this.handle("admitted");
     });
-    if (line === undefined) this.handle("refused");
-    else this.#line = line;
+    if (line === undefined) {
+      this.handle("refused");
+      return;
+    }
+    this.#line = line;
+    this.#placeTold = -1;
+    if (this.#state === "waiting") this.#tellPlace();
+  }
+
+  #tellPlace(): void {
+    const place = this.#hasLine ? this.#line?.place() : undefined;
+    if (place === undefined || place.place === this.#placeTold) return;
+    this.#placeTold = place.place;
+    this.#send("other", encodeServerMessage({ $case: "queued", value: place }));
   }
 
   /** From here on the dirty set holds what changes after the buckets were compared. */
   #beginAnswer(): void {
     if (this.#request === undefined || this.#node === undefined) return;
-    this.#dirty.clear();
-    this.#answer = answerParts({
-      table: this.#host.table,
-      node: this.#node.id,
-      bits: this.#request.bits,
-      stated: this.#request.stated,
-      partBytes: this.#host.limits.partBytes,
-    });
+    const { table, shared, limits } = this.#host;
+    // What went out without its commit is applied with the answer's: it must be brought to what the table has now.
+    this.#dirty = this.#staged;
+    this.#staged = new Set();
+    this.#changesSince = { committedAtUnixUs: 0n, revision: 0n };
+    this.#rounds = 0;
+    const { bits, stated } = this.#request;
+    this.#parts = answerParts({ table, node: this.#node.id, bits, stated, partBytes: limits.partBytes, shared, packing: this.#packing });
     this.#request = undefined;
     this.#progressAt = this.#host.now();
     this.#pump();
   }
 
   #pump(): void {
-    while (this.#answer !== undefined && !this.#isFull()) {
-      const part = this.#answer.next();
-      if (part.done === true) this.#finishAnswer();
+    while (this.#parts !== undefined && !this.#isFull()) {
+      const part = this.#parts.next();
+      if (part.done === true) this.#finishParts();
       else {
         this.#progressAt = this.#host.now();
-        this.#send("answer", part.value);
+        this.#send(this.#state === "answering" ? "answer" : "update", part.value);
       }
     }
   }
 
-  #finishAnswer(): void {
+  /** Keys that are dirty now go out in parts. */
+  #stage(): void {
     if (this.#node === undefined) return;
-    const { table } = this.#host;
-    this.#answer = undefined;
+    const keys = this.#dirty;
+    this.#dirty = new Set();
+    for (const key of keys) this.#staged.add(key);
+    const { table, limits } = this.#host;
+    this.#parts = deltaParts({ table, node: this.#node.id, keys, partBytes: limits.partBytes });
+    this.#progressAt = this.#host.now();
+  }
+
+  /** The commit, with all that changed since the parts began; or further parts, when that is too much for one message. */
+  #finishParts(): void {
+    if (this.#node === undefined) return;
+    const { table, limits } = this.#host;
     const delta = deltaOf(table, this.#node.id, this.#dirty);
+    if (bytesOfDelta(delta) > limits.partBytes && this.#rounds < MAX_ROUNDS) {
+      this.#rounds++;
+      this.#stage();
+      return;
+    }
+    this.#parts = undefined;
     this.#dirty.clear();
-    for (const frame of deltaFrames(delta, { revision: table.revision, committedAtUnixUs: 0n, digest: table.viewDigest(this.#node.id) }))
-      this.#send("answer", frame);
+    this.#staged.clear();
+    const fields = this.#commitFields(this.#changesSince);
+    if (this.#state !== "answering") {
+      this.#sendDelta(deltaFrames(delta, fields));
+      return;
+    }
+    for (const frame of deltaFrames(delta, { ...fields, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
     this.#sentRevision = table.revision;
     this.sentCommits.add(table.revision, 0n);
     this.yieldAdmission();
     this.handle("answered");
+  }
+
+  #sendDelta(frames: readonly Uint8Array[]): void {
+    for (const frame of frames) this.#send("update", frame);
+    const { committedAtUnixUs } = this.#changesSince;
+    this.#sentRevision = this.#host.table.revision;
+    this.sentCommits.add(this.#sentRevision, committedAtUnixUs);
+    this.#host.observer.delivered(Number(this.#host.wallTimeUs() - committedAtUnixUs) / 1e6);
+  }
+
+  #commitFields({ committedAtUnixUs, revision: since }: CommitMark): CommitFields {
+    const { table } = this.#host;
+    const fields = { revision: table.revision, committedAtUnixUs };
+    return this.#hasUpstream ? { ...fields, upstream: { since, versions: this.#host.upstreamSince(since) } } : fields;
+  }
+
+  /** Live, and the node has been sent all that the table holds for it. */
+  get #isClean(): boolean {
+    return this.#state === "live" && this.#dirty.size === 0 && this.#parts === undefined;
   }
 
   #recordAck(ack: Ack): void {
@@ -366,13 +479,22 @@ export class Session implements StreamHandler {
   }
 
   #isFull(): boolean {
-    return this.stream.bytesInFlight >= this.#host.limits.maxBytesInFlight;
+    const { limits, inFlight } = this.#host;
+    return this.stream.bytesInFlight >= (inFlight.bytes > limits.maxTotalBytesInFlight ? limits.minBytesInFlight : limits.maxBytesInFlight);
+  }
+
+  /** Keeps the sum over all streams. */
+  #account(): void {
+    const bytes = this.#state === "over" ? 0 : this.stream.bytesInFlight;
+    this.#host.inFlight.bytes += bytes - this.#counted;
+    this.#counted = bytes;
   }
 
   #send(kind: "update" | "answer" | "heartbeat" | "other", message: Uint8Array): void {
     this.#bytesSent += message.length;
     this.#host.observer.sent(kind, message.length);
     this.stream.send(message);
+    this.#account();
   }
 
   #guard(act: () => void): void {
@@ -394,9 +516,12 @@ export class Session implements StreamHandler {
   #forget(reason: CallProblem | "closed", error: CallError | undefined): void {
     this.#line?.leave();
     this.yieldAdmission();
-    this.#answer = undefined;
+    this.#parts = undefined;
     this.#dirty.clear();
+    this.#staged.clear();
+    this.#account();
     this.#host.unregister(this);
+    if (this.#node !== undefined) this.#host.table.nodes.release(this.#node.id);
     this.#host.observer.ended(this, reason, error);
   }
 }

@@ -28,7 +28,7 @@ interface Fixture {
 }
 
 function fixture(
-  options: { readonly isServing?: boolean; readonly limits?: SessionLimits; readonly maxAnswers?: number; readonly maxWaiting?: number } = {},
+  options: { readonly isServing?: boolean; readonly limits?: Partial<SessionLimits>; readonly maxAnswers?: number; readonly maxWaiting?: number } = {},
 ): Fixture {
   const clock = new ManualClock();
   const table = new Table({ seed: SEED });
@@ -78,7 +78,9 @@ const stack = (id: string, nodes: readonly string[], noMatchAction: "allow" | "d
   left: [],
 });
 const hello = (node: string): Uint8Array =>
-  AgentMessage.encode({ message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
+  AgentMessage.encode({
+    message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
+  }).finish();
 const ack = (revision: bigint): Uint8Array =>
   AgentMessage.encode({ message: { $case: "ack", value: { receivedRevision: revision, programmedRevision: revision, failed: [] } } }).finish();
 const view = (bucketBits: number, digests: bigint[]): Uint8Array =>

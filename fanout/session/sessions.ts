@@ -6,14 +6,16 @@
 import type { RecordKey } from "../../src/model/record.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { type Logger, silentLogger } from "../../src/runtime/log.ts";
-import type { EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import type { EndpointReport, Hello } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { CallError } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
+import type { UpstreamVersions } from "../upstream-versions.ts";
 import { Admission, type AdmissionOptions } from "./admission.ts";
 import { FlushWindow } from "./flush-window.ts";
 import { FrameCache } from "./frames.ts";
+import { PackedShared } from "./packed-shared.ts";
 import { SESSION_LIMITS, Session, type SessionHost, type SessionLimits, type SessionObserver } from "./session.ts";
 
 export interface SessionsOptions {
@@ -30,10 +32,22 @@ export interface SessionsOptions {
   readonly answerStallMs: number;
   readonly admission: AdmissionOptions;
   readonly flushWindowsMs?: readonly number[];
-  readonly limits?: SessionLimits;
+  readonly limits?: Partial<SessionLimits>;
+  /** Servers that agents are sent to when this one stops. */
+  readonly peers?: readonly string[];
+  /** How far this server is in the API's history; absent: agents are told nothing of it. */
+  readonly versions?: UpstreamVersions;
+  /** An agent that knows a newer state of the API than this server, refused for this long while the API answers, is served: the API itself has gone back. */
+  readonly olderLimitMs?: number;
+  /** Bytes of shared records kept ready to be sent. */
+  readonly packedBytes?: number;
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
   report(session: Session, report: EndpointReport): void;
 }
+
+/** Twice the time between two bookmarks of the API, and longer than a server takes to find that it has lost the API. */
+const OLDER_LIMIT_MS = 180_000;
+const MAX_REFUSED = 100_000;
 
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -41,7 +55,9 @@ export class Sessions {
   readonly #window: FlushWindow;
   readonly #log: Logger;
   readonly #open = new Set<Session>();
-  readonly #byNode: (Session | undefined)[] = [];
+  readonly #byNode = new Map<NodeId, Session>();
+  /** Agents refused because they know a newer state, since when; bounded, the oldest go first. */
+  readonly #refusedOlder = new Map<string, number>();
   readonly #pending = new Set<Session>();
   readonly #stopped = new AbortController();
   /** Streams younger than the time that Hello may take, oldest first. One timer serves them all: a signal's listeners are searched at each addition. */
@@ -64,12 +80,16 @@ export class Sessions {
       epoch,
       heartbeatIntervalMs,
       observer,
-      limits: options.limits ?? SESSION_LIMITS,
+      limits: { ...SESSION_LIMITS, ...options.limits },
       frames: new FrameCache(),
-      admission: new Admission(options.admission),
+      admission: new Admission({ now: () => clock.now(), ...options.admission }),
+      shared: new PackedShared({ table, ...(options.packedBytes === undefined ? {} : { maxBytes: options.packedBytes }) }),
+      inFlight: { bytes: 0 },
+      upstreamKinds: options.versions?.kinds ?? [],
+      upstreamSince: (revision) => options.versions?.toldSince(revision) ?? [],
       now: () => clock.now(),
       wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
-      refusal: () => this.#refusal(),
+      refusal: (hello) => this.#refusal() ?? this.#refusalOfNewer(hello),
       upstream: () => options.upstream(),
       register: (session) => this.#register(session),
       unregister: (session) => this.#unregister(session),
@@ -96,7 +116,17 @@ export class Sessions {
   }
 
   clientOf(node: NodeId): Session | undefined {
-    return this.#byNode[node];
+    return this.#byNode.get(node);
+  }
+
+  /** Shared records ready to be sent. */
+  get packed(): PackedShared {
+    return this.#host.shared;
+  }
+
+  /** Given to all streams and not yet taken by them. */
+  get bytesInFlight(): number {
+    return this.#host.inFlight.bytes;
   }
 
   /** The table has a complete view: sessions are answered from now on. */
@@ -116,11 +146,11 @@ export class Sessions {
   /** Marks what a commit changed; it is flushed within the window. */
   publish(commit: Commit): void {
     for (const { key, nodes } of commit.touched) {
-      if (nodes === undefined) for (const session of this.#registered) this.#mark(session, key, commit.committedAtUnixUs);
+      if (nodes === undefined) for (const session of this.#registered) this.#mark(session, key, commit);
       else
         for (const node of nodes) {
-          const session = this.#byNode[node];
-          if (session !== undefined) this.#mark(session, key, commit.committedAtUnixUs);
+          const session = this.#byNode.get(node);
+          if (session !== undefined) this.#mark(session, key, commit);
         }
     }
     if (this.#pending.size === 0 || this.#isFlushScheduled) return;
@@ -165,7 +195,7 @@ export class Sessions {
     const { clock } = this.#options;
     const end = clock.now() + deadlineMs;
     this.#log.info({ clients: this.#registered.size, deadlineMs }, "draining");
-    for (const session of this.#open) session.drain(deadlineMs);
+    for (const session of this.#open) session.drain(deadlineMs, this.#options.peers ?? []);
     while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.min(50, end - clock.now()));
     for (const session of this.#open) session.handle("drain-overdue");
   }
@@ -176,15 +206,39 @@ export class Sessions {
     return undefined;
   }
 
-  #mark(session: Session, key: RecordKey, committedAtUnixUs: bigint): void {
-    session.markDirty(key, committedAtUnixUs);
+  /** An agent never moves back: not to a server whose watches have not yet come as far as those of the server that it had before. */
+  #refusalOfNewer(hello: Hello): CallError | undefined {
+    const { versions, table, epoch, clock, olderLimitMs = OLDER_LIMIT_MS } = this.#options;
+    const isComparable = hello.epoch !== epoch && hello.view?.hashSeed === table.seed;
+    const older = isComparable ? versions?.olderThan(hello.upstream) : undefined;
+    if (older === undefined) {
+      this.#refusedOlder.delete(hello.node);
+      return undefined;
+    }
+    const now = clock.now();
+    const since = this.#refusedOlder.get(hello.node) ?? now;
+    this.#refusedOlder.set(hello.node, since);
+    if (this.#refusedOlder.size > MAX_REFUSED)
+      for (const [oldest] of this.#refusedOlder) if (this.#refusedOlder.size > MAX_REFUSED) this.#refusedOlder.delete(oldest);
+    if (now - since >= olderLimitMs && !this.#options.upstream().isStale) {
+      this.#log.warn({ node: hello.node, kind: older.kind, has: older.has }, "the API has gone back behind what an agent has seen: the agent is served");
+      this.#refusedOlder.delete(hello.node);
+      return undefined;
+    }
+    return new CallError("older-upstream", `this server has ${older.kind} objects up to resourceVersion ${older.has}, the agent has seen newer ones`, {
+      retryAfterMs: 2000,
+    });
+  }
+
+  #mark(session: Session, key: RecordKey, commit: Commit): void {
+    session.markDirty(key, commit);
     this.#pending.add(session);
   }
 
   #register(session: Session): void {
     if (session.node === undefined) return;
-    const older = this.#byNode[session.node.id];
-    this.#byNode[session.node.id] = session;
+    const older = this.#byNode.get(session.node.id);
+    this.#byNode.set(session.node.id, session);
     this.#registered.add(session);
     session.heartbeatDueAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
     older?.handle("replaced");
@@ -194,7 +248,7 @@ export class Sessions {
     this.#open.delete(session);
     this.#registered.delete(session);
     this.#pending.delete(session);
-    if (session.node !== undefined && this.#byNode[session.node.id] === session) this.#byNode[session.node.id] = undefined;
+    if (session.node !== undefined && this.#byNode.get(session.node.id) === session) this.#byNode.delete(session.node.id);
   }
 
   #watchGreetings(): void {

@@ -12,9 +12,15 @@ export class SharedRecords {
   readonly #buckets: Set<Entry>[] = [];
   readonly #coarser = new Map<number, BigUint64Array>();
   #size = 0;
+  #bytes = 0;
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Of all records. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get digest(): bigint {
@@ -25,12 +31,21 @@ export class SharedRecords {
     const bucket = bucketOfHash(entry.keyHash, MAX_BUCKET_BITS);
     (this.#buckets[bucket] ??= new Set()).add(entry);
     this.#size++;
+    this.#bytes += entry.bytes.length;
     this.addHash(entry, entry.hash);
   }
 
   remove(entry: Entry): void {
-    if (this.#buckets[bucketOfHash(entry.keyHash, MAX_BUCKET_BITS)]?.delete(entry) === true) this.#size--;
+    if (this.#buckets[bucketOfHash(entry.keyHash, MAX_BUCKET_BITS)]?.delete(entry) === true) {
+      this.#size--;
+      this.#bytes -= entry.bytes.length;
+    }
     this.subtractHash(entry, entry.hash);
+  }
+
+  /** An entry that is in has other bytes now. */
+  resized(by: number): void {
+    this.#bytes += by;
   }
 
   addHash(entry: Entry, hash: bigint): void {

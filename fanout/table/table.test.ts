@@ -61,6 +61,7 @@ describe("table", () => {
       fc.property(fc.array(fc.array(step, { maxLength: 6 }), { maxLength: 12 }), (commits) => {
         const table = new Table({ seed: SEED });
         const naive = new Naive();
+        for (const name of NODES) table.nodes.hold(table.nodes.idOf(name));
         for (const steps of commits) {
           const before = new Map(NODES.map((node) => [node, naive.view(node)]));
           const commit = table.commit(
@@ -88,6 +89,46 @@ describe("table", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it("a node with many records has the digests of a naive computation, before and after it has few again", () => {
+    const table = new Table({ seed: SEED });
+    const name = "n" as NodeName;
+    table.nodes.hold(table.nodes.idOf(name));
+    const node = table.nodes.idOf(name);
+    const keys = Array.from({ length: 600 }, (_, i) => `stack/s${i}` as const);
+    const expectRight = (): void => {
+      for (const bits of [0, 4, 8, 10]) {
+        const digests = new BigUint64Array(2 ** bits);
+        for (const { key, hash } of table.view(node)) addTo(digests, bucketOf(key, SEED, bits), hash);
+        expect(table.bucketDigests(node, bits)).toEqual(digests);
+      }
+    };
+    for (const key of keys) {
+      const value = { kind: "stack", id: key.slice(6), tiers: [], noMatchAction: "allow" } as const;
+      table.commit([{ key, value, isRemoved: false, entered: [name], left: [] }], 1n);
+      if (table.viewSize(node) % 200 === 0) expectRight();
+    }
+    for (const key of keys) {
+      table.commit([{ key, value: undefined, isRemoved: true, entered: [], left: [] }], 1n);
+      if (table.viewSize(node) % 100 === 0) expectRight();
+    }
+    expect(table.viewSize(node)).toBe(0);
+  });
+
+  it("nodes that come and go leave nothing behind, and no number is given twice", () => {
+    const table = new Table({ seed: SEED });
+    const numbers = new Set<number>();
+    for (let i = 0; i < 100; i++) {
+      const value = { kind: "stack", id: "a", tiers: [], noMatchAction: i % 2 === 0 ? "allow" : "deny" } as const;
+      const [name, last] = [`n${i}` as NodeName, `n${i - 1}` as NodeName];
+      table.commit([{ key: "stack/a", value, isRemoved: false, entered: [name], left: [last] }], 1n);
+      numbers.add(table.nodes.findId(name) ?? -1);
+      expect([table.nodes.findId(last), table.nodes.size]).toEqual([undefined, 1]);
+    }
+    expect(numbers.size).toBe(100);
+    table.commit([{ key: "stack/a", value: undefined, isRemoved: true, entered: [], left: [] }], 1n);
+    expect(table.nodes.size).toBe(0);
   });
 
   it("a commit that changes nothing is no revision", () => {

@@ -4,6 +4,7 @@
  * Invariants: a node's digests equal those computed from its view; `revision` grows by one with each commit that changes anything; equal inputs give
  * equal bytes. Rejected: a log of commits (a slow client would hold it; digests make it needless).
  */
+import type { NodeName } from "../../src/model/names.ts";
 import { type RecordChange, type RecordKey, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
 import { addDigest, bucketOfHash, keyHashOf } from "../../src/wire/digest.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
@@ -32,7 +33,8 @@ export class Table {
   readonly nodes = new NodeIds();
   readonly #entries = new Map<RecordKey, Entry>();
   readonly #shared = new SharedRecords();
-  readonly #own: NodeRecords[] = [];
+  /** Nodes that have records of their own. */
+  readonly #own = new Map<NodeId, NodeRecords>();
   readonly #countByKind = new Map<string, number>();
   #revision = 0n;
   #nextEntryId = 1;
@@ -79,18 +81,18 @@ export class Table {
   }
 
   viewSize(node: NodeId): number {
-    return this.#shared.size + (this.#own[node]?.entries.size ?? 0);
+    return this.#shared.size + (this.#own.get(node)?.entries.size ?? 0);
   }
 
   /** Digest of a node's view, in O(1). */
   viewDigest(node: NodeId): bigint {
-    return addDigest(this.#shared.digest, this.#own[node]?.digest ?? 0n);
+    return addDigest(this.#shared.digest, this.#own.get(node)?.digest ?? 0n);
   }
 
   /** Digest of each of 2^bits buckets of a node's view. */
   bucketDigests(node: NodeId, bits: number): BigUint64Array {
     const shared = this.#shared.bucketDigests(bits);
-    const own = this.#own[node]?.bucketDigests(bits);
+    const own = this.#own.get(node)?.bucketDigests(bits);
     if (own === undefined) return BigUint64Array.from(shared);
     for (let i = 0; i < own.length; i++) own[i] = (own[i] ?? 0n) + (shared[i] ?? 0n);
     return own;
@@ -99,13 +101,19 @@ export class Table {
   /** Records of a node's view, in no order. */
   *view(node: NodeId): Generator<Entry> {
     yield* this.#shared.entries();
-    yield* this.#own[node]?.entries ?? [];
+    yield* this.#own.get(node)?.entries ?? [];
+  }
+
+  /** As `view`; of a node that has nothing of its own, what every node has. */
+  viewOf(name: NodeName): Iterable<Entry> {
+    const node = this.nodes.findId(name);
+    return node === undefined ? this.#shared.entries() : this.view(node);
   }
 
   /** The node's own records by bucket, for the buckets named; together with `sharedBucket` a bucket's content. */
   ownBuckets(node: NodeId, bits: number, wanted: ReadonlySet<number>): Map<number, Entry[]> {
     const buckets = new Map<number, Entry[]>();
-    for (const entry of this.#own[node]?.entries ?? []) {
+    for (const entry of this.#own.get(node)?.entries ?? []) {
       const index = bucketOfHash(entry.keyHash, bits);
       if (!wanted.has(index)) continue;
       const bucket = buckets.get(index);
@@ -113,6 +121,16 @@ export class Table {
       else bucket.push(entry);
     }
     return buckets;
+  }
+
+  /** Bytes of all shared records. */
+  get sharedBytes(): number {
+    return this.#shared.bytes;
+  }
+
+  /** Digest of one of 2^bits buckets, shared records only. */
+  sharedDigest(index: number, bits: number): bigint {
+    return this.#shared.bucketDigests(bits)[index] ?? 0n;
   }
 
   sharedBucket(index: number, bits: number): Generator<Entry> {
@@ -153,9 +171,9 @@ export class Table {
   #changeAudience(entry: Entry, change: RecordChange, isNewContent: boolean): TouchedRecord | undefined {
     const nodes = new Set<NodeId>();
     for (const name of change.left) {
-      const node = this.nodes.idOf(name);
-      if (!entry.audience.delete(node)) continue;
-      this.#ownOf(node).remove(entry);
+      const node = this.nodes.findId(name);
+      if (node === undefined || !entry.audience.delete(node)) continue;
+      this.#removeOwn(node, entry);
       nodes.add(node);
     }
     for (const name of change.entered) {
@@ -171,6 +189,7 @@ export class Table {
 
   #replace(entry: Entry, { bytes, hash }: { readonly bytes: Uint8Array; readonly hash: bigint }): void {
     const before = entry.hash;
+    if (entry.isShared) this.#shared.resized(bytes.length - entry.bytes.length);
     entry.bytes = bytes;
     entry.hash = hash;
     if (entry.isShared) {
@@ -194,12 +213,27 @@ export class Table {
       this.#shared.remove(entry);
       return { key, nodes: undefined };
     }
-    for (const node of entry.audience) this.#ownOf(node).remove(entry);
+    for (const node of entry.audience) this.#removeOwn(node, entry);
     return { key, nodes: entry.audience };
   }
 
   #ownOf(node: NodeId): NodeRecords {
-    return (this.#own[node] ??= new NodeRecords());
+    let own = this.#own.get(node);
+    if (own === undefined) {
+      own = new NodeRecords();
+      this.#own.set(node, own);
+      this.nodes.hold(node);
+    }
+    return own;
+  }
+
+  #removeOwn(node: NodeId, entry: Entry): void {
+    const own = this.#own.get(node);
+    if (own === undefined) return;
+    own.remove(entry);
+    if (!own.isEmpty) return;
+    this.#own.delete(node);
+    this.nodes.release(node);
   }
 
   #count(key: RecordKey, by: number): void {

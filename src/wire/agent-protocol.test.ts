@@ -13,7 +13,10 @@ const EMPTY: RawUpdate = { buckets: [], upserts: [], removed: [], commit: false,
 const stack = (id: string, noMatchAction: "allow" | "deny" = "allow"): EncodedRecord => encodeRecord({ kind: "stack", id, tiers: [], noMatchAction }, SEED);
 const digestOf = (records: readonly EncodedRecord[]): bigint => records.reduce((sum, { hash }) => addDigest(sum, hash), 0n);
 const welcome = (bucketBits = 8, hashSeed = SEED): Uint8Array =>
-  encodeServerMessage({ $case: "welcome", value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits } });
+  encodeServerMessage({
+    $case: "welcome",
+    value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits, upstreamKinds: [] },
+  });
 const update = (fields: Partial<RawUpdate>): Uint8Array => encodeUpdate({ ...EMPTY, ...fields });
 const heartbeat = (revision: bigint, digest: bigint | undefined): Uint8Array =>
   encodeServerMessage({ $case: "heartbeat", value: { revision, digest, upstreamAgeMs: 0n, stale: false } });

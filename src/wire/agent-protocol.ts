@@ -4,14 +4,36 @@
  */
 import { addDigest } from "./digest.ts";
 import { WireError } from "./error.ts";
-import { type Ack, AgentMessage, type EndpointReport, type Heartbeat, type Move, type ReportResult, type Welcome } from "./gen/sedge/sync/v1/sync.ts";
-import { decodeServerMessage, type RawServerMessage, type RawUpdate } from "./update-codec.ts";
+import {
+  type Ack,
+  AgentMessage,
+  Compression,
+  type EndpointReport,
+  type Heartbeat,
+  type Move,
+  type Queued,
+  type ReportResult,
+  type Welcome,
+} from "./gen/sedge/sync/v1/sync.ts";
+import { decodeBareUpdate, decodeServerMessage, type RawServerMessage, type RawUpdate } from "./update-codec.ts";
 import type { View, ViewDelta } from "./view.ts";
 
 /** idle: no stream. greeting: Hello sent. answering: Welcome came, buckets come. live: deltas. repairing: as live, a repair is asked. over: ended. */
 export type AgentState = "idle" | "greeting" | "answering" | "live" | "repairing" | "over";
-/** part: Update without commit. delta: commit without digest. answer: commit with digest. silence: nothing heard for three heartbeats. */
-export type AgentEvent = "open" | "welcome" | "part" | "delta" | "answer" | "heartbeat" | "report-result" | "move" | "unknown" | "silence" | "closed";
+/** part: Update without commit, packed or not. delta: commit without digest. answer: commit with digest. silence: nothing heard for three heartbeats. */
+export type AgentEvent =
+  | "open"
+  | "welcome"
+  | "part"
+  | "delta"
+  | "answer"
+  | "heartbeat"
+  | "report-result"
+  | "move"
+  | "queued"
+  | "unknown"
+  | "silence"
+  | "closed";
 export type AgentEffect =
   | "hello"
   | "begin"
@@ -22,6 +44,7 @@ export type AgentEffect =
   | "note"
   | "report"
   | "move"
+  | "wait"
   | "ignore"
   | "violation"
   | "time-out"
@@ -49,6 +72,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: VIOLATION,
     "report-result": VIOLATION,
     move: VIOLATION,
+    queued: VIOLATION,
     unknown: VIOLATION,
     silence: stay("idle", "ignore"),
     closed: CLOSE,
@@ -62,6 +86,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: VIOLATION,
     "report-result": VIOLATION,
     move: stay("greeting", "move"),
+    queued: VIOLATION,
     unknown: stay("greeting", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -75,6 +100,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: stay("answering", "note"),
     "report-result": stay("answering", "report"),
     move: stay("answering", "move"),
+    queued: stay("answering", "wait"),
     unknown: stay("answering", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -88,6 +114,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: stay("live", "check-digest"),
     "report-result": stay("live", "report"),
     move: stay("live", "move"),
+    queued: VIOLATION,
     unknown: stay("live", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -101,6 +128,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: stay("repairing", "note"),
     "report-result": stay("repairing", "report"),
     move: stay("repairing", "move"),
+    queued: stay("repairing", "wait"),
     unknown: stay("repairing", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -114,6 +142,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     heartbeat: stay("over", "ignore"),
     "report-result": stay("over", "ignore"),
     move: stay("over", "ignore"),
+    queued: stay("over", "ignore"),
     unknown: stay("over", "ignore"),
     silence: stay("over", "ignore"),
     closed: stay("over", "ignore"),
@@ -134,6 +163,8 @@ export type AgentOutput =
   | { readonly kind: "repair"; readonly isWhole: boolean }
   | { readonly kind: "report-result"; readonly result: ReportResult }
   | { readonly kind: "move"; readonly move: Move }
+  /** The answer waits for others; for people. */
+  | { readonly kind: "queued"; readonly queued: Queued }
   /** End the stream; open a new session after a back-off. */
   | { readonly kind: "end"; readonly reason: AgentEndReason; readonly detail: string };
 
@@ -141,8 +172,18 @@ export interface AgentIdentity {
   readonly node: string;
   /** Program and version. */
   readonly version: string;
+  /** Besides those that this code understands by itself ("line", "upstream"): the compressions that `unpack` can undo. */
   readonly features: readonly string[];
+  /** Undoes a compression; throws when the data is damaged or is larger than `size`. Absent: none was named. */
+  readonly unpack?: Unpack;
 }
+
+export type Unpack = (packed: { readonly compression: "gzip" | "zstd"; readonly data: Uint8Array; readonly size: number }) => Uint8Array;
+
+/** What every agent of this version understands. */
+const FEATURES: readonly string[] = ["line", "upstream"];
+/** An Update larger than this is not unpacked. */
+const MAX_UNPACKED_BYTES = 4 * 1024 * 1024;
 
 /** Repairs in one session after which it ends: the first by buckets, the second of the whole view. */
 const MAX_REPAIRS = 2;
@@ -174,7 +215,7 @@ export class AgentSession {
     if (this.#state === "over") return [];
     let message: RawServerMessage;
     try {
-      message = decodeServerMessage(bytes);
+      message = this.#unpacked(decodeServerMessage(bytes));
       return this.#step(eventOf(message), message);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -217,6 +258,8 @@ export class AgentSession {
         return message?.$case === "reportResult" ? [{ kind: "report-result", result: message.value }] : [];
       case "move":
         return message?.$case === "move" ? [{ kind: "move", move: message.value }] : [];
+      case "wait":
+        return message?.$case === "queued" ? [{ kind: "queued", queued: message.value }] : [];
       case "ignore":
         return [];
       case "violation":
@@ -232,14 +275,38 @@ export class AgentSession {
     const view = this.#view.viewState();
     this.#helloBits = view.bucketBits;
     const { node, version, features } = this.#identity;
-    return send({ $case: "hello", value: { node, version, features: [...features], epoch: this.#view.epoch, revision: this.#view.revision, view } });
+    const upstream = [...this.#view.upstream].map(([kind, resourceVersion]) => ({ kind, resourceVersion }));
+    const { epoch, revision } = this.#view;
+    return send({ $case: "hello", value: { node, version, features: [...FEATURES, ...features], epoch, revision, view, upstream } });
   }
 
   #begin(welcome: Welcome): readonly AgentOutput[] {
     if (welcome.bucketBits !== this.#helloBits)
       return this.#end("violation", `Welcome counts in ${welcome.bucketBits} bucket bits, Hello in ${this.#helloBits}`);
-    this.#view.begin({ seed: welcome.hashSeed, epoch: welcome.epoch, bucketBits: welcome.bucketBits });
+    const { hashSeed: seed, epoch, bucketBits, upstreamKinds } = welcome;
+    this.#view.begin({ seed, epoch, bucketBits, upstreamKinds });
     return [{ kind: "welcome", welcome }];
+  }
+
+  /** A packed Update becomes the Update that it holds. */
+  #unpacked(message: RawServerMessage): RawServerMessage {
+    if (message?.$case !== "packed") return message;
+    const { compression, size, data } = message.value;
+    const name = compression === Compression.GZIP ? "gzip" : compression === Compression.ZSTD ? "zstd" : undefined;
+    const { unpack, features } = this.#identity;
+    if (name === undefined || unpack === undefined || !features.includes(name))
+      throw new WireError("unexpected", `a compression (${compression}) that was not named`);
+    if (size > MAX_UNPACKED_BYTES) throw new WireError("malformed", `a packed Update of ${size} bytes, at most ${MAX_UNPACKED_BYTES}`);
+    let bytes: Uint8Array;
+    try {
+      bytes = unpack({ compression: name, data, size });
+    } catch (error) {
+      throw new WireError("malformed", `a packed Update that is damaged: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+    if (bytes.length !== size) throw new WireError("malformed", `a packed Update of ${bytes.length} bytes that says ${size}`);
+    const value = decodeBareUpdate(bytes);
+    if (value.commit) throw new WireError("unexpected", "a packed Update with commit");
+    return { $case: "update", value };
   }
 
   #finishAnswer(update: RawUpdate): readonly AgentOutput[] {
@@ -306,6 +373,10 @@ function eventOf(message: RawServerMessage): AgentEvent {
       return "report-result";
     case "move":
       return "move";
+    case "queued":
+      return "queued";
+    case "packed":
+      return "part";
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { WireError } from "./error.ts";
-import { ServerMessage } from "./gen/sedge/sync/v1/sync.ts";
+import { type Heartbeat, ServerMessage } from "./gen/sedge/sync/v1/sync.ts";
 
 export interface RawBucket {
   readonly index: number;
@@ -23,6 +23,8 @@ export interface RawUpdate {
   readonly revision: bigint;
   readonly digest: bigint | undefined;
   readonly committedAtUnixUs: bigint;
+  /** resourceVersions, in the order of Welcome.upstream_kinds; 0n: not known. Absent or empty: none are told. */
+  readonly upstream?: readonly bigint[];
 }
 
 type GeneratedMessage = NonNullable<ServerMessage["message"]>;
@@ -38,13 +40,29 @@ const TAG = {
   revision: 0x28,
   digest: 0x31,
   committedAt: 0x38,
+  upstream: 0x42,
   bucketIndex: 0x08,
   bucketRecords: 0x12,
   update: 0x12,
+  heartbeat: 0x1a,
+  heartbeatRevision: 0x08,
+  heartbeatDigest: 0x11,
+  heartbeatAge: 0x18,
+  heartbeatStale: 0x20,
 } as const;
+const UPDATE_FIELDS = 8;
 
 /** The whole ServerMessage{update}. */
 export function encodeUpdate(update: RawUpdate): Uint8Array {
+  return encodeUpdateAfter(TAG.update, update);
+}
+
+/** The Update alone, as PackedUpdate holds it. */
+export function encodeBareUpdate(update: RawUpdate): Uint8Array {
+  return encodeUpdateAfter(undefined, update);
+}
+
+function encodeUpdateAfter(tag: number | undefined, update: RawUpdate): Uint8Array {
   const bucketSizes = update.buckets.map(bucketSize);
   const removed = update.removed.map((key) => Buffer.from(key, "utf8"));
   let size = 0;
@@ -55,9 +73,13 @@ export function encodeUpdate(update: RawUpdate): Uint8Array {
   if (update.revision !== 0n) size += 1 + varintSize64(update.revision);
   if (update.digest !== undefined) size += 9;
   if (update.committedAtUnixUs !== 0n) size += 1 + varintSize64(update.committedAtUnixUs);
+  const upstream = update.upstream ?? [];
+  let upstreamSize = 0;
+  for (const version of upstream) upstreamSize += varintSize64(version);
+  if (upstream.length > 0) size += delimitedSize(upstreamSize);
 
-  const out = new Writer(1 + varintSize(size) + size);
-  out.tagAndVarint(TAG.update, size);
+  const out = new Writer(tag === undefined ? size : delimitedSize(size));
+  if (tag !== undefined) out.tagAndVarint(tag, size);
   for (const [i, bucket] of update.buckets.entries()) {
     out.tagAndVarint(TAG.buckets, bucketSizes[i] ?? 0);
     if (bucket.index !== 0) out.tagAndVarint(TAG.bucketIndex, bucket.index);
@@ -69,6 +91,26 @@ export function encodeUpdate(update: RawUpdate): Uint8Array {
   if (update.revision !== 0n) out.tagAndVarint64(TAG.revision, update.revision);
   if (update.digest !== undefined) out.fixed64(TAG.digest, update.digest);
   if (update.committedAtUnixUs !== 0n) out.tagAndVarint64(TAG.committedAt, update.committedAtUnixUs);
+  if (upstream.length > 0) {
+    out.tagAndVarint(TAG.upstream, upstreamSize);
+    for (const version of upstream) out.varint64(version);
+  }
+  return out.bytes;
+}
+
+/** The whole ServerMessage{heartbeat}. By hand: thousands of idle agents get nothing else. */
+export function encodeHeartbeat({ revision, digest, upstreamAgeMs, stale }: Heartbeat): Uint8Array {
+  let size = 0;
+  if (revision !== 0n) size += 1 + varintSize64(revision);
+  if (digest !== undefined) size += 9;
+  if (upstreamAgeMs !== 0n) size += 1 + varintSize64(upstreamAgeMs);
+  if (stale) size += 2;
+  const out = new Writer(delimitedSize(size));
+  out.tagAndVarint(TAG.heartbeat, size);
+  if (revision !== 0n) out.tagAndVarint64(TAG.heartbeatRevision, revision);
+  if (digest !== undefined) out.fixed64(TAG.heartbeatDigest, digest);
+  if (upstreamAgeMs !== 0n) out.tagAndVarint64(TAG.heartbeatAge, upstreamAgeMs);
+  if (stale) out.tagAndVarint(TAG.heartbeatStale, 1);
   return out.bytes;
 }
 
@@ -98,6 +140,15 @@ export function decodeServerMessage(bytes: Uint8Array): RawServerMessage {
   }
 }
 
+/** The Update out of a PackedUpdate. Throws WireError("malformed"). */
+export function decodeBareUpdate(bytes: Uint8Array): RawUpdate {
+  try {
+    return decodeUpdate(bytes);
+  } catch (error) {
+    throw error instanceof WireError ? error : new WireError("malformed", "not an Update", { cause: error });
+  }
+}
+
 function decodeUpdate(bytes: Uint8Array): RawUpdate {
   const reader = new BinaryReader(bytes);
   const buckets: RawBucket[] = [];
@@ -107,6 +158,7 @@ function decodeUpdate(bytes: Uint8Array): RawUpdate {
   let revision = 0n;
   let digest: bigint | undefined;
   let committedAtUnixUs = 0n;
+  const upstream: bigint[] = [];
   while (reader.pos < reader.len) {
     const start = reader.pos;
     const tag = reader.uint32();
@@ -117,9 +169,11 @@ function decodeUpdate(bytes: Uint8Array): RawUpdate {
     else if (tag === TAG.revision) revision = BigInt(reader.uint64());
     else if (tag === TAG.digest) digest = BigInt(reader.fixed64());
     else if (tag === TAG.committedAt) committedAtUnixUs = BigInt(reader.uint64());
-    else skipUnknown(reader, start, 7);
+    else if (tag === TAG.upstream) for (const end = reader.uint32() + reader.pos; reader.pos < end; ) upstream.push(BigInt(reader.uint64()));
+    else skipUnknown(reader, start, UPDATE_FIELDS);
   }
-  return { buckets, upserts, removed, commit, revision, digest, committedAtUnixUs };
+  const update = { buckets, upserts, removed, commit, revision, digest, committedAtUnixUs };
+  return upstream.length === 0 ? update : { ...update, upstream };
 }
 
 function decodeBucket(bytes: Uint8Array): RawBucket {
@@ -181,11 +235,17 @@ class Writer {
   }
 
   tagAndVarint64(tag: number, value: bigint): void {
+    this.bytes[this.#at++] = tag;
+    this.varint64(value);
+  }
+
+  varint64(value: bigint): void {
     if (value <= BigInt(Number.MAX_SAFE_INTEGER)) {
-      this.tagAndVarint(tag, Number(value));
+      let rest = Number(value);
+      for (; rest > 127; rest = Math.floor(rest / 128)) this.bytes[this.#at++] = (rest % 128) | 0x80;
+      this.bytes[this.#at++] = rest;
       return;
     }
-    this.bytes[this.#at++] = tag;
     let rest = value;
     for (; rest > 127n; rest >>= 7n) this.bytes[this.#at++] = Number(rest & 0x7fn) | 0x80;
     this.bytes[this.#at++] = Number(rest);

@@ -36,6 +36,9 @@ export interface ViewDelta {
   readonly isDigestRight: boolean;
 }
 
+/** resourceVersion by kind. Those of two kinds, or of two clusters, are never compared. */
+export type UpstreamVersions = ReadonlyMap<string, bigint>;
+
 const EMPTY_VIEW_BUCKET_BITS = 8;
 
 interface StagedUpdate {
@@ -54,6 +57,10 @@ export class View {
   /** Seed of the staged updates, when it is not the view's: the commit then replaces everything. */
   #nextSeed: bigint | undefined;
   #bucketBits = 0;
+  /** Newest resourceVersion of each kind that can be in the view. */
+  readonly #upstream = new Map<string, bigint>();
+  /** Kinds that the session's updates tell the versions of, in order. */
+  #upstreamKinds: readonly string[] = [];
 
   /** An empty view; seed 0n until a Welcome gives one. */
   constructor(seed = 0n) {
@@ -61,10 +68,17 @@ export class View {
   }
 
   /** A view from stored records; throws WireError at the first whose hash does not fit. */
-  static restore(stored: { readonly seed: bigint; readonly epoch: string; readonly revision: bigint; readonly records: Iterable<Uint8Array> }): View {
+  static restore(stored: {
+    readonly seed: bigint;
+    readonly epoch: string;
+    readonly revision: bigint;
+    readonly records: Iterable<Uint8Array>;
+    readonly upstream?: UpstreamVersions;
+  }): View {
     const view = new View(stored.seed);
     view.#epoch = stored.epoch;
     view.#revision = stored.revision;
+    for (const [kind, version] of stored.upstream ?? []) view.#upstream.set(kind, version);
     for (const bytes of stored.records) view.#put(toViewRecord(bytes, stored.seed));
     return view;
   }
@@ -90,6 +104,11 @@ export class View {
     return this.#epoch;
   }
 
+  /** Which state of the API the view is of; empty when no server told. An agent never takes a view from a server that has not come as far. */
+  get upstream(): UpstreamVersions {
+    return this.#upstream;
+  }
+
   get records(): ReadonlyMap<RecordKey, ViewRecord> {
     return this.#records;
   }
@@ -99,8 +118,9 @@ export class View {
   }
 
   /** A session begins: forgets what was staged. Under another seed the records stay in force until the first commit, which replaces them all. */
-  begin(session: { readonly seed: bigint; readonly epoch: string; readonly bucketBits: number }): void {
+  begin(session: { readonly seed: bigint; readonly epoch: string; readonly bucketBits: number; readonly upstreamKinds?: readonly string[] }): void {
     this.#staged = [];
+    this.#upstreamKinds = session.upstreamKinds ?? [];
     this.#nextSeed = session.seed === this.#seed ? undefined : session.seed;
     if (this.#epoch !== session.epoch) this.#revision = 0n;
     this.#epoch = session.epoch;
@@ -140,15 +160,16 @@ export class View {
     if (this.#nextSeed !== undefined) for (const key of this.#records.keys()) after.set(key, undefined);
     const keysByBucket = this.#staged.some(({ update }) => update.buckets.length > 0) ? this.#keysByBucket() : new Map<number, RecordKey[]>();
     for (const { update, bucketRecords, upserts } of this.#staged) {
+      this.#clearBuckets(after, update);
       for (const [i, { index }] of update.buckets.entries()) {
         for (const key of keysByBucket.get(index) ?? []) after.set(key, undefined);
-        for (const [key, record] of after) if (record !== undefined && bucketOfHash(record.keyHash, this.#bucketBits) === index) after.set(key, undefined);
         for (const record of bucketRecords[i] ?? []) after.set(record.key, record);
       }
       for (const key of update.removed) after.set(key, undefined);
       for (const record of upserts) after.set(record.key, record);
     }
     const changes = this.#apply(after);
+    this.#noteUpstream(last.upstream ?? []);
     this.#seed = this.#nextSeed ?? this.#seed;
     this.#nextSeed = undefined;
     this.#staged = [];
@@ -176,6 +197,22 @@ export class View {
   /** What Hello and repair state. An empty view states no digests, and asks for buckets of a size that suits a large node. */
   viewState(bits = this.#records.size === 0 ? EMPTY_VIEW_BUCKET_BITS : bucketBitsFor(this.#records.size)): ViewState {
     return { hashSeed: this.#seed, bucketBits: bits, digests: this.#records.size === 0 ? [] : [...this.bucketDigests(bits)] };
+  }
+
+  /** What the same answer has given so far in these buckets is replaced too. */
+  #clearBuckets(after: Map<RecordKey, ViewRecord | undefined>, { buckets }: RawUpdate): void {
+    if (buckets.length === 0 || after.size === 0) return;
+    const replaced = new Set(buckets.map(({ index }) => index));
+    for (const [key, record] of after) if (record !== undefined && replaced.has(bucketOfHash(record.keyHash, this.#bucketBits))) after.set(key, undefined);
+  }
+
+  /** Versions only grow within a cluster; another cluster's begin anew. */
+  #noteUpstream(versions: readonly bigint[]): void {
+    if (this.#nextSeed !== undefined) this.#upstream.clear();
+    for (const [i, version] of versions.entries()) {
+      const kind = this.#upstreamKinds[i];
+      if (kind !== undefined && version > (this.#upstream.get(kind) ?? 0n)) this.#upstream.set(kind, version);
+    }
   }
 
   #keysByBucket(): Map<number, RecordKey[]> {

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ChannelCredentials, type ClientDuplexStream, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
 import { Registry } from "prom-client";
+import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { GrpcListen } from "../../fanout/delivery/grpc-delivery.ts";
@@ -103,7 +104,7 @@ export class GrpcAgent implements Disposable {
     this.view = options.view ?? new View();
     this.#client = new RawSyncClient(options.address, options.credentials ?? credentials.createInsecure(), CHANNEL_OPTIONS);
     this.stream = openStream(this.#client);
-    this.#session = new AgentSession({ identity: { node: options.node, version: "test", features: [] }, view: this.view });
+    this.#session = new AgentSession({ identity: { node: options.node, version: "test", features: PACKING_FEATURES, unpack }, view: this.view });
     this.stream.on("status", (status: StatusObject) => {
       this.status = status;
       this.#carryOut(this.#session.closed(status.details));

@@ -2,6 +2,8 @@
  * A record stream in memory, between a server's Sessions and an AgentSession. Messages move when the test says so, so that a stall, a cut and a slow
  * reader are steps of a test and not matters of time.
  */
+
+import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import type { PeerStream, StreamHandler } from "../../fanout/delivery/delivery.ts";
 import type { Identity } from "../../fanout/identity.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
@@ -76,7 +78,7 @@ export class MemoryAgent {
   connect(accept = this.accept): void {
     this.disconnect();
     const stream = new MemoryStream();
-    const session = new AgentSession({ identity: { node: this.node, version: "test", features: [] }, view: this.view });
+    const session = new AgentSession({ identity: { node: this.node, version: "test", features: PACKING_FEATURES, unpack }, view: this.view });
     this.stream = stream;
     this.session = session;
     stream.handler = accept(stream);

@@ -26,7 +26,9 @@ const WORLD: readonly ClusterEvent[] = upsert(
 
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 5 });
 const hello = (name: string): Uint8Array =>
-  AgentMessage.encode({ message: { $case: "hello", value: { node: name, version: "", features: [], epoch: "", revision: 0n, view: undefined } } }).finish();
+  AgentMessage.encode({
+    message: { $case: "hello", value: { node: name, version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
+  }).finish();
 
 function agentFor(...options: ConstructorParameters<typeof GrpcAgent>): GrpcAgent {
   const agent = new GrpcAgent(...options);
@@ -229,8 +231,8 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
         await until(() => expect(fast.view.revision).toBe(revision));
         mostBytes = Math.max(mostBytes, session?.stream.bytesInFlight ?? 0);
       }
-      expect(mostBytes).toBeGreaterThan(200 * 1024);
-      expect(mostBytes).toBeLessThan(600 * 1024);
+      expect(mostBytes).toBeGreaterThan(100 * 1024);
+      expect(mostBytes).toBeLessThan(170 * 1024);
       expect(session?.dirtyKeys).toBe(20);
       proxy.thaw();
       await until(() => expect(slow.view.digest).toBe(f.server.table.viewDigest(f.server.table.nodes.idOf("n1" as NodeName))));

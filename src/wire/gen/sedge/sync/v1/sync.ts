@@ -26,6 +26,51 @@ export const protobufPackage = "sedge.sync.v1";
 
 export const protobufFileName = "sedge/sync/v1/sync.proto";
 
+export const Compression = {
+  UNSPECIFIED: 0,
+  /** GZIP - Feature "gzip". */
+  GZIP: 1,
+  /** ZSTD - Feature "zstd". */
+  ZSTD: 2,
+} as const;
+
+export type Compression = typeof Compression[keyof typeof Compression];
+
+export namespace Compression {
+  export type UNSPECIFIED = typeof Compression.UNSPECIFIED;
+  export type GZIP = typeof Compression.GZIP;
+  export type ZSTD = typeof Compression.ZSTD;
+}
+
+export function compressionFromJSON(object: any): Compression {
+  switch (object) {
+    case 0:
+    case "COMPRESSION_UNSPECIFIED":
+      return Compression.UNSPECIFIED;
+    case 1:
+    case "COMPRESSION_GZIP":
+      return Compression.GZIP;
+    case 2:
+    case "COMPRESSION_ZSTD":
+      return Compression.ZSTD;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Compression");
+  }
+}
+
+export function compressionToJSON(object: Compression): string {
+  switch (object) {
+    case Compression.UNSPECIFIED:
+      return "COMPRESSION_UNSPECIFIED";
+    case Compression.GZIP:
+      return "COMPRESSION_GZIP";
+    case Compression.ZSTD:
+      return "COMPRESSION_ZSTD";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Compression");
+  }
+}
+
 export interface AgentMessage {
   message: { $case: "hello"; value: Hello } | { $case: "ack"; value: Ack } | {
     $case: "endpointReport";
@@ -44,7 +89,29 @@ export interface ServerMessage {
     | //
     /** Leave this server soon; a stream that stays is ended with UNAVAILABLE at the deadline. */
     { $case: "move"; value: Move }
+    | //
+    /** Only when Welcome names the feature of its compression. */
+    { $case: "packed"; value: PackedUpdate }
+    | //
+    /** Only with the feature "line". */
+    { $case: "queued"; value: Queued }
     | undefined;
+}
+
+/** An Update without `commit`, compressed. The server makes it once for all agents that need the same records. */
+export interface PackedUpdate {
+  compression: Compression;
+  /** Bytes of the Update; at most 1 MiB. Data that unpacks to another size is malformed. */
+  size: number;
+  data: Buffer;
+}
+
+/** The answer has to wait: others are being sent theirs. Comes again while the place changes, at most once for each heartbeat. */
+export interface Queued {
+  /** Answers before this one. */
+  place: number;
+  /** About how long it takes until this one begins, in ms, from how long the last ones took. 0: not known. */
+  delayMs: number;
 }
 
 export interface Hello {
@@ -52,12 +119,28 @@ export interface Hello {
   node: string;
   /** Program and version, for people. */
   version: string;
-  /** Features that the agent understands. An unknown name is ignored; a feature is used only if both sides name it. */
+  /**
+   * Features that the agent understands: "zstd" and "gzip" (PackedUpdate), "line" (Queued), "upstream" (positions in the API's history). An unknown
+   * name is ignored; a feature is used only if both sides name it.
+   */
   features: string[];
   /** Epoch and revision of the last commit that the agent has, from whichever server. Zero and empty at a first start. */
   epoch: string;
   revision: bigint;
-  view: ViewState | undefined;
+  view:
+    | ViewState
+    | undefined;
+  /** Which state of the API the view is of, from whichever server (feature "upstream"). A server that has not come as far refuses with UNAVAILABLE. */
+  upstream: UpstreamPosition[];
+}
+
+/**
+ * resourceVersion up to which objects of a kind are in the view. Kubernetes promises since 1.35 (KEP-5504) that those of one kind can be compared, as
+ * decimal numbers; of two kinds they are never compared. A server whose API has other versions names none.
+ */
+export interface UpstreamPosition {
+  kind: string;
+  resourceVersion: bigint;
 }
 
 /** What the agent has. */
@@ -85,6 +168,8 @@ export interface Welcome {
   heartbeatIntervalMs: number;
   /** bucket_bits in which the following Updates count their buckets: the agent's. */
   bucketBits: number;
+  /** Kinds that `Update.upstream` speaks of, in its order. Only with the feature "upstream". */
+  upstreamKinds: string[];
 }
 
 /**
@@ -106,6 +191,8 @@ export interface Update {
     | undefined;
   /** When the oldest change in it was committed, in microseconds since 1970 by the server's clock. 0: not known. */
   committedAtUnixUs: bigint;
+  /** Only with `commit` and the feature "upstream": the newest resourceVersion of each of Welcome.upstream_kinds that can be in the view; 0: not known. */
+  upstream: bigint[];
 }
 
 export interface Bucket {
@@ -367,6 +454,12 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       case "move":
         Move.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
+      case "packed":
+        PackedUpdate.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
+      case "queued":
+        Queued.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -424,6 +517,22 @@ export const ServerMessage: MessageFns<ServerMessage> = {
             message.message = { $case: "move", value: Move.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = { $case: "packed", value: PackedUpdate.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "queued", value: Queued.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -450,6 +559,10 @@ export const ServerMessage: MessageFns<ServerMessage> = {
         ? { $case: "reportResult", value: ReportResult.fromJSON(object.report_result) }
         : isSet(object.move)
         ? { $case: "move", value: Move.fromJSON(object.move) }
+        : isSet(object.packed)
+        ? { $case: "packed", value: PackedUpdate.fromJSON(object.packed) }
+        : isSet(object.queued)
+        ? { $case: "queued", value: Queued.fromJSON(object.queued) }
         : undefined,
     };
   },
@@ -466,6 +579,10 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       obj.reportResult = ReportResult.toJSON(message.message.value);
     } else if (message.message?.$case === "move") {
       obj.move = Move.toJSON(message.message.value);
+    } else if (message.message?.$case === "packed") {
+      obj.packed = PackedUpdate.toJSON(message.message.value);
+    } else if (message.message?.$case === "queued") {
+      obj.queued = Queued.toJSON(message.message.value);
     }
     return obj;
   },
@@ -506,13 +623,215 @@ export const ServerMessage: MessageFns<ServerMessage> = {
         }
         break;
       }
+      case "packed": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "packed", value: PackedUpdate.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "queued": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "queued", value: Queued.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
 };
 
+function createBasePackedUpdate(): PackedUpdate {
+  return { compression: 0, size: 0, data: Buffer.alloc(0) };
+}
+
+export const PackedUpdate: MessageFns<PackedUpdate> = {
+  encode(message: PackedUpdate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.compression !== 0) {
+      writer.uint32(8).int32(message.compression);
+    }
+    if (message.size !== 0) {
+      writer.uint32(16).uint32(message.size);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(26).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PackedUpdate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePackedUpdate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.compression = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.size = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PackedUpdate {
+    return {
+      compression: isSet(object.compression) ? compressionFromJSON(object.compression) : 0,
+      size: isSet(object.size) ? globalThis.Number(object.size) : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: PackedUpdate): unknown {
+    const obj: any = {};
+    if (message.compression !== 0) {
+      obj.compression = compressionToJSON(message.compression);
+    }
+    if (message.size !== 0) {
+      obj.size = Math.round(message.size);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PackedUpdate>): PackedUpdate {
+    return PackedUpdate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PackedUpdate>): PackedUpdate {
+    const message = createBasePackedUpdate();
+    message.compression = object.compression ?? 0;
+    message.size = object.size ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseQueued(): Queued {
+  return { place: 0, delayMs: 0 };
+}
+
+export const Queued: MessageFns<Queued> = {
+  encode(message: Queued, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.place !== 0) {
+      writer.uint32(8).uint32(message.place);
+    }
+    if (message.delayMs !== 0) {
+      writer.uint32(16).uint32(message.delayMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Queued {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQueued();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.place = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.delayMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Queued {
+    return {
+      place: isSet(object.place) ? globalThis.Number(object.place) : 0,
+      delayMs: isSet(object.delayMs)
+        ? globalThis.Number(object.delayMs)
+        : isSet(object.delay_ms)
+        ? globalThis.Number(object.delay_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: Queued): unknown {
+    const obj: any = {};
+    if (message.place !== 0) {
+      obj.place = Math.round(message.place);
+    }
+    if (message.delayMs !== 0) {
+      obj.delayMs = Math.round(message.delayMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Queued>): Queued {
+    return Queued.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Queued>): Queued {
+    const message = createBaseQueued();
+    message.place = object.place ?? 0;
+    message.delayMs = object.delayMs ?? 0;
+    return message;
+  },
+};
+
 function createBaseHello(): Hello {
-  return { node: "", version: "", features: [], epoch: "", revision: 0n, view: undefined };
+  return { node: "", version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] };
 }
 
 export const Hello: MessageFns<Hello> = {
@@ -537,6 +856,9 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.view !== undefined) {
       ViewState.encode(message.view, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.upstream) {
+      UpstreamPosition.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -602,6 +924,14 @@ export const Hello: MessageFns<Hello> = {
             message.view = ViewState.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.upstream.push(UpstreamPosition.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -622,6 +952,9 @@ export const Hello: MessageFns<Hello> = {
       epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
       revision: isSet(object.revision) ? BigInt(object.revision) : 0n,
       view: isSet(object.view) ? ViewState.fromJSON(object.view) : undefined,
+      upstream: globalThis.Array.isArray(object?.upstream)
+        ? object.upstream.map((e: any) => UpstreamPosition.fromJSON(e))
+        : [],
     };
   },
 
@@ -645,6 +978,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.view !== undefined) {
       obj.view = ViewState.toJSON(message.view);
     }
+    if (message.upstream?.length) {
+      obj.upstream = message.upstream.map((e) => UpstreamPosition.toJSON(e));
+    }
     return obj;
   },
 
@@ -659,6 +995,101 @@ export const Hello: MessageFns<Hello> = {
     message.epoch = object.epoch ?? "";
     message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
     message.view = (object.view !== undefined && object.view !== null) ? ViewState.fromPartial(object.view) : undefined;
+    message.upstream = object.upstream?.map((e) => UpstreamPosition.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseUpstreamPosition(): UpstreamPosition {
+  return { kind: "", resourceVersion: 0n };
+}
+
+export const UpstreamPosition: MessageFns<UpstreamPosition> = {
+  encode(message: UpstreamPosition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.resourceVersion !== 0n) {
+      if (BigInt.asUintN(64, message.resourceVersion) !== message.resourceVersion) {
+        throw new globalThis.Error("value provided for field message.resourceVersion of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.resourceVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpstreamPosition {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpstreamPosition();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.resourceVersion = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpstreamPosition {
+    return {
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
+      resourceVersion: isSet(object.resourceVersion)
+        ? BigInt(object.resourceVersion)
+        : isSet(object.resource_version)
+        ? BigInt(object.resource_version)
+        : 0n,
+    };
+  },
+
+  toJSON(message: UpstreamPosition): unknown {
+    const obj: any = {};
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.resourceVersion !== 0n) {
+      obj.resourceVersion = message.resourceVersion.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UpstreamPosition>): UpstreamPosition {
+    return UpstreamPosition.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpstreamPosition>): UpstreamPosition {
+    const message = createBaseUpstreamPosition();
+    message.kind = object.kind ?? "";
+    message.resourceVersion = (object.resourceVersion !== undefined && object.resourceVersion !== null)
+      ? BigInt(object.resourceVersion)
+      : 0n;
     return message;
   },
 };
@@ -793,7 +1224,16 @@ export const ViewState: MessageFns<ViewState> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { server: "", epoch: "", hashSeed: 0n, revision: 0n, features: [], heartbeatIntervalMs: 0, bucketBits: 0 };
+  return {
+    server: "",
+    epoch: "",
+    hashSeed: 0n,
+    revision: 0n,
+    features: [],
+    heartbeatIntervalMs: 0,
+    bucketBits: 0,
+    upstreamKinds: [],
+  };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -824,6 +1264,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.bucketBits !== 0) {
       writer.uint32(56).uint32(message.bucketBits);
+    }
+    for (const v of message.upstreamKinds) {
+      writer.uint32(66).string(v!);
     }
     return writer;
   },
@@ -897,6 +1340,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.bucketBits = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.upstreamKinds.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -930,6 +1381,11 @@ export const Welcome: MessageFns<Welcome> = {
         : isSet(object.bucket_bits)
         ? globalThis.Number(object.bucket_bits)
         : 0,
+      upstreamKinds: globalThis.Array.isArray(object?.upstreamKinds)
+        ? object.upstreamKinds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.upstream_kinds)
+        ? object.upstream_kinds.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -956,6 +1412,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.bucketBits !== 0) {
       obj.bucketBits = Math.round(message.bucketBits);
     }
+    if (message.upstreamKinds?.length) {
+      obj.upstreamKinds = message.upstreamKinds;
+    }
     return obj;
   },
 
@@ -971,6 +1430,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.features = object.features?.map((e) => e) || [];
     message.heartbeatIntervalMs = object.heartbeatIntervalMs ?? 0;
     message.bucketBits = object.bucketBits ?? 0;
+    message.upstreamKinds = object.upstreamKinds?.map((e) => e) || [];
     return message;
   },
 };
@@ -984,6 +1444,7 @@ function createBaseUpdate(): Update {
     revision: 0n,
     digest: undefined,
     committedAtUnixUs: 0n,
+    upstream: [],
   };
 }
 
@@ -1018,6 +1479,16 @@ export const Update: MessageFns<Update> = {
         throw new globalThis.Error("value provided for field message.committedAtUnixUs of type uint64 too large");
       }
       writer.uint32(56).uint64(message.committedAtUnixUs);
+    }
+    if (message.upstream.length !== 0) {
+      writer.uint32(66).fork();
+      for (const v of message.upstream) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field upstream of type uint64 is too large");
+        }
+        writer.uint64(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1091,6 +1562,24 @@ export const Update: MessageFns<Update> = {
             message.committedAtUnixUs = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag === 64) {
+              message.upstream.push(reader.uint64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 66) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.upstream.push(reader.uint64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1116,6 +1605,7 @@ export const Update: MessageFns<Update> = {
         : isSet(object.committed_at_unix_us)
         ? BigInt(object.committed_at_unix_us)
         : 0n,
+      upstream: globalThis.Array.isArray(object?.upstream) ? object.upstream.map((e: any) => BigInt(e)) : [],
     };
   },
 
@@ -1142,6 +1632,9 @@ export const Update: MessageFns<Update> = {
     if (message.committedAtUnixUs !== 0n) {
       obj.committedAtUnixUs = message.committedAtUnixUs.toString();
     }
+    if (message.upstream?.length) {
+      obj.upstream = message.upstream.map((e) => e.toString());
+    }
     return obj;
   },
 
@@ -1159,6 +1652,7 @@ export const Update: MessageFns<Update> = {
     message.committedAtUnixUs = (object.committedAtUnixUs !== undefined && object.committedAtUnixUs !== null)
       ? BigInt(object.committedAtUnixUs)
       : 0n;
+    message.upstream = object.upstream?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
@@ -2457,6 +2951,7 @@ export const SyncServiceService = {
    *   agent                                   server
    *   Hello (node, what it has: digests) -->
    *                                      <--  Welcome (epoch, seed, revision)
+   *                                      <--  Queued, when the answer has to wait
    *                                      <--  Update … Update, the last with `commit`: every bucket that differed, complete
    *   Ack (received, programmed)         -->
    *                                      <--  Update with `commit` …: live deltas
@@ -2468,7 +2963,7 @@ export const SyncServiceService = {
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
-   * server is draining or not yet in sync; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
+   * server is draining, not yet in sync, or knows an older state of the API than the agent; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
    */
   sync: {
     path: "/sedge.sync.v1.SyncService/Sync" as const,
@@ -2511,6 +3006,7 @@ export interface SyncServiceServer extends UntypedServiceImplementation {
    *   agent                                   server
    *   Hello (node, what it has: digests) -->
    *                                      <--  Welcome (epoch, seed, revision)
+   *                                      <--  Queued, when the answer has to wait
    *                                      <--  Update … Update, the last with `commit`: every bucket that differed, complete
    *   Ack (received, programmed)         -->
    *                                      <--  Update with `commit` …: live deltas
@@ -2522,7 +3018,7 @@ export interface SyncServiceServer extends UntypedServiceImplementation {
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
-   * server is draining or not yet in sync; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
+   * server is draining, not yet in sync, or knows an older state of the API than the agent; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
    */
   sync: handleBidiStreamingCall<AgentMessage, ServerMessage>;
   /**
@@ -2541,6 +3037,7 @@ export interface SyncServiceClient extends Client1 {
    *   agent                                   server
    *   Hello (node, what it has: digests) -->
    *                                      <--  Welcome (epoch, seed, revision)
+   *                                      <--  Queued, when the answer has to wait
    *                                      <--  Update … Update, the last with `commit`: every bucket that differed, complete
    *   Ack (received, programmed)         -->
    *                                      <--  Update with `commit` …: live deltas
@@ -2552,7 +3049,7 @@ export interface SyncServiceClient extends Client1 {
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
-   * server is draining or not yet in sync; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
+   * server is draining, not yet in sync, or knows an older state of the API than the agent; RESOURCE_EXHAUSTED not admitted now. The last two carry the trailer `retry-after-ms`.
    */
   sync(): ClientDuplexStream<AgentMessage, ServerMessage>;
   sync(options: Partial<CallOptions>): ClientDuplexStream<AgentMessage, ServerMessage>;
