@@ -135,7 +135,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       log.error({ err: error, directory: config.stateDir }, "the view cannot be written to disk: a restart would begin with an older one");
     }
     decoded.apply(change);
-    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt });
+    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
   }
 
   const addresses = createAddressManager({

@@ -11,7 +11,7 @@ import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.
 import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
 
 /** What this needs of the kernel's links and routes. */
-export type RouteDriver = Pick<Rtnetlink, "links" | "routes" | "changeRoutes" | "watch">;
+export type RouteDriver = Pick<Rtnetlink, "links" | "addresses" | "routes" | "changeRoutes" | "watch">;
 
 export interface FailedRoute {
   readonly route: PlannedRoute;
@@ -27,6 +27,8 @@ export class KernelRoutes {
   readonly #rtnetlink: RouteDriver;
   #installed: Map<Cidr, PlannedRoute> | undefined;
   #failed: readonly FailedRoute[] = [];
+  /** What the last call was given: the same map again is no work. */
+  #desired: ReadonlyMap<Cidr, PlannedRoute> | undefined;
 
   constructor(rtnetlink: RouteDriver) {
     this.#rtnetlink = rtnetlink;
@@ -43,6 +45,7 @@ export class KernelRoutes {
   }
 
   apply(desired: ReadonlyMap<Cidr, PlannedRoute>): RoutesResult {
+    if (desired === this.#desired && this.#installed !== undefined && this.#failed.length === 0) return { changed: 0, failed: [] };
     const links = new Map<string, number>();
     const read = this.#installed === undefined;
     for (const { name, index } of read || [...desired.values()].some(({ kind }) => kind === "pod") ? this.#rtnetlink.links() : []) links.set(name, index);
@@ -78,6 +81,7 @@ export class KernelRoutes {
     }
     this.#installed = installed;
     this.#failed = failed;
+    this.#desired = desired;
     return { changed: changes.length, failed };
   }
 

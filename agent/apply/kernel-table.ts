@@ -6,10 +6,12 @@
  */
 
 import type { Nftables } from "../drivers/nftables/driver.ts";
+import { NftTransactionError } from "../drivers/nftables/error.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
+import { StaleElementsError } from "../plan/address-sets.ts";
 import { diffRulesets } from "../plan/diff.ts";
 import { TABLE } from "../plan/names.ts";
-import type { NftOperation, NftRuleset } from "../plan/nft/ruleset.ts";
+import type { NftOperation, NftRuleset, NftTransaction } from "../plan/nft/ruleset.ts";
 import { adoptedRuleset } from "./adopted-ruleset.ts";
 
 export interface TableResult {
@@ -51,22 +53,45 @@ export class KernelTable {
   /** Throws what the driver throws; nothing was changed then. */
   async apply(desired: NftRuleset): Promise<TableResult> {
     const repaired: string[] = [];
-    if (this.#installed === undefined || this.#generation === undefined) {
-      const actual = await this.#nft.readTable(TABLE);
-      if (this.#installed !== undefined) repaired.push(...tableDrift(this.#installed, actual).map(describeDrift));
-      this.#installed = actual === undefined ? undefined : adoptedRuleset(desired, actual);
-    }
-    const transaction = diffRulesets(this.#installed, desired);
+    if (this.#installed === undefined || this.#generation === undefined) repaired.push(...(await this.#read(desired)));
+    const transaction = await this.#difference(desired);
     this.#lastTransaction = transaction.operations;
     try {
       await this.#nft.apply(transaction);
     } catch (error) {
-      this.doubt();
+      // A transaction that was refused changed nothing; of any other error that is not known.
+      if (!(error instanceof NftTransactionError)) this.doubt();
       throw error;
     }
     this.#installed = desired;
     this.#generation = await this.#nft.generation();
     return { operations: transaction.operations.length, repaired };
+  }
+
+  /** What someone else had changed. */
+  async #read(desired: NftRuleset): Promise<readonly string[]> {
+    const actual = await this.#nft.readTable(TABLE);
+    const before = this.#installed;
+    this.#installed = actual === undefined ? undefined : adoptedRuleset(desired, actual);
+    this.#generation = await this.#nft.generation();
+    return before === undefined ? [] : (unlessStale(() => tableDrift(before, actual).map(describeDrift)) ?? []);
+  }
+
+  /** After many refusals the copy may be too old to compare with: the kernel is read instead. */
+  async #difference(desired: NftRuleset): Promise<NftTransaction> {
+    const known = unlessStale(() => diffRulesets(this.#installed, desired));
+    if (known !== undefined) return known;
+    await this.#read(desired);
+    return diffRulesets(this.#installed, desired);
+  }
+}
+
+function unlessStale<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof StaleElementsError) return undefined;
+    throw error;
   }
 }
 

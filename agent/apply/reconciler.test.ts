@@ -16,8 +16,14 @@ const NOTHING: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports:
 /** A kernel that refuses operations for a reason of its own. */
 class PickyNft extends FakeNft {
   refuses: (operation: NftOperation) => boolean = () => false;
+  /** Refused as a whole, without a word on what it is about. */
+  refusesSilently: (operation: NftOperation) => boolean = () => false;
+  trials = 0;
 
   override async apply(transaction: NftTransaction): Promise<void> {
+    this.trials += 1;
+    if (transaction.operations.some((operation) => this.refusesSilently(operation)))
+      throw new NftTransactionError([{ index: -1, operation: undefined, errno: 22, code: "EINVAL", reason: "silent" }]);
     const index = transaction.operations.findIndex((operation) => this.refuses(operation));
     if (index >= 0) throw new NftTransactionError([{ index, operation: transaction.operations[index], errno: 22, code: "EINVAL", reason: "picky" }]);
     await super.apply(transaction);
@@ -132,6 +138,22 @@ describe("Reconciler", () => {
     expect(agent.state()).toMatchObject({ revision: 3n, failures: [] });
     await agent.end();
   });
+
+  it("the kernel refuses a transaction and does not say for what → found by halves among hundreds, named, the rest goes in", async () => {
+    const nft = new PickyNft();
+    nft.refusesSilently = (operation) => JSON.stringify(operation).includes('"666"');
+    const names = Array.from({ length: 600 }, (_, i) => `p${i}`);
+    const agent = start([stack(...names.map((name) => `policy/K/shop/${name}`)), ...names.map((name, i) => allow(i === 123 ? 666 : 7, name)), POD], nft);
+    agent.reconciler.endpoints.restore([A]);
+    for (let i = 0; i < 40; i++) await agent.settle();
+    expect(agent.state()?.failures).toEqual([
+      expect.objectContaining({ key: "policy/K/shop/p123", reason: expect.stringContaining("refuses all transactions with it") as string }),
+    ]);
+    expect(await nft.ports("policy/K/shop/p124/ingress")).toEqual([expect.stringContaining('"7"')]);
+    // The first table, the whole, the search, and the whole without it.
+    expect(nft.trials).toBeLessThan(2 + 1 + Math.ceil(Math.log2(601)) + 2);
+    await agent.end();
+  }, 30_000);
 
   it("a policy that is refused and was never good → a drop in its place", async () => {
     const nft = new PickyNft();

@@ -10,6 +10,7 @@
 import type { PodKey } from "../../src/model/names.ts";
 import type { RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
+import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
@@ -18,11 +19,12 @@ import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import { TABLE } from "../plan/names.ts";
 import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
+import { findCulprit } from "./bisect.ts";
 import { EndpointRegistry } from "./endpoint-registry.ts";
 import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
-import type { LocalEndpoints } from "./local-endpoints.ts";
-import { Refusals } from "./refusals.ts";
+import type { LocalEndpoint, LocalEndpoints } from "./local-endpoints.ts";
+import { mayBeAnObjects, Refusals } from "./refusals.ts";
 
 /** The view as the loop reads it; getters, always the newest whole commit. */
 export interface ViewSource {
@@ -71,6 +73,7 @@ const ENDPOINT_DEADLINE_MS = 15_000;
 /** Records that one apply may find refused before it gives up and tries again later. */
 const MAX_REFUSALS_PER_APPLY = 64;
 const MAX_PENDING_COMMITS = 1_000;
+const NO_INTERFACES: ReadonlyMap<IpAddress, string> = new Map();
 
 /** When a commit was made, by the server's clock (0n: not known), and when it came, by ours. */
 interface PendingCommit {
@@ -84,9 +87,18 @@ export class Reconciler {
   readonly #registry: EndpointRegistry;
   readonly #table: KernelTable;
   readonly #routes: KernelRoutes | undefined;
-  readonly #cache = new PlanCache();
+  #cache = new PlanCache();
+  /** Keys that changed since the last plan that the kernel took; undefined: any may have. */
+  #changed: Set<RecordKey> | undefined;
   readonly #refusals = new Refusals();
   readonly #backoff = new Backoff({ initialMs: 50, maxMs: 5_000 });
+  /** The last plan was not of the view's own records. */
+  #wasLeftOut = false;
+  #asksForInterfaces: boolean | undefined;
+  /** Holds as long as nodes and endpoints stay. */
+  #desiredRoutes: { readonly endpoints: readonly LocalEndpoint[]; readonly result: ReturnType<typeof desiredRoutes> } | undefined;
+  /** undefined: to be read when a host endpoint needs it. */
+  #interfacesByAddress: ReadonlyMap<IpAddress, string> | undefined;
   #pending: PendingCommit[] = [];
   #isDirty = true;
   #wake: () => void = () => undefined;
@@ -116,8 +128,10 @@ export class Reconciler {
   }
 
   /** A commit is in the view, and on disk. */
-  viewChanged(commit: PendingCommit): void {
+  viewChanged({ keys, ...commit }: PendingCommit & { readonly keys?: Iterable<RecordKey> }): void {
     if (this.#pending.length < MAX_PENDING_COMMITS) this.#pending.push(commit);
+    if (keys === undefined) this.#changed = undefined;
+    else if (this.#changed !== undefined) for (const key of keys) this.#changed.add(key);
     this.#markDirty();
   }
 
@@ -208,30 +222,103 @@ export class Reconciler {
   }
 
   async #applyTable(): Promise<{ readonly plan: Plan; readonly operations: number }> {
-    const { source, settings, observer, log } = this.#options;
+    const { log } = this.#options;
+    let changed: ReadonlySet<RecordKey> | undefined = this.#changed;
+    this.#changed = new Set();
+    this.#forget(changed);
     for (let attempt = 0; ; attempt++) {
-      const records = this.#refusals.effective(source.records);
-      const plan = desiredRuleset({ records, undecodable: source.undecodable, endpoints: this.#registry.list(), settings }, this.#cache);
+      const plan = this.#plan(changed);
       try {
-        const { operations, repaired } = await this.#table.apply(plan.ruleset);
-        if (repaired.length > 0) {
-          observer.repaired("table");
-          log.warn({ drift: repaired.slice(0, 20) }, "our nftables table was changed by someone else: repaired");
-        }
-        this.#refusals.taken(records);
-        return { plan, operations };
+        const { operations } = await this.#tryPlan(plan, changed);
+        return { plan: plan.plan, operations };
       } catch (error) {
-        if (attempt >= MAX_REFUSALS_PER_APPLY || !this.#refusals.blame(error, plan, this.#table.lastTransaction, source.records)) throw error;
+        // Whatever comes of it, all is looked at from here on.
+        changed = undefined;
+        this.#changed = undefined;
+        if (attempt >= MAX_REFUSALS_PER_APPLY || !(await this.#findRefused(error, plan.plan))) throw error;
         log.error({ err: error }, "the kernel refuses a record's rules: its last good state stays, the rest goes in");
       }
     }
+  }
+
+  #plan(
+    changed: ReadonlySet<RecordKey> | undefined,
+    heldBack?: ReadonlySet<RecordKey>,
+  ): { readonly plan: Plan; readonly records: ReadonlyMap<RecordKey, RecordValue> } {
+    const { source, settings } = this.#options;
+    const records = this.#refusals.effective(source.records, heldBack);
+    const isAsGiven = records === source.records && !this.#wasLeftOut;
+    this.#wasLeftOut = records !== source.records;
+    const input = { records, undecodable: source.undecodable, endpoints: this.#registry.list(), settings, interfaceOf: this.#interfaceOf() };
+    return { plan: desiredRuleset(isAsGiven ? { ...input, changed } : input, this.#cache), records };
+  }
+
+  async #tryPlan(
+    { plan, records }: { readonly plan: Plan; readonly records: ReadonlyMap<RecordKey, RecordValue> },
+    changed: ReadonlySet<RecordKey> | undefined,
+  ): Promise<{ readonly operations: number }> {
+    const { observer, log } = this.#options;
+    const snapshot = this.#refusals.snapshot(records, changed);
+    const { operations, repaired } = await this.#table.apply(plan.ruleset);
+    if (repaired.length > 0) {
+      observer.repaired("table");
+      log.warn({ drift: repaired.slice(0, 20) }, "our nftables table was changed by someone else: repaired");
+    }
+    this.#refusals.taken(snapshot);
+    return { operations };
+  }
+
+  /** Names what the kernel refuses: by what it says, else by halves. False: it is no record's fault. */
+  async #findRefused(error: unknown, plan: Plan): Promise<boolean> {
+    const { source } = this.#options;
+    const transaction = this.#table.lastTransaction;
+    if (this.#refusals.blame(error, plan, transaction, source.records)) return true;
+    if (!mayBeAnObjects(error)) return false;
+    const culprit = await findCulprit(this.#refusals.suspects(plan, transaction), async (heldBack) => {
+      try {
+        await this.#tryPlan(this.#plan(undefined, heldBack), undefined);
+        return true;
+      } catch (cause) {
+        if (mayBeAnObjects(cause)) return false;
+        throw cause;
+      }
+    });
+    if (culprit === undefined) return false;
+    this.#refusals.refuse(culprit, `the kernel refuses all transactions with it: ${error instanceof Error ? error.message : String(error)}`, source.records);
+    return true;
+  }
+
+  /** What was found by looking through all records holds until one of those changes. */
+  #forget(changed: ReadonlySet<RecordKey> | undefined): void {
+    const concerns = (kind: string): boolean => changed === undefined || [...changed].some((key) => key.startsWith(kind));
+    if (concerns("host/")) this.#asksForInterfaces = undefined;
+    if (concerns("node/")) this.#desiredRoutes = undefined;
+  }
+
+  /** Only where a host endpoint asks for it; the same map as long as nothing changed. */
+  #interfaceOf(): ReadonlyMap<IpAddress, string> {
+    const { source, rtnetlink } = this.#options;
+    if (rtnetlink === undefined || this.#interfacesByAddress !== undefined) return this.#interfacesByAddress ?? NO_INTERFACES;
+    this.#asksForInterfaces ??= [...source.records.values()].some((value) => value.kind === "host" && value.interfaceName === "");
+    if (!this.#asksForInterfaces) return NO_INTERFACES;
+    const names = new Map(rtnetlink.links().map(({ index, name }) => [index, name]));
+    const found = new Map<IpAddress, string>();
+    for (const { linkIndex, address } of rtnetlink.addresses()) {
+      const name = names.get(linkIndex);
+      if (name !== undefined) found.set(address, name);
+    }
+    this.#interfacesByAddress = found;
+    return found;
   }
 
   #applyRoutes(): { readonly routes: number; readonly failed: ReadonlyMap<PodKey, string>; readonly routeFailures: readonly PlanFailure[] } {
     const { source, settings } = this.#options;
     const endpoints = this.#registry.list();
     if (!source.isComplete || !this.#registry.isRestored || this.#routes === undefined) return { routes: 0, failed: new Map(), routeFailures: [] };
-    const { routes, failures } = desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
+    const before = this.#desiredRoutes;
+    const isSame = before?.endpoints.length === endpoints.length && before.endpoints.every((endpoint, i) => endpoint === endpoints[i]);
+    const { routes, failures } = isSame ? before.result : desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
+    this.#desiredRoutes = { endpoints, result: { routes, failures } };
     const { changed, failed } = this.#routes.apply(routes);
     const reasons = new Map<Cidr, string>(failed.map(({ route, reason }) => [route.destination, reason]));
     const failedPods = new Map<PodKey, string>();
@@ -305,6 +392,10 @@ export class Reconciler {
     if (rtnetlink === undefined) return;
     await this.#keepWatching("rtnetlink", signal, () =>
       rtnetlink.watch((change) => {
+        if (change.kind !== "route" && this.#interfacesByAddress !== undefined) {
+          this.#interfacesByAddress = undefined;
+          this.#markDirty();
+        }
         const isOurs =
           change.kind === "lost" ||
           (change.kind === "route" && change.route.protocol === SEDGE_ROUTE_PROTOCOL) ||

@@ -6,12 +6,21 @@
  */
 import type { RecordKey, RecordValue } from "../../src/model/record.ts";
 import { NftTransactionError } from "../drivers/nftables/error.ts";
+import { setIdOf } from "../plan/address-sets.ts";
 import type { NftOperation } from "../plan/nft/ruleset.ts";
 import { operationText } from "../plan/nft/text.ts";
 import type { Plan, PlanFailure } from "../plan/ruleset.ts";
 
 /** Kinds that become chains and sets. */
 const PROGRAMMED_KINDS: readonly string[] = ["policy", "stack", "set"];
+
+/** What says nothing about the transaction's content. */
+const MACHINE_ERRORS: readonly string[] = ["ENOMEM", "ENOBUFS", "EMSGSIZE", "EPERM", "EINTR", "EAGAIN"];
+
+export interface Snapshot {
+  readonly isWhole: boolean;
+  readonly values: readonly (readonly [key: RecordKey, value: RecordValue | undefined])[];
+}
 
 interface Refusal {
   /** Values as refused, by key: one, or all shards of a set. */
@@ -21,17 +30,28 @@ interface Refusal {
 
 export class Refusals {
   readonly #refusals = new Map<RecordKey, Refusal>();
-  #taken: ReadonlyMap<RecordKey, RecordValue> = new Map();
+  readonly #taken = new Map<RecordKey, RecordValue>();
 
-  /** The records to plan from. The same map when nothing is refused. */
-  effective(records: ReadonlyMap<RecordKey, RecordValue>): ReadonlyMap<RecordKey, RecordValue> {
+  /** The records to plan from. The same map when nothing is refused or held back. */
+  effective(records: ReadonlyMap<RecordKey, RecordValue>, heldBack: ReadonlySet<RecordKey> = new Set()): ReadonlyMap<RecordKey, RecordValue> {
     for (const [key, { values }] of this.#refusals) if (!isSame(valuesOf(records, key), values)) this.#refusals.delete(key);
-    if (this.#refusals.size === 0) return records;
+    const left = new Set([...this.#refusals.keys(), ...heldBack]);
+    if (left.size === 0) return records;
     const effective = new Map(records);
-    for (const [refused, { values }] of this.#refusals) {
-      for (const key of values.keys()) effective.delete(key);
-      for (const [key, value] of valuesOf(this.#taken, refused)) effective.set(key, value);
+    const sets = new Set<RecordKey>();
+    for (const key of left) {
+      if (key.startsWith("set/")) sets.add(key);
+      else {
+        const before = this.#taken.get(key);
+        if (before === undefined) effective.delete(key);
+        else effective.set(key, before);
+      }
     }
+    if (sets.size === 0) return effective;
+    // One pass for all sets: each has many shards.
+    const isLeft = (key: RecordKey): boolean => sets.has(setKeyOf(key) ?? "");
+    for (const key of records.keys()) if (isLeft(key)) effective.delete(key);
+    for (const [key, value] of this.#taken) if (isLeft(key)) effective.set(key, value);
     return effective;
   }
 
@@ -39,9 +59,33 @@ export class Refusals {
     return [...this.#refusals].map(([key, { reason }]) => ({ key: key.endsWith("/") ? key.slice(0, -1) : key, reason }));
   }
 
-  /** The kernel took a plan of these records. */
-  taken(records: ReadonlyMap<RecordKey, RecordValue>): void {
-    this.#taken = new Map([...records].filter(([, { kind }]) => PROGRAMMED_KINDS.includes(kind)));
+  /** The records as they are now, for `taken`; of those `changed` since the last time, or undefined: of any. The view goes on while the kernel works. */
+  snapshot(records: ReadonlyMap<RecordKey, RecordValue>, changed: ReadonlySet<RecordKey> | undefined): Snapshot {
+    const values = [...(changed ?? records.keys())].map((key): readonly [RecordKey, RecordValue | undefined] => [key, records.get(key)]);
+    return { isWhole: changed === undefined, values };
+  }
+
+  /** The kernel took a plan of these. */
+  taken({ isWhole, values }: Snapshot): void {
+    if (isWhole) this.#taken.clear();
+    for (const [key, value] of values) {
+      if (value !== undefined && PROGRAMMED_KINDS.includes(value.kind)) this.#taken.set(key, value);
+      else this.#taken.delete(key);
+    }
+  }
+
+  /** Objects that a transaction is about, without those refused already: sets, policies that use them, stacks that use those. */
+  suspects(plan: Plan, transaction: readonly NftOperation[]): readonly (readonly RecordKey[])[] {
+    const keys = new Set<RecordKey>();
+    for (const operation of transaction) {
+      const key = plan.origins.get(objectOf(operation) ?? "");
+      if (key !== undefined && !this.#refusals.has(key)) keys.add(key);
+    }
+    return ["set/", "policy/", "stack/"].map((kind) => [...keys].filter((key) => key.startsWith(kind)));
+  }
+
+  refuse(key: RecordKey, reason: string, records: ReadonlyMap<RecordKey, RecordValue>): void {
+    this.#refusals.set(key, { values: valuesOf(records, key), reason });
   }
 
   /** Finds whose fault an error is; false when it is no single record's, or one that was refused already. */
@@ -50,7 +94,7 @@ export class Refusals {
     for (const { operation, reason } of accused(error, transaction)) {
       const key = plan.origins.get(objectOf(operation) ?? "");
       if (key === undefined || this.#refusals.has(key)) continue;
-      this.#refusals.set(key, { values: valuesOf(records, key), reason });
+      this.refuse(key, reason, records);
       isNew = true;
     }
     return isNew;
@@ -111,6 +155,18 @@ function valuesOf(records: ReadonlyMap<RecordKey, RecordValue>, key: RecordKey):
     return new Map(value === undefined ? [] : [[key, value]]);
   }
   return new Map([...records].filter(([candidate]) => candidate.startsWith(key)));
+}
+
+/** "set/<id>/", the name here of all shards of a set. */
+function setKeyOf(key: RecordKey): RecordKey | undefined {
+  const id = setIdOf(key);
+  return id === undefined ? undefined : `set/${id}/`;
+}
+
+/** Whether the error may be one object's fault, and not the machine's. */
+export function mayBeAnObjects(error: unknown): boolean {
+  if (error instanceof NftTransactionError) return !error.failures.some(({ code }) => MACHINE_ERRORS.includes(code));
+  return error instanceof RangeError || error instanceof TypeError;
 }
 
 function isSame(a: ReadonlyMap<RecordKey, RecordValue>, b: ReadonlyMap<RecordKey, RecordValue>): boolean {
