@@ -45,7 +45,14 @@ export const agentConfigSchema = z
       .max(600_000)
       .default(30_000)
       .describe("How often everything is compared with the kernel even if nothing was heard"),
-    staleAfterMs: z.number().int().min(1_000).default(60_000).describe("Upstream data older than this is reported as stale; nothing is deleted for it"),
+    staleAfterMs: z
+      .number()
+      .int()
+      .min(1_000)
+      .default(120_000)
+      .describe(
+        "Upstream data older than this is reported as stale; nothing is deleted for it. An API server is silent for up to a minute about what does not change",
+      ),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
   })
   .strict();
