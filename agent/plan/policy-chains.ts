@@ -103,8 +103,8 @@ export interface PlannedStack {
 }
 
 interface CachedStack {
-  /** In the order of the stack's lists; the rendering holds as long as these are the same objects. */
-  readonly policies: readonly (PlannedPolicy | undefined)[];
+  /** Of its policies, in the order of the stack's lists, what is in its own chains; the rendering holds as long as these are the same. */
+  readonly policies: readonly (PlannedPolicy | string | undefined)[];
   readonly planned: PlannedStack;
   readonly failures: readonly (readonly [key: RecordKey, reason: string])[];
 }
@@ -115,7 +115,10 @@ export class StackCache {
 
   planned(key: RecordKey, stack: Stack, aspect: Aspect, context: StackContext): PlannedStack {
     const cache = cacheOf(this.#byAspect, aspectName(aspect));
-    const policies = stackPolicies(stack, aspect.direction).map((policy) => context.findPolicy(policy));
+    const policies = stackPolicies(stack, aspect.direction).map((policy) => {
+      const planned = context.findPolicy(policy);
+      return planned === undefined || planned.doesPass ? planned : planned.chain.chain.name;
+    });
     let known = cache.get(stack);
     if (known === undefined || known.policies.length !== policies.length || !known.policies.every((policy, i) => policy === policies[i])) {
       const failures: (readonly [RecordKey, string])[] = [];
@@ -126,6 +129,17 @@ export class StackCache {
     for (const [policy, reason] of known.failures) context.fail(policy, reason);
     return known.planned;
   }
+}
+
+/** True when the one can take the other's place without a look at anything else: only the policy's own chains differ. */
+export function isExchangeable(a: PlannedPolicy, b: PlannedPolicy): boolean {
+  return (
+    !a.doesPass &&
+    !b.doesPass &&
+    a.failures.length + b.failures.length === 0 &&
+    a.uses.length === b.uses.length &&
+    a.uses.every(({ id, type }, i) => id === b.uses[i]?.id && type === b.uses[i]?.type)
+  );
 }
 
 /** All that a stack names in one direction, in order. */

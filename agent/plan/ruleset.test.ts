@@ -1,11 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { RecordValue, Rule, RuleSide, SetShard } from "../../src/model/record.ts";
+import { type RecordValue, type Rule, type RuleSide, recordKey, type SetShard } from "../../src/model/record.ts";
 import { cidrOf, parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { FakeNft } from "../../test/fakes/fake-nft.ts";
 import { type InterpretedPacket, interpretHook } from "../../test/fakes/nft-interpreter.ts";
-import { A, B, expected, NOTHING, packet, plan, recordMap, SETTINGS, world } from "../../test/fakes/plan-worlds.ts";
+import { A, B, expected, NOTHING, packet, plan, policy, policyNames, recordMap, SETTINGS, stack, world } from "../../test/fakes/plan-worlds.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
 import { diffRulesets } from "./diff.ts";
 import { TABLE } from "./names.ts";
@@ -95,6 +95,39 @@ describe("desiredRuleset", () => {
         }
       }),
       { numRuns: 150 },
+    );
+  }, 120_000);
+
+  it("policies, stacks and endpoints change, keys given → the plan is that of a cache without memory", () => {
+    const names = fc.constantFrom(...policyNames);
+    const change: fc.Arbitrary<RecordValue> = fc.oneof(
+      { weight: 4, arbitrary: names.chain(policy) },
+      { weight: 1, arbitrary: stack("x") },
+      {
+        weight: 1,
+        arbitrary: fc
+          .constantFrom("stack/x", "stack/y", "")
+          .map((key) => ({ kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: key, addresses: [] })),
+      },
+    );
+    fc.assert(
+      fc.property(world, fc.array(fc.tuple(change, fc.boolean()), { minLength: 1, maxLength: 8 }), (values, changes) => {
+        const records = recordMap(values);
+        const cache = new PlanCache();
+        const input = { records, undecodable: new Map(), endpoints: [A, B], settings: SETTINGS };
+        desiredRuleset(input, cache);
+        for (const [value, isRemoved] of changes) {
+          const key = recordKey(value);
+          if (isRemoved) records.delete(key);
+          else records.set(key, value);
+          const incremental = desiredRuleset({ ...input, changed: new Set([key]) }, cache);
+          const fresh = desiredRuleset(input);
+          expect(diffRulesets(incremental.ruleset, fresh.ruleset).operations).toEqual([]);
+          expect(incremental.failures).toEqual(fresh.failures);
+          expect([...incremental.origins]).toEqual(expect.arrayContaining([...fresh.origins]));
+        }
+      }),
+      { numRuns: 300 },
     );
   }, 120_000);
 

@@ -5,7 +5,7 @@
  * Invariant: an interface without a usable Endpoint record, stack or policy drops; nothing that is missing is taken for "no policy".
  */
 import type { PodKey } from "../../src/model/names.ts";
-import type { Endpoint, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
@@ -14,7 +14,17 @@ import { planHosts } from "./host-chains.ts";
 import { allowedSet, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, setName, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
-import { type Aspect, aspectName, type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, stackChainName, type UsedSet } from "./policy-chains.ts";
+import {
+  type Aspect,
+  aspectName,
+  isExchangeable,
+  type PlannedChain,
+  type PlannedPolicy,
+  PolicyCache,
+  StackCache,
+  stackChainName,
+  type UsedSet,
+} from "./policy-chains.ts";
 
 export interface PlanSettings {
   readonly nodeName: string;
@@ -65,8 +75,8 @@ const DROP: NftVerdict = { kind: "drop" };
 const ACCEPT: NftVerdict = { kind: "accept" };
 
 /**
- * What is worth keeping from one plan to the next, of one node: renderings, the members of sets, and the last plan. A change of members alone costs its
- * own size; any other one costs a look at each policy and stack of the node, and the rendering of those that changed.
+ * What is worth keeping from one plan to the next, of one node: renderings, the members of sets, and the last plan. A change of members, or of the rules
+ * of a policy, costs its own size; any other one costs a look at each policy and stack of the node, and the rendering of those that changed.
  */
 export class PlanCache {
   readonly policies = new PolicyCache();
@@ -74,34 +84,44 @@ export class PlanCache {
   readonly sets = new SetRegistry();
   readonly #known = new Map<RecordKey, RecordValue>();
   readonly #undecodable = new Map<RecordKey, string>();
-  #last: { readonly plan: Plan; readonly input: PlanInput } | undefined;
+  #last: { readonly plan: Plan; readonly input: PlanInput; readonly policies: PoliciesByAspect } | undefined;
 
   plan(input: PlanInput): Plan {
     const last = this.#last;
     // If anything throws, what is known is not what was planned.
     this.#last = undefined;
-    const { isStructural, sets } = this.#take(input, last === undefined ? undefined : input.changed);
-    const isSameElse = last !== undefined && isSameSetting(last.input, input);
-    const plan = isStructural || !isSameElse ? new Planner(input, this).plan() : this.#withSets(last.plan, sets);
-    this.#last = { plan, input };
+    const changes = this.#take(input, last === undefined ? undefined : input.changed);
+    if (last !== undefined && !changes.isStructural && isSameSetting(last.input, input)) {
+      const withPolicies = this.#withPolicies(last.plan, last.policies, changes.policies);
+      if (withPolicies !== undefined) {
+        const plan = this.#withSets(withPolicies, changes.sets);
+        this.#last = { plan, input, policies: last.policies };
+        return plan;
+      }
+    }
+    const planner = new Planner(input, this);
+    const plan = planner.plan();
+    this.#last = { plan, input, policies: planner.policies };
     return plan;
   }
 
-  /** Notes what changed in the view since the last plan. Structural: anything but members of sets. */
-  #take(
-    { records, undecodable }: PlanInput,
-    changed: ReadonlySet<RecordKey> | undefined,
-  ): { readonly isStructural: boolean; readonly sets: ReadonlySet<string> } {
+  /** Notes what changed in the view since the last plan. Structural: anything but members of sets and the rules of policies. */
+  #take({ records, undecodable }: PlanInput, changed: ReadonlySet<RecordKey> | undefined): Changes {
     const sets = new Set<string>();
+    const policies = new Map<RecordKey, Policy>();
     let isStructural = false;
     for (const key of changed ?? this.#differences(records, undecodable)) {
       const value = records.get(key);
       const problem = undecodable.get(key);
       const id = setIdOf(key);
       if (problem !== this.#undecodable.get(key)) isStructural = true;
-      // Nodes are for routes alone.
-      if (id === undefined) isStructural ||= value !== this.#known.get(key) && (value ?? this.#known.get(key))?.kind !== "node";
-      else {
+      const before = this.#known.get(key);
+      if (id === undefined && value !== before) {
+        if (value?.kind === "policy" && before?.kind === "policy") policies.set(key, value);
+        // Nodes are for routes alone.
+        else if ((value ?? before)?.kind !== "node") isStructural = true;
+      }
+      if (id !== undefined) {
         sets.add(id);
         if (this.sets.update(key, id, value?.kind === "set" ? value : undefined, problem !== undefined)) isStructural = true;
       }
@@ -110,7 +130,28 @@ export class PlanCache {
       if (problem === undefined) this.#undecodable.delete(key);
       else this.#undecodable.set(key, problem);
     }
-    return { isStructural, sets };
+    return { isStructural, sets, policies };
+  }
+
+  /** Policies whose own chains are all that changes; undefined: there are others. */
+  #withPolicies(plan: Plan, byAspect: PoliciesByAspect, policies: ReadonlyMap<RecordKey, Policy>): Plan | undefined {
+    if (policies.size === 0) return plan;
+    const replaced: (readonly [aspect: Map<RecordKey, PlannedPolicy>, key: RecordKey, planned: PlannedPolicy])[] = [];
+    for (const { aspect, planned: ofAspect } of byAspect.values()) {
+      for (const [key, policy] of policies) {
+        const before = ofAspect.get(key);
+        if (before === undefined) continue;
+        const planned = this.policies.planned(key, policy, aspect, (id) => this.sets.facts(id));
+        if (!isExchangeable(before, planned)) return undefined;
+        replaced.push([ofAspect, key, planned]);
+      }
+    }
+    const chains = new Map(plan.ruleset.chains);
+    for (const [ofAspect, key, planned] of replaced) {
+      ofAspect.set(key, planned);
+      chains.set(planned.chain.chain.name, planned.chain);
+    }
+    return { ...plan, ruleset: { ...plan.ruleset, chains } };
   }
 
   #differences(records: PlanInput["records"], undecodable: PlanInput["undecodable"]): RecordKey[] {
@@ -140,6 +181,16 @@ export class PlanCache {
   }
 }
 
+interface Changes {
+  readonly isStructural: boolean;
+  /** Ids of sets with a shard that changed. */
+  readonly sets: ReadonlySet<string>;
+  /** Policies that were there before. */
+  readonly policies: ReadonlyMap<RecordKey, Policy>;
+}
+
+type PoliciesByAspect = Map<string, { readonly aspect: Aspect; readonly planned: Map<RecordKey, PlannedPolicy> }>;
+
 export function desiredRuleset(input: PlanInput, cache: PlanCache = new PlanCache()): Plan {
   return cache.plan(input);
 }
@@ -161,7 +212,7 @@ class Planner {
   readonly #failures = new Map<RecordKey, string>();
   readonly #origins = new Map<string, RecordKey>();
   readonly #withPolicy = new Set<PodKey>();
-  readonly #policies = new Map<string, Map<RecordKey, PlannedPolicy>>();
+  readonly policies: PoliciesByAspect = new Map();
 
   constructor(input: PlanInput, cache: PlanCache) {
     this.#input = input;
@@ -214,8 +265,8 @@ class Planner {
 
   #findPolicy(key: RecordKey, aspect: Aspect): PlannedPolicy | undefined {
     const name = aspectName(aspect);
-    const ofAspect = this.#policies.get(name) ?? new Map<RecordKey, PlannedPolicy>();
-    this.#policies.set(name, ofAspect);
+    const { planned: ofAspect } = this.policies.get(name) ?? { planned: new Map<RecordKey, PlannedPolicy>() };
+    if (!this.policies.has(name)) this.policies.set(name, { aspect, planned: ofAspect });
     const known = ofAspect.get(key);
     if (known !== undefined) return known;
     const policy = this.#input.records.get(key);

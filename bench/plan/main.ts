@@ -1,0 +1,143 @@
+/**
+ * What one change costs a node, from the records to the bytes for the kernel: `node bench/plan/main.ts`.
+ *
+ * Plan, difference and encoding, without the kernel. One JSON line for each size; `ratio` is its median to the smallest size's of the same scenario: flat
+ * is 1. Sets have shards of 64 members, as the server makes them.
+ */
+import { performance } from "node:perf_hooks";
+import { encodeTransaction } from "../../agent/drivers/nftables/encode.ts";
+import { diffRulesets } from "../../agent/plan/diff.ts";
+import { desiredRuleset, PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
+import { podKey } from "../../src/model/names.ts";
+import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type SetType } from "../../src/model/record.ts";
+import { parseIp } from "../../src/net/ip.ts";
+
+interface Scenario {
+  readonly name: string;
+  readonly sizes: readonly number[];
+  readonly world: (size: number) => readonly RecordValue[];
+  /** The records of the i-th change; its value replaces that of its key. */
+  readonly change: (size: number, i: number) => RecordValue;
+}
+
+const SHARD_SIZE = 64;
+const CHANGES = 400;
+const WARM_UP = 100;
+const SETTINGS = { nodeName: "n1", interfacePrefix: "cali" };
+const NOTHING: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
+const PODS: readonly PlannedEndpoint[] = Array.from({ length: 100 }, (_, i) => ({
+  podKey: podKey("shop", `p${i}`),
+  interfaceName: `cali${i}`,
+  addresses: [parseIp(`10.65.0.${i}`)],
+}));
+
+const SCENARIOS: readonly Scenario[] = [
+  setScenario("one address of a set", "address", (i) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`),
+  setScenario("one prefix of a set", "prefix", (i) => `10.${i >> 12}.${(i >> 4) & 255}.${(i & 15) << 4}/28`),
+  setScenario("one named port of a set", "address-port", (i) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255},tcp:80`),
+  {
+    name: "one rule of one of so many policies",
+    sizes: [10, 100, 1_000],
+    world: (size) => [
+      ...Array.from({ length: size }, (_, i) => policy(i, 80)),
+      stackOf(Array.from({ length: size }, (_, i) => recordKey(policy(i, 80)))),
+      ...PODS.map(endpoint),
+    ],
+    change: (size, i) => policy(i % size, 1_000 + i),
+  },
+  {
+    name: "another node, among so many",
+    sizes: [100, 1_000, 5_000],
+    world: (size) => [...Array.from({ length: size }, (_, i) => node(i, 0)), ...PODS.map(endpoint), stackOf([])],
+    change: (size, i) => node(i % size, i),
+  },
+];
+
+function setScenario(name: string, type: SetType, member: (i: number) => string): Scenario {
+  const shard = (size: number, number: number, isOdd: boolean): RecordValue => {
+    const first = number * SHARD_SIZE;
+    const count = Math.min(SHARD_SIZE, size - first);
+    const members = Array.from({ length: count }, (_, i) => member(first + i));
+    // One comes and goes.
+    return { kind: "set", id: "s", shard: number.toString(2).padStart(12, "0"), type, members: isOdd ? members.slice(1) : members };
+  };
+  const portSets = type === "address-port" ? ["s"] : [];
+  const rule = {
+    action: "allow" as const,
+    protocol: 6,
+    source: { ...NOTHING, sets: portSets.length === 0 ? ["s"] : [] },
+    destination: { ...NOTHING, portSets },
+    origin: 0,
+  };
+  return {
+    name,
+    sizes: [1_000, 10_000, 100_000],
+    world: (size) => [
+      ...Array.from({ length: Math.ceil(size / SHARD_SIZE) }, (_, number) => shard(size, number, false)),
+      { ...policy(0, 80), ingress: [rule] },
+      stackOf([recordKey(policy(0, 80))]),
+      ...PODS.map(endpoint),
+    ],
+    change: (size, i) => shard(size, Math.floor(i / 2) % Math.ceil(size / SHARD_SIZE), i % 2 === 0),
+  };
+}
+
+function policy(i: number, port: number): Policy {
+  const rule = { action: "allow" as const, protocol: 6, source: NOTHING, destination: { ...NOTHING, ports: [{ first: port, last: port }] }, origin: 0 };
+  return { kind: "policy", policyKind: "KubernetesNetworkPolicy", namespace: "shop", name: `p${i}`, tier: "default", ingress: [rule], egress: [] };
+}
+
+function stackOf(policies: readonly RecordKey[]): RecordValue {
+  return { kind: "stack", id: "x", tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" };
+}
+
+function endpoint({ podKey: key }: PlannedEndpoint): RecordValue {
+  return { kind: "endpoint", namespace: "shop", pod: key.slice("shop/".length), uid: "", stack: "stack/x", addresses: [] };
+}
+
+function node(i: number, change: number): RecordValue {
+  return { kind: "node", name: `n${i}` as never, addresses: [parseIp(`192.168.${change & 255}.${i & 255}`)], blocks: [] };
+}
+
+function measure({ world, change }: Scenario, size: number): Readonly<Record<string, number>> {
+  const records = new Map<RecordKey, RecordValue>(world(size).map((value) => [recordKey(value), value]));
+  const cache = new PlanCache();
+  const input = { records, undecodable: new Map<RecordKey, string>(), endpoints: PODS, settings: SETTINGS };
+  const began = performance.now();
+  let installed = desiredRuleset(input, cache).ruleset;
+  encodeTransaction(diffRulesets(undefined, installed), 1);
+  const wholeMs = performance.now() - began;
+  const times: number[] = [];
+  let bytes = 0;
+  for (let i = 0; i < WARM_UP + CHANGES; i++) {
+    const value = change(size, i);
+    const key = recordKey(value);
+    const start = performance.now();
+    records.set(key, value);
+    const { ruleset } = desiredRuleset({ ...input, changed: new Set([key]) }, cache);
+    const transaction = diffRulesets(installed, ruleset);
+    if (transaction.operations.length > 0) bytes = encodeTransaction(transaction, 1).bytes.length;
+    installed = ruleset;
+    if (i >= WARM_UP) times.push(performance.now() - start);
+  }
+  times.sort((a, b) => a - b);
+  return { wholeMs: rounded(wholeMs), medianUs: at(times, 0.5), p99Us: at(times, 0.99), bytes };
+}
+
+function at(sorted: readonly number[], share: number): number {
+  return Math.round((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) * 1000);
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+for (const scenario of SCENARIOS) {
+  let smallest: number | undefined;
+  for (const size of scenario.sizes) {
+    const result = measure(scenario, size);
+    smallest ??= result["medianUs"];
+    const ratio = rounded((result["medianUs"] ?? 0) / Math.max(1, smallest ?? 1));
+    process.stdout.write(`${JSON.stringify({ bench: "plan", scenario: scenario.name, size, ...result, ratio })}\n`);
+  }
+}
