@@ -26,7 +26,7 @@ import {
   type WorldPod,
   Worlds,
 } from "./chaos-world.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, nodeOf } from "./cluster.ts";
 import { type ConnectedPod, connectPod, disconnectPod, untilWritten, writePod, writePodRunning } from "./cluster-pods.ts";
 import { contentsDifference, kernelProblems, nodeContents } from "./kernel-contents.ts";
 
@@ -136,17 +136,32 @@ export class Chaos {
       run: kill(`agent-${node}`, startAgent, () => rmSync(this.#cluster.stateDirOf(node), { recursive: true, force: true })),
     };
     const stopped = random.below(2_500);
-    const frozen: Action = {
-      name: `freeze-agent ${node}`,
+    const freeze = (program: string): Action => ({
+      name: `freeze-${program.replace("-", " ")}`,
       run: async () => {
-        this.#cluster.signal(`agent-${node}`, "SIGSTOP");
+        this.#cluster.signal(program, "SIGSTOP");
         await sleep(stopped);
-        this.#cluster.signal(`agent-${node}`, "SIGCONT");
+        this.#cluster.signal(program, "SIGCONT");
       },
-    };
+    });
+    const frozen = freeze(`agent-${node}`);
     const fanout: Action = { name: "kill-fanout", run: kill("fanout", () => this.#cluster.startFanout()) };
     const api: Action = { name: "kill-api", run: kill("api", () => this.#cluster.startApi()) };
-    return random.pick([[agent], [wiped], [frozen], [fanout], [api], [fanout, api], [agent, fanout], [wiped, api], [agent, fanout, api], [wiped, fanout], []]);
+    return random.pick([
+      [agent],
+      [wiped],
+      [frozen],
+      [fanout],
+      [api],
+      [fanout, api],
+      [agent, fanout],
+      [wiped, api],
+      [agent, fanout, api],
+      [wiped, fanout],
+      [freeze("fanout")],
+      [freeze("api")],
+      [],
+    ]);
   }
 
   #pickChange(): Action {
@@ -206,7 +221,7 @@ export class Chaos {
   async #interfere(): Promise<void> {
     const random = this.#random;
     const node = random.pick(this.#cluster.nodes);
-    const how = random.pick(["flush-table", "delete-table", "flush-chain", "delete-routes", "foreign-table", "flush-set"]);
+    const how = random.pick(["flush-table", "delete-table", "flush-chain", "delete-routes", "foreign-table", "flush-set", "link-flap"]);
     this.#now = `round ${this.#round}: ${how} on ${node}`;
     this.#options.say(this.#now);
     this.#count(how);
@@ -219,6 +234,7 @@ export class Chaos {
     else if (how === "delete-table") await this.#cluster.nft(node, "delete", "table", "inet", "sedge");
     else if (how === "flush-chain") await this.#cluster.nft(node, "flush", "chain", "inet", "sedge", random.pick(chains));
     else if (how === "flush-set") await this.#cluster.nft(node, "flush", "set", "inet", "sedge", "interfaces");
+    else if (how === "link-flap") await this.#flapLink(node);
     else if (how === "delete-routes") await this.#cluster.ip(node, random.pick(["-4", "-6"]), "route", "flush", "table", "main", "proto", "94");
     else
       await this.#cluster.nft(node, `add table inet foreign-${this.#round}; add chain inet foreign-${this.#round} c { type filter hook forward priority 7; }`);
@@ -232,6 +248,13 @@ export class Chaos {
     }
     if (how === "foreign-table") await this.#cluster.nft(node, "delete", "table", "inet", `foreign-${this.#round}`);
     this.#judge();
+  }
+
+  /** The kernel forgets routes over a link that goes down, and an IPv6 address with it; whoever cares for the link gives it the address again. */
+  async #flapLink(node: string): Promise<void> {
+    await this.#cluster.ip(node, "link", "set", "eth0", "down");
+    await this.#cluster.ip(node, "link", "set", "eth0", "up");
+    await this.#cluster.ip(node, "address", "add", `${nodeOf(node).addressV6}/64`, "dev", "eth0", "nodad");
   }
 
   async #restartWithNothing(node: string): Promise<void> {
