@@ -47,6 +47,8 @@ export const SESSION_LIMITS: SessionLimits = {
   maxTotalBytesInFlight: 64 * 1024 * 1024,
   partBytes: 32 * 1024,
 };
+/** An answer counts as taken when no more than this is in flight. */
+const TAKEN_BYTES = 4 * 1024;
 /** A commit that would be larger than a part is preceded by parts at most so often; then it goes out whole, so that steady change cannot put it off for ever. */
 const MAX_ROUNDS = 4;
 /** Failures of one Ack that are kept; the rest is only counted by the agent. */
@@ -193,8 +195,10 @@ export class Session implements StreamHandler {
 
   onDrain(): void {
     this.#account();
+    this.#progressAt = this.#host.now();
     if (this.#parts !== undefined) this.#pump();
     else this.flush();
+    this.#releaseWhenTaken();
   }
 
   onClosed(): void {
@@ -298,9 +302,9 @@ export class Session implements StreamHandler {
     this.#ticket = undefined;
   }
 
-  /** How long (ms) the reader has taken nothing of an answer; undefined when none is under way. */
+  /** How long (ms) the reader has taken nothing of an answer; undefined when it has no place in the admission. */
   get stalledMs(): number | undefined {
-    return this.#parts === undefined ? undefined : this.#host.now() - this.#progressAt;
+    return this.#ticket === undefined ? undefined : this.#host.now() - this.#progressAt;
   }
 
   #greet(hello: Hello): void {
@@ -348,6 +352,7 @@ export class Session implements StreamHandler {
   #queue(view: ViewState): void {
     // Its commit will not come: what it has brought counts with the answer.
     this.#parts = undefined;
+    this.yieldAdmission();
     this.#enterLine(this.#requestOf(view));
   }
 
@@ -401,7 +406,6 @@ export class Session implements StreamHandler {
       const part = this.#parts.next();
       if (part.done === true) this.#finishParts();
       else {
-        this.#progressAt = this.#host.now();
         this.#send(this.#state === "answering" ? "answer" : "update", part.value);
       }
     }
@@ -415,7 +419,6 @@ export class Session implements StreamHandler {
     for (const key of keys) this.#staged.add(key);
     const { table, limits } = this.#host;
     this.#parts = deltaParts({ table, node: this.#node.id, keys, partBytes: limits.partBytes });
-    this.#progressAt = this.#host.now();
   }
 
   /** The commit, with all that changed since the parts began; or further parts, when that is too much for one message. */
@@ -439,8 +442,13 @@ export class Session implements StreamHandler {
     for (const frame of deltaFrames(delta, { ...fields, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
     this.#sentRevision = table.revision;
     this.sentCommits.add(table.revision, 0n);
-    this.yieldAdmission();
     this.handle("answered");
+    this.#releaseWhenTaken();
+  }
+
+  /** The next in the line goes when the reader has taken the answer, not when it was given to the transport: what is in flight stays bounded. */
+  #releaseWhenTaken(): void {
+    if (this.#ticket !== undefined && this.#state === "live" && this.stream.bytesInFlight <= TAKEN_BYTES) this.yieldAdmission();
   }
 
   #sendDelta(frames: readonly Uint8Array[]): void {

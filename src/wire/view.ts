@@ -169,7 +169,7 @@ export class View {
       for (const record of upserts) after.set(record.key, record);
     }
     const changes = this.#apply(after);
-    this.#noteUpstream(last.upstream ?? []);
+    this.#noteUpstream(last.upstream ?? [], last.digest !== undefined);
     this.#seed = this.#nextSeed ?? this.#seed;
     this.#nextSeed = undefined;
     this.#staged = [];
@@ -206,9 +206,9 @@ export class View {
     for (const [key, record] of after) if (record !== undefined && replaced.has(bucketOfHash(record.keyHash, this.#bucketBits))) after.set(key, undefined);
   }
 
-  /** Versions only grow within a cluster; another cluster's begin anew. */
-  #noteUpstream(versions: readonly bigint[]): void {
-    if (this.#nextSeed !== undefined) this.#upstream.clear();
+  /** After an answer the view is the server's, and so is its place in the history; a delta only adds. */
+  #noteUpstream(versions: readonly bigint[], isAnswer: boolean): void {
+    if (this.#nextSeed !== undefined || (isAnswer && this.#upstreamKinds.length > 0)) this.#upstream.clear();
     for (const [i, version] of versions.entries()) {
       const kind = this.#upstreamKinds[i];
       if (kind !== undefined && version > (this.#upstream.get(kind) ?? 0n)) this.#upstream.set(kind, version);
