@@ -6,7 +6,7 @@ import type { Identity } from "../identity.ts";
 /** "http2" writes frames to the sockets itself; "grpc-js" is the library. */
 export const DELIVERY_KINDS = ["http2", "grpc-js"] as const;
 export type DeliveryKind = (typeof DELIVERY_KINDS)[number];
-export const DEFAULT_DELIVERY: DeliveryKind = "grpc-js";
+export const DEFAULT_DELIVERY: DeliveryKind = "http2";
 
 /** One open record stream. */
 export interface PeerStream {

@@ -97,7 +97,7 @@ export class Connection implements StreamHost {
   #unreturned = 0;
   /** What a new stream may send, by the peer's settings. */
   #peerWindow = DEFAULT_WINDOW;
-  #out: Buffer[] = [];
+  #out: Uint8Array[] = [];
   #outBytes = 0;
   #isFlushDue = false;
   #bufferedBytes = 0;
@@ -155,7 +155,7 @@ export class Connection implements StreamHost {
     if (this.#bufferedBytes > this.#host.limits.maxBufferedBytes) throw this.#abused("too-much-buffered", "more unfinished messages than are held");
   }
 
-  write(bytes: Buffer, dataBytes: number): void {
+  write(bytes: Uint8Array, dataBytes: number): void {
     this.#sendWindow -= dataBytes;
     this.#out.push(bytes);
     this.#outBytes += bytes.length;

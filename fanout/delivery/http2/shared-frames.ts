@@ -1,19 +1,22 @@
 /**
- * gRPC messages as DATA frames. A message that goes to many clients is framed once: nearly all of them have their record stream on stream 1, so the very same
+ * Short gRPC messages as DATA frames. One that goes to many clients is framed once: nearly all of them have their record stream on stream 1, so the very same
  * bytes go to each, and a delivery costs no copy.
  */
-import { DEFAULT_MAX_FRAME, FRAME, HEADER_BYTES, writeFrameHeader } from "./frames.ts";
+import { FRAME, HEADER_BYTES, writeFrameHeader } from "./frames.ts";
 import { PREFIX_BYTES } from "./message-reader.ts";
+
+/** Longer messages are cut without a copy (stream.ts). Below the 16,384 bytes of a frame that every peer must take. */
+export const MAX_SHARED_BYTES = 8 * 1024;
 
 export class SharedFrames {
   #message: Uint8Array | undefined;
   #streamId = 0;
   #framed: Buffer | undefined;
 
-  /** The whole message in frames of at most 16,384 bytes, which every peer must take. Shared: must not be changed. */
+  /** The message in one frame, so at most MAX_SHARED_BYTES with its prefix. Shared: must not be changed. */
   framed(message: Uint8Array, streamId: number): Buffer {
     if (message === this.#message && streamId === this.#streamId && this.#framed !== undefined) return this.#framed;
-    const framed = framesOf(message, streamId);
+    const framed = frameOf(message, streamId);
     this.#message = message;
     this.#streamId = streamId;
     this.#framed = framed;
@@ -35,23 +38,12 @@ export function messagePrefix(length: number): Buffer {
   return prefix;
 }
 
-function framesOf(message: Uint8Array, streamId: number): Buffer {
-  const total = PREFIX_BYTES + message.length;
-  const frames = Math.ceil(total / DEFAULT_MAX_FRAME);
-  const bytes = Buffer.allocUnsafe(frames * HEADER_BYTES + total);
-  const first = Math.min(total, DEFAULT_MAX_FRAME);
-  writeFrameHeader(bytes, 0, { length: first, type: FRAME.data, flags: 0, streamId });
+function frameOf(message: Uint8Array, streamId: number): Buffer {
+  const length = PREFIX_BYTES + message.length;
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + length);
+  writeFrameHeader(bytes, 0, { length, type: FRAME.data, flags: 0, streamId });
   bytes[HEADER_BYTES] = 0;
   bytes.writeUInt32BE(message.length, HEADER_BYTES + 1);
-  let taken = first - PREFIX_BYTES;
-  bytes.set(taken === message.length ? message : message.subarray(0, taken), HEADER_BYTES + PREFIX_BYTES);
-  let at = HEADER_BYTES + first;
-  while (taken < message.length) {
-    const length = Math.min(DEFAULT_MAX_FRAME, message.length - taken);
-    writeFrameHeader(bytes, at, { length, type: FRAME.data, flags: 0, streamId });
-    bytes.set(message.subarray(taken, taken + length), at + HEADER_BYTES);
-    taken += length;
-    at += HEADER_BYTES + length;
-  }
+  bytes.set(message, HEADER_BYTES + PREFIX_BYTES);
   return bytes;
 }

@@ -1,13 +1,16 @@
 /**
  * One HTTP/2 stream as the server has it: its two halves, its two windows, and what waits for the peer's window.
  *
- * Invariant: what is given to a stream leaves it in order, and never more than both windows allow. A message that fits goes to the socket as shared frames; one
- * that does not is cut to the window. States of RFC 9113 section 5.1: in the connection's map with `isRemoteClosed` false is open, true is half-closed (remote);
+ * Invariant: what is given to a stream leaves it in order, and never more than both windows allow. A short message that fits goes to the socket as a shared
+ * frame; others are cut to the windows. States of RFC 9113 section 5.1: in the connection's map with `isRemoteClosed` false is open, true is half-closed (remote);
  * out of the map is closed. Half-closed (local) does not last: once the response is sent, the rest of a request is refused (RST_STREAM with NO_ERROR).
  */
-import { DEFAULT_MAX_FRAME, EMPTY, FLAG, FRAME, frame } from "./frames.ts";
+import { DEFAULT_MAX_FRAME, EMPTY, FLAG, FRAME, frame, HEADER_BYTES, writeFrameHeader } from "./frames.ts";
 import { PREFIX_BYTES } from "./message-reader.ts";
-import { messagePrefix } from "./shared-frames.ts";
+import { MAX_SHARED_BYTES, messagePrefix } from "./shared-frames.ts";
+
+/** Below this a copy costs less than a buffer of its own. */
+const MIN_UNCOPIED_BYTES = 512;
 
 /** What is above a stream hears. Never called again after `onClosed`. */
 export interface StreamSink {
@@ -27,7 +30,7 @@ export interface StreamHost {
   /** DATA bytes that the connection's window and the socket have room for now. */
   readonly room: number;
   /** Bytes to the socket, in order, before the end of this tick; `dataBytes` of them count for the windows. */
-  write(bytes: Buffer, dataBytes: number): void;
+  write(bytes: Uint8Array, dataBytes: number): void;
   shared(message: Uint8Array, streamId: number): Buffer;
   headers(streamId: number, block: Buffer, isLast: boolean): void;
   /** The stream has sent its last frame. */
@@ -95,7 +98,7 @@ export class Http2Stream {
   /** One gRPC message. Its bytes must not change afterwards. */
   send(message: Uint8Array): void {
     const total = PREFIX_BYTES + message.length;
-    if (this.#queuedBytes === 0 && total <= this.sendWindow && total <= this.#host.room) {
+    if (total <= MAX_SHARED_BYTES && this.#queuedBytes === 0 && total <= this.sendWindow && total <= this.#host.room) {
       this.sendWindow -= total;
       this.#host.write(this.#host.shared(message, this.id), total);
       return;
@@ -133,13 +136,13 @@ export class Http2Stream {
   pump(): boolean {
     const room = Math.min(this.sendWindow, this.#host.room, DEFAULT_MAX_FRAME, this.#queuedBytes);
     if (room <= 0) return false;
-    const payload = this.#take(room);
+    const parts = this.#take(room);
     this.sendWindow -= room;
     this.#queuedBytes -= room;
     this.blockedSince = this.#queuedBytes === 0 ? undefined : this.#host.now();
     this.isStallCounted = false;
     const isLast = this.#queuedBytes === 0 && this.#ending === EMPTY;
-    this.#host.write(frame(FRAME.data, isLast ? FLAG.endStream : 0, this.id, payload), room);
+    this.#writeFrame(parts, room, isLast ? FLAG.endStream : 0);
     if (isLast) this.#host.finished(this);
     else if (this.#queuedBytes === 0 && this.#ending !== undefined) this.#finishNow();
     return true;
@@ -169,7 +172,23 @@ export class Http2Stream {
     this.#host.finished(this);
   }
 
-  #take(bytes: number): Uint8Array {
+  /** The header takes short parts with it; long ones go as they are, uncopied. */
+  #writeFrame(parts: readonly Uint8Array[], length: number, flags: number): void {
+    let joined = 0;
+    let joinedBytes = 0;
+    for (; joined < parts.length && (parts[joined]?.length ?? 0) < MIN_UNCOPIED_BYTES; joined++) joinedBytes += parts[joined]?.length ?? 0;
+    const head = Buffer.allocUnsafe(HEADER_BYTES + joinedBytes);
+    writeFrameHeader(head, 0, { length, type: FRAME.data, flags, streamId: this.id });
+    let at = HEADER_BYTES;
+    for (const part of parts.slice(0, joined)) {
+      head.set(part, at);
+      at += part.length;
+    }
+    this.#host.write(head, length);
+    for (const part of parts.slice(joined)) this.#host.write(part, 0);
+  }
+
+  #take(bytes: number): Uint8Array[] {
     const parts: Uint8Array[] = [];
     let missing = bytes;
     while (missing > 0) {
@@ -183,6 +202,6 @@ export class Http2Stream {
       missing -= first.length;
       this.#queue.shift();
     }
-    return parts.length === 1 ? (parts[0] ?? EMPTY) : Buffer.concat(parts, bytes);
+    return parts;
   }
 }
