@@ -207,7 +207,7 @@ const commands = [
 describe("server and agents", () => {
   it("S1 at every quiet point each agent has the server's view, whatever happened before", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.commands(commands, { maxCommands: 40 }), async (list) => {
+      fc.asyncProperty(fc.commands(commands, { maxCommands: 60, size: "max" }), async (list) => {
         const model = new Model();
         const real = new Real(model);
         await fc.asyncModelRun(() => ({ model, real }), list);

@@ -191,6 +191,12 @@ const replica = fc.nat(1);
 const step = fc.oneof(
   fc.constant(named("change", (world) => world.change())),
   fc.tuple(agent, replica).map(([a, r]) => named(`agent ${a} connects to ${r}`, (world) => world.connect(a, r))),
+  fc.tuple(agent, replica).map(([a, r]) =>
+    named(`agent ${a} goes to ${r} and takes all`, (world) => {
+      world.connect(a, r);
+      world.read(a, 20);
+    }),
+  ),
   fc.tuple(agent, fc.nat(8)).map(([a, count]) => named(`agent ${a} reads ${count}`, (world) => world.read(a, count))),
   agent.map((a) => named(`agent ${a} is cut`, (world) => world.agents[a]?.disconnect())),
   agent.map((a) => named(`agent ${a} starts again from its disk`, (world) => world.viaDisk(a))),
@@ -216,7 +222,7 @@ const step = fc.oneof(
 describe("two replicas", () => {
   it("S16 an agent never moves back, and ends with the newest", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60, size: "max" }), async (steps) => {
         const world = new World();
         for (const { run } of steps) {
           await run(world);
