@@ -2,7 +2,7 @@
  * Who the embedded API is and who may use it: CA, server certificate, the admin's token. With a data directory they stay the same across
  * restarts, so that a kubeconfig keeps working; the server certificate is made anew when the asked-for names change or it is near its end.
  */
-import { randomBytes, X509Certificate } from "node:crypto";
+import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
@@ -54,7 +54,7 @@ async function keptServer(directory: string, authority: CertificateAuthority, ho
   const [certPath, keyPath] = [join(directory, "server.crt"), join(directory, "server.key")];
   if (existsSync(certPath) && existsSync(keyPath)) {
     const kept = { cert: readFileSync(certPath, "utf8"), key: readFileSync(keyPath, "utf8") };
-    if (isUsable(kept.cert, authority.cert, hosts)) return kept;
+    if (isUsable(kept, authority.cert, hosts)) return kept;
   }
   const made = await issue(authority, hosts);
   keep(keyPath, made.key);
@@ -62,9 +62,11 @@ async function keptServer(directory: string, authority: CertificateAuthority, ho
   return made;
 }
 
-function isUsable(cert: string, authority: string, hosts: readonly string[]): boolean {
+/** Also that the two belong together: a crash between their writes leaves one of an older pair. */
+function isUsable({ cert, key }: CertificatePem, authority: string, hosts: readonly string[]): boolean {
   try {
     const parsed = new X509Certificate(cert);
+    if (!parsed.checkPrivateKey(createPrivateKey(key))) return false;
     const isFor = (host: string): boolean => (isIP(host) > 0 ? parsed.checkIP(host) : parsed.checkHost(host)) !== undefined;
     return parsed.verify(new X509Certificate(authority).publicKey) && Date.parse(parsed.validTo) - Date.now() > RENEW_BEFORE_MS && hosts.every(isFor);
   } catch {

@@ -79,10 +79,12 @@ describe("Journal", () => {
     await first.journal.close();
     truncateSync(logFile(), readFileSync(logFile()).length - 5);
     const second = open();
+    expect(second.journal.problems[0]).toContain(`${logFile()}: its end is not whole`);
     expect(second.store.list("pods")).toHaveLength(2);
     write(second.store, 4, "two");
     await second.journal.close();
     const third = open();
+    expect(third.journal.problems).toEqual([]);
     expect(third.store.list("pods")).toHaveLength(4);
     await third.journal.close();
   });

@@ -15,6 +15,7 @@ import {
   existsSync,
   fdatasync,
   fdatasyncSync,
+  fstatSync,
   fsyncSync,
   ftruncateSync,
   mkdirSync,
@@ -120,6 +121,8 @@ function revisionIn(name: string, kind: "snapshot" | "log"): number | undefined 
 }
 
 export class Journal {
+  /** What `open` found and mended, for the log. */
+  readonly problems: readonly string[];
   readonly #directory: string;
   readonly #store: Store;
   readonly #snapshotAfterBytes: number;
@@ -136,7 +139,16 @@ export class Journal {
     file,
     logBytes,
     snapshotAfterBytes,
-  }: { readonly directory: string; readonly store: Store; readonly file: number; readonly logBytes: number; readonly snapshotAfterBytes: number }) {
+    problems,
+  }: {
+    readonly directory: string;
+    readonly store: Store;
+    readonly file: number;
+    readonly logBytes: number;
+    readonly snapshotAfterBytes: number;
+    readonly problems: readonly string[];
+  }) {
+    this.problems = problems;
     this.#directory = directory;
     this.#store = store;
     this.#file = file;
@@ -181,6 +193,7 @@ export class Journal {
     if (base === undefined) writeSnapshot(directory, store.snapshot());
     const entries = readSnapshot(join(directory, `snapshot-${from}.jsonl`), from);
     const changes: Pick<Change, "revision" | "kind" | "entry">[] = [];
+    const problems: string[] = [];
     const wanted = logs.filter((revision) => revision >= from);
     for (const revision of wanted) {
       const path = join(directory, `log-${revision}.jsonl`);
@@ -189,7 +202,7 @@ export class Journal {
         throw new DataDirectoryError(
           `${path}: damaged at byte ${goodBytes}, and a newer log follows. Nothing was changed. Restore the file from a copy, or move the directory away.`,
         );
-      if (isTorn) cut(path, goodBytes);
+      if (isTorn) problems.push(`${path}: its end is not whole, as after a crash: ${cut(path, goodBytes)} bytes after ${lines.length} changes are cut off`);
       for (const line of lines) {
         if (line.t !== "change")
           throw new DataDirectoryError(
@@ -205,7 +218,7 @@ export class Journal {
     const file = openSync(path, "a", 0o600);
     if (isNew) syncDirectory(directory);
     const logBytes = isNew ? 0 : readFileSync(path).length;
-    return new Journal({ directory, store, file, logBytes, snapshotAfterBytes });
+    return new Journal({ directory, store, file, logBytes, snapshotAfterBytes, problems });
   }
 
   /** Resolves when every change so far is on disk (and published). Rejects when the disk has failed: then nothing can be answered any more. */
@@ -318,11 +331,14 @@ function readSnapshot(path: string, revision: number): Entry[] {
   return lines.flatMap((line) => (line.t === "object" ? [entryOf(line)] : []));
 }
 
-function cut(path: string, bytes: number): void {
+/** Returns how many bytes it took away. */
+function cut(path: string, bytes: number): number {
   const file = openSync(path, "r+");
+  const { size } = fstatSync(file);
   ftruncateSync(file, bytes);
   fdatasyncSync(file);
   closeSync(file);
+  return size - bytes;
 }
 
 function syncDirectory(directory: string): void {

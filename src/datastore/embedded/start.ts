@@ -65,6 +65,7 @@ export async function startEmbeddedApi(options: EmbeddedApiOptions = {}): Promis
     ...(options.historyBytes === undefined ? {} : { historyBytes: options.historyBytes }),
   });
   const journal = dataDir === undefined ? undefined : Journal.open({ directory: dataDir, store });
+  for (const problem of journal?.problems ?? []) log.warn({ problem }, "the data directory was not whole");
   const settled = (): Promise<void> => journal?.settled() ?? Promise.resolve();
   const hosts = [...new Set(["127.0.0.1", "::1", "localhost", ...(host === "0.0.0.0" || host === "::" ? [] : [host]), ...sans])];
   const identity = await loadIdentity({ directory: dataDir, hosts });
