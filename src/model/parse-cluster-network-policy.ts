@@ -16,6 +16,7 @@ import type { ClusterNetworkPolicy, ClusterPods, ClusterPolicyPeer, ClusterPolic
 
 const MAX_ENTRIES = 25;
 const MAX_RULE_NAME = 100;
+const DOMAIN_NAME = /^(\*\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$/;
 const PORTS = { min: 1, max: 65535 };
 
 export function parseClusterNetworkPolicy(object: unknown, options: ParseOptions = {}): Parsed<ClusterNetworkPolicy> {
@@ -69,6 +70,9 @@ function readRule(field: Field, peersName: "from" | "to"): ClusterPolicyRule {
   if (name.length > MAX_RULE_NAME) field.child("name").problem(`must have at most ${MAX_RULE_NAME} characters`);
   const peers = readList(field.child(peersName), { isRequired: true }).map((peer) => readPeer(peer, peersName, action));
   const protocols = field.child("protocols").isAbsent ? [] : readList(field.child("protocols"), { isRequired: true }).map(readProtocol);
+  const isNameless = peers.some(({ kind }) => kind === "nodes" || kind === "networks");
+  if (field.isStrict && isNameless && protocols.some(({ kind }) => kind === "named"))
+    field.child("protocols").problem("nodes and networks have no named ports");
   if (field.problemCount > before) return { name, action, peers: [{ kind: "unknown", field: field.path }], protocols: [] };
   return { name, action, peers, protocols };
 }
@@ -97,6 +101,9 @@ function readPeer(field: Field, peersName: "from" | "to", action: ClusterPolicyR
       return { kind: "networks", networks: readNetworks(field.child(kind)) };
     case "domainNames":
       if (action !== "Accept") field.child(kind).problem("is for rules with action Accept only");
+      for (const name of readList(field.child(kind), { isRequired: true })) {
+        if (!DOMAIN_NAME.test(name.string() ?? "")) name.problem("must be a domain name, for example example.com or *.example.com");
+      }
       return { kind: "unknown", field: `${field.path}.domainNames` };
     default:
       if (field.isStrict) field.problem(`must have one of ${known.join(", ")}`);

@@ -27,6 +27,8 @@ export function parseIpPool(object: unknown, options: ParseOptions = {}): Parsed
       .flatMap((use) => use.oneOf(["Workload", "Tunnel", "LoadBalancer"] as const) ?? []);
     const isManual = spec.child("assignmentMode").oneOf(["Automatic", "Manual"] as const) === "Manual";
     const isDisabled = spec.child("disabled").boolean() ?? false;
+    const isClosed = isDisabled || metadata.isDeleting || (uses.length > 0 && !uses.includes("Workload"));
+    const namespaceSelector = readSelector(spec.child("namespaceSelector"));
     return {
       kind: "IPPool",
       name: metadata.name,
@@ -34,10 +36,18 @@ export function parseIpPool(object: unknown, options: ParseOptions = {}): Parsed
       cidr: cidr ?? NO_CIDR,
       blockSize: readBlockSize(spec.child("blockSize"), cidr),
       natOutgoing: spec.child("natOutgoing").boolean() ?? false,
-      disabled: isDisabled || isManual || metadata.isDeleting || (uses.length > 0 && !uses.includes("Workload")),
-      nodeSelector: spec.child("nodeSelector").string() || "all()",
+      disabled: isClosed || isManual,
+      nodeSelector: readSelector(spec.child("nodeSelector")) ?? "all()",
+      ...(namespaceSelector === undefined ? {} : { namespaceSelector }),
+      ...(isManual && !isClosed ? { isManual } : {}),
     };
   });
+}
+
+/** undefined: everything. */
+function readSelector(field: Field): string | undefined {
+  const text = field.string()?.trim() ?? "";
+  return text === "" || text === "all()" ? undefined : text;
 }
 
 /** Stands where a problem was reported, so that reading can go on. */

@@ -32,6 +32,18 @@ export function readMetadata(root: Field): Metadata {
   };
 }
 
+const ADDRESSING_PREFIX = "cni.projectcalico.org/";
+const ADDRESSING = ["ipAddrs", "ipv4pools", "ipv6pools", "ipFamilies", "hwAddr"];
+
+/** The annotations that say which addresses a pod, or the pods of a namespace, want. They are understood where addresses are given. */
+export function readAddressing(annotations: Labels): { readonly addressing?: Labels } {
+  const entries = ADDRESSING.flatMap((name) => {
+    const text = annotations[`${ADDRESSING_PREFIX}${name}`] ?? "";
+    return text === "" ? [] : [[name, text] as const];
+  });
+  return entries.length === 0 ? {} : { addressing: Object.fromEntries(entries) };
+}
+
 /** metadata.namespace of an object that lives in one. */
 export function readNamespace(root: Field): NamespaceName {
   const field = root.child("metadata").child("namespace");

@@ -3,7 +3,7 @@ import type { Parsed } from "./event.ts";
 import { type ParseOptions, parseFields } from "./field.ts";
 import { dnsLabelProblem } from "./name-syntax.ts";
 import type { NamespaceName } from "./names.ts";
-import { readMetadata, reportIf } from "./parse-metadata.ts";
+import { readAddressing, readMetadata, reportIf } from "./parse-metadata.ts";
 import type { Namespace } from "./resource.ts";
 
 /** Label of a namespace whose value is its name. */
@@ -18,6 +18,7 @@ export function parseNamespace(object: unknown, options: ParseOptions = {}): Par
       name: metadata.name as NamespaceName,
       resourceVersion: metadata.resourceVersion,
       labels: { ...metadata.labels, [NAMESPACE_NAME_LABEL]: metadata.name },
+      ...readAddressing(metadata.annotations),
     };
   });
 }

@@ -3,14 +3,14 @@ import { type IpAddress, tryParseIp } from "../net/ip.ts";
 import type { Parsed } from "./event.ts";
 import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import type { NodeName } from "./names.ts";
-import { readMetadata, readNamespace } from "./parse-metadata.ts";
+import { readAddressing, readMetadata, readNamespace } from "./parse-metadata.ts";
 import type { NamedPort, Pod, PortProtocol } from "./resource.ts";
 
 export const PORT_PROTOCOLS: readonly PortProtocol[] = ["TCP", "UDP", "SCTP"];
 
 export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Pod> {
   return parseFields(object, options, (root) => {
-    const { name, uid, resourceVersion, labels } = readMetadata(root);
+    const { name, uid, resourceVersion, labels, annotations } = readMetadata(root);
     const spec = root.child("spec").object();
     const status = root.child("status").object();
     const node = spec.child("nodeName").string() ?? "";
@@ -27,6 +27,7 @@ export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Po
       hostNetwork: spec.child("hostNetwork").boolean() ?? false,
       isTerminated: phase === "Succeeded" || phase === "Failed",
       addresses: readAddresses(status),
+      ...readAddressing(annotations),
       namedPorts: readNamedPorts(spec),
     };
   });

@@ -6,7 +6,9 @@ import { parseCalicoNetworkPolicy, parseGlobalNetworkPolicy, parseProfile } from
 import { parseClusterNetworkPolicy } from "./parse-cluster-network-policy.ts";
 import { parseHostEndpoint } from "./parse-host-endpoint.ts";
 import { parseIpPool } from "./parse-ip-pool.ts";
+import { parseIpReservation } from "./parse-ip-reservation.ts";
 import { parseIpamBlock } from "./parse-ipam-block.ts";
+import { parseIpamConfiguration } from "./parse-ipam-configuration.ts";
 import { parseNamespace } from "./parse-namespace.ts";
 import { parseNetworkPolicy } from "./parse-network-policy.ts";
 import { parseGlobalNetworkSet, parseNetworkSet } from "./parse-network-set.ts";
@@ -34,6 +36,8 @@ export const RESOURCE_INFO: Readonly<Record<ResourceKind, KindInfo>> = {
   Pod: { groupVersions: ["v1"], isNamespaced: true, parse: parsePod },
   NetworkPolicy: { groupVersions: ["networking.k8s.io/v1"], isNamespaced: true, parse: parseNetworkPolicy },
   IPPool: { groupVersions: CALICO, isNamespaced: false, parse: parseIpPool },
+  IPReservation: { groupVersions: CALICO, isNamespaced: false, parse: parseIpReservation },
+  IPAMConfiguration: { groupVersions: CALICO, isNamespaced: false, parse: parseIpamConfiguration },
   IPAMBlock: { groupVersions: CALICO, isNamespaced: false, parse: parseIpamBlock },
   BlockAffinity: { groupVersions: CALICO, isNamespaced: false, parse: parseBlockAffinity },
   ServiceAccount: { groupVersions: ["v1"], isNamespaced: true, parse: parseServiceAccount },

@@ -21,8 +21,26 @@ export interface Pool {
   readonly name: string;
   readonly cidr: Cidr;
   readonly natOutgoing: boolean;
+  /** Also of a selective one: nobody takes addresses from it who does not name it. */
   readonly disabled: boolean;
   readonly blockSize: number;
+  /** Addresses only for endpoints that name it. */
+  readonly isSelective?: true;
+  readonly reserved?: readonly Cidr[];
+  readonly cooldownSeconds?: number;
+}
+
+/** What a pod may have that is not what every pod of the node may. */
+export interface AddressRequest {
+  /** In order of preference; empty: those for every pod. */
+  readonly pools: readonly string[];
+  readonly addresses: readonly IpAddress[];
+  /** Empty: every family that has a pool. */
+  readonly ipVersions: readonly IpVersion[];
+  /** "" for none. */
+  readonly mac: string;
+  /** Why the pod can have no address; "" for none. */
+  readonly problem: string;
 }
 
 export interface Endpoint {
@@ -33,6 +51,7 @@ export interface Endpoint {
   /** Record key of the stack, "" when no policy applies. */
   readonly stack: RecordKey;
   readonly addresses: readonly IpAddress[];
+  readonly addressRequest?: AddressRequest;
 }
 
 export type RuleAction = "allow" | "deny" | "pass" | "log" | "reject";

@@ -29,6 +29,8 @@ export interface Namespace {
   readonly name: NamespaceName;
   readonly resourceVersion: ResourceVersion;
   readonly labels: Labels;
+  /** As of a pod, for pods that do not say it themselves. */
+  readonly addressing?: Labels;
 }
 
 export type PortProtocol = "TCP" | "UDP" | "SCTP";
@@ -56,6 +58,8 @@ export interface Pod {
   readonly isTerminated: boolean;
   /** status.podIPs. */
   readonly addresses: readonly IpAddress[];
+  /** Annotations cni.projectcalico.org/… without that prefix, of those that say which addresses a pod wants; absent: none. */
+  readonly addressing?: Labels;
   readonly namedPorts: readonly NamedPort[];
 }
 
@@ -112,6 +116,33 @@ export interface IpPool {
   readonly disabled: boolean;
   /** Selector text over node labels (Calico's language); "all()" when not set. */
   readonly nodeSelector: string;
+  /** Selector text over namespace labels; absent: all namespaces. */
+  readonly namespaceSelector?: string;
+  /** Only for pods that ask for it. It reads as disabled then. */
+  readonly isManual?: true;
+}
+
+/** projectcalico.org/v3 IPReservation: addresses that are given to nobody who does not ask for them. */
+export interface IpReservation {
+  readonly kind: "IPReservation";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  readonly reservedCidrs: readonly Cidr[];
+}
+
+/** projectcalico.org/v3 IPAMConfiguration, of which "default" counts. */
+export interface IpamConfiguration {
+  readonly kind: "IPAMConfiguration";
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  /** No address of another node's block is given. */
+  readonly strictAffinity: boolean;
+  /** Blocks that a node may have of one family. */
+  readonly maxBlocksPerHost: number;
+  /** False: nodes keep to the blocks that they have. */
+  readonly autoAllocateBlocks: boolean;
+  /** undefined: the agents' own setting. */
+  readonly ipCooldownSeconds: number | undefined;
 }
 
 /** projectcalico.org/v3 IPAMBlock: one block of addresses and who has them. */
@@ -351,6 +382,8 @@ export type Resource =
   | Pod
   | NetworkPolicy
   | IpPool
+  | IpReservation
+  | IpamConfiguration
   | IpamBlock
   | BlockAffinity
   | ServiceAccount
@@ -373,6 +406,8 @@ export const RESOURCE_KINDS = [
   "Pod",
   "NetworkPolicy",
   "IPPool",
+  "IPReservation",
+  "IPAMConfiguration",
   "IPAMBlock",
   "BlockAffinity",
   "ServiceAccount",
