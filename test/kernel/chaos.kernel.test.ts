@@ -7,7 +7,7 @@ import { whyNoKernel } from "./netns.ts";
 
 const noKernel = whyNoKernel() ?? (hasCniExecutable() ? undefined : "needs dist/cni/sedge-cni: node scripts/build-cni.mjs");
 const SEED = 20_261;
-const BUDGET_MS = 60_000;
+const BUDGET_MS = 40_000;
 
 describe.skipIf(noKernel !== undefined)(`a cluster whose programs are killed at random, seed ${SEED} [${noKernel ?? "kernel"}]`, () => {
   let cluster: Cluster;
