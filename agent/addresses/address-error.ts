@@ -3,8 +3,9 @@
 /**
  * pool-full: every address of the family's pools is in use. cooling: some were released a moment ago and are not given yet. no-pool: no pool that is
  * enabled exists. unknown-node: the API does not know this node. unavailable: the server cannot be asked now. journal: the disk refuses.
+ * bad-request: what the pod's annotations ask for cannot be given.
  */
-export type AddressProblem = "pool-full" | "cooling" | "no-pool" | "unknown-node" | "unavailable" | "journal";
+export type AddressProblem = "bad-request" | "pool-full" | "cooling" | "no-pool" | "unknown-node" | "unavailable" | "journal";
 
 export class AddressError extends Error {
   readonly code: AddressProblem;

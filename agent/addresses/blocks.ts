@@ -29,12 +29,19 @@ interface Entry {
 
 export class Blocks {
   readonly #entries = new Map<Cidr, Entry>();
-  readonly #cooldownMs: number;
+  readonly #cooldownMs: () => number;
   readonly #isUsable: (block: Cidr) => boolean;
+  readonly #isReserved: (address: IpAddress) => boolean;
 
-  constructor(options: { readonly cooldownMs: number; readonly isUsable: (block: Cidr) => boolean }) {
+  /** `isUsable`: for every pod; `isReserved`: given to nobody who does not ask for it. Both are asked each time. */
+  constructor(options: {
+    readonly cooldownMs: () => number;
+    readonly isUsable: (block: Cidr) => boolean;
+    readonly isReserved: (address: IpAddress) => boolean;
+  }) {
     this.#cooldownMs = options.cooldownMs;
     this.#isUsable = options.isUsable;
+    this.#isReserved = options.isReserved;
   }
 
   has(block: Cidr): boolean {
@@ -63,11 +70,12 @@ export class Blocks {
     return this.#allocatorOf(address)?.handleOf(address);
   }
 
-  take(version: IpVersion, owner: string, nowMs: number): Taken {
+  /** `isUsable`: in place of the blocks for every pod. */
+  take(version: IpVersion, owner: string, nowMs: number, isUsable: (block: Cidr, pool: string) => boolean = this.#isUsable): Taken {
     let retryAtMs: number | undefined;
-    for (const [block, { allocator }] of this.#entries) {
-      if (cidrVersion(block) !== version || !this.#isUsable(block)) continue;
-      const result = allocator.assign(owner, nowMs);
+    for (const [block, { allocator, pool }] of this.#entries) {
+      if (cidrVersion(block) !== version || !isUsable(block, pool)) continue;
+      const result = allocator.assign(owner, nowMs, this.#isReserved);
       if (result.kind === "assigned") return { kind: "taken", address: result.address };
       if (result.retryAtMs !== undefined) retryAtMs = Math.min(retryAtMs ?? Number.POSITIVE_INFINITY, result.retryAtMs);
     }

@@ -7,9 +7,9 @@
  * The next block is claimed when few addresses are left, so a request waits for the server only when none is free; one claim serves all that wait.
  * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
  */
-import type { Pool } from "../../src/model/record.ts";
-import { type Cidr, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
-import { compareIps, type IpAddress, type IpVersion } from "../../src/net/ip.ts";
+import type { AddressRequest, Pool } from "../../src/model/record.ts";
+import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import { compareIps, type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
@@ -59,6 +59,8 @@ export interface AddressManager extends Part {
 
 export interface AttachOptions {
   readonly signal?: AbortSignal;
+  /** What the pod asks for; absent: what every pod may have. */
+  readonly wish?: AddressRequest;
   /**
    * Work that can be done while a new attachment is on its way to the disk; not called for one that was there. When it throws, `attach` rejects with
    * that, and the attachment is there for the caller to undo.
@@ -83,7 +85,7 @@ class Manager implements AddressManager {
   readonly #options: AddressManagerOptions;
   readonly #blocks: Blocks;
   readonly #attaching = new Map<string, Promise<Attachment>>();
-  readonly #claiming = new Map<IpVersion, Promise<void>>();
+  readonly #claiming = new Map<string, Promise<void>>();
   readonly #claimPausedUntil = new Map<IpVersion, number>();
   readonly #dirty = new Set<Cidr>();
   readonly #trustWaiters = new Set<() => void>();
@@ -93,7 +95,11 @@ class Manager implements AddressManager {
 
   constructor(options: AddressManagerOptions) {
     this.#options = options;
-    this.#blocks = new Blocks({ cooldownMs: options.cooldownMs ?? DEFAULT_COOLDOWN_MS, isUsable: (block) => this.#isUsable(block) });
+    this.#blocks = new Blocks({
+      cooldownMs: () => this.#cooldownMs(),
+      isUsable: (block) => this.#isUsable(block),
+      isReserved: (address) => this.#isReserved(address),
+    });
     this.#restore();
   }
 
@@ -191,23 +197,24 @@ class Manager implements AddressManager {
     return this.#options.journal.state;
   }
 
-  async #attach(request: AttachmentRequest, { signal, meanwhile }: AttachOptions): Promise<Attachment> {
+  async #attach(request: AttachmentRequest, { signal, meanwhile, wish }: AttachOptions): Promise<Attachment> {
     const present = this.find(request);
     if (present !== undefined) return await this.#adopt(present, request);
     if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(error instanceof AddressError ? error : notTrusted(error)));
     const recovered = this.find(request);
     if (recovered !== undefined) return await this.#adopt(recovered, request);
-    const versions = this.#versions();
+    if (wish !== undefined && wish.problem !== "") throw new AddressError("bad-request", wish.problem);
+    const versions = this.#wishedVersions(wish);
     const owner = attachmentId(request);
     const addresses: IpAddress[] = [];
     let attachment: Attachment;
     let problem: { readonly error: unknown } | undefined;
     try {
-      for (const version of versions) addresses.push(await this.#take(version, owner, signal));
+      for (const version of versions) addresses.push(await this.#take(version, { owner, wish, ...(signal === undefined ? {} : { signal }) }));
       attachment = {
         ...request,
         interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
-        mac: containerMac(request),
+        mac: wish !== undefined && wish.mac !== "" ? wish.mac : containerMac(request),
         addresses,
       };
       const writing = this.#append([{ op: "attach", attachment }]).then(
@@ -235,7 +242,7 @@ class Manager implements AddressManager {
       ...present,
       ...request,
       interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
-      mac: containerMac(request),
+      mac: present.ifname === "" ? containerMac(request) : present.mac,
     };
     if (JSON.stringify(adopted) === JSON.stringify(present)) return present;
     const [from, to] = [attachmentId(present), attachmentId(adopted)];
@@ -251,20 +258,64 @@ class Manager implements AddressManager {
     return adopted;
   }
 
-  async #take(version: IpVersion, owner: string, signal?: AbortSignal): Promise<IpAddress> {
+  async #take(
+    version: IpVersion,
+    { owner, wish, signal }: { readonly owner: string; readonly wish: AddressRequest | undefined; readonly signal?: AbortSignal },
+  ): Promise<IpAddress> {
+    const asked = wish?.addresses.find((address) => ipVersion(address) === version);
+    if (asked !== undefined) return this.#takeAsked(asked, owner);
+    const named = this.#namedPools(version, wish);
     for (;;) {
       if (signal?.aborted === true) throw new AddressError("unavailable", "the request was given up before an address was free");
-      const taken = this.#blocks.take(version, owner, this.#options.clock.now());
+      const now = this.#options.clock.now();
+      const taken =
+        named === undefined
+          ? this.#blocks.take(version, owner, now)
+          : this.#blocks.take(version, owner, now, (block, pool) => named.includes(pool) && !this.#lost.has(block));
       if (taken.kind === "taken") return taken.address;
       try {
-        await this.#claim(version);
+        await this.#claim(version, named);
       } catch (error) {
-        throw this.#refusal(version, taken.retryAtMs, error);
+        throw this.#refusal(version, taken.retryAtMs, error, named);
       }
     }
   }
 
-  #refusal(version: IpVersion, retryAtMs: number | undefined, cause: unknown): AddressError {
+  /** An address that the pod's annotation names: reserved ones too, cooling down or not. */
+  #takeAsked(address: IpAddress, owner: string): IpAddress {
+    const holder = this.#blocks.ownerOf(address);
+    if (holder !== undefined && holder !== owner)
+      throw new AddressError("bad-request", `annotation cni.projectcalico.org/ipAddrs: ${address} is in use by ${holder}`);
+    if (!this.#blocks.restore(address, owner))
+      throw new AddressError(
+        "bad-request",
+        `annotation cni.projectcalico.org/ipAddrs: ${address} is in no block of this node, or this pod has another address of that block`,
+      );
+    return address;
+  }
+
+  /** undefined: those for every pod. Throws AddressError when none of them can be used. */
+  #namedPools(version: IpVersion, wish: AddressRequest | undefined): readonly string[] | undefined {
+    if (wish === undefined || wish.pools.length === 0) return undefined;
+    const open = new Set((this.#options.pools() ?? []).filter((pool) => isOpen(pool) && cidrVersion(pool.cidr) === version).map(({ name }) => name));
+    return wish.pools.filter((name) => open.has(name));
+  }
+
+  #wishedVersions(wish: AddressRequest | undefined): readonly IpVersion[] {
+    if (wish === undefined) return this.#versions();
+    const asked = wish.addresses.map(ipVersion);
+    if (asked.length > 0) return asked;
+    const versions = wish.pools.length === 0 ? this.#versions() : ([4, 6] as const).filter((version) => (this.#namedPools(version, wish)?.length ?? 0) > 0);
+    const wanted = versions.filter((version) => wish.ipVersions.length === 0 || wish.ipVersions.includes(version));
+    if (wanted.length === 0)
+      throw new AddressError(
+        "no-pool",
+        "no enabled IPPool can be used for what the pod's annotations ask for (cni.projectcalico.org/ipFamilies, ipv4pools, ipv6pools)",
+      );
+    return wanted;
+  }
+
+  #refusal(version: IpVersion, retryAtMs: number | undefined, cause: unknown, named?: readonly string[]): AddressError {
     if (cause instanceof AddressError) return cause;
     const code = cause instanceof ClaimError ? cause.code : "unavailable";
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -273,43 +324,49 @@ class Manager implements AddressManager {
       return new AddressError("unavailable", `no IPv${version} address is free in this node's blocks, and the next block cannot be claimed now: ${reason}`, {
         cause,
       });
-    const pools = this.#enabledPools(version);
-    const named = pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ") || "none";
+    const pools = named === undefined ? this.#enabledPools(version) : (this.#options.pools() ?? []).filter(({ name }) => named.includes(name));
+    const list = pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ") || "none";
     if (retryAtMs !== undefined) {
       const seconds = Math.max(1, Math.ceil((retryAtMs - this.#options.clock.now()) / 1_000));
       return new AddressError(
         "cooling",
-        `every free IPv${version} address of this node was released a moment ago and is given again in ${seconds} s; the pools have no further block: ${named}`,
+        `every free IPv${version} address of this node was released a moment ago and is given again in ${seconds} s; the pools have no further block: ${list}`,
         { cause },
       );
     }
     const inUse = this.#blocks.capacity(version);
     return new AddressError(
       "pool-full",
-      `the IPv${version} pools are full: ${named}; this node has ${inUse} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`,
+      `the IPv${version} pools are full: ${list}; this node has ${inUse} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`,
       { cause },
     );
   }
 
-  #claim(version: IpVersion): Promise<void> {
-    const underWay = this.#claiming.get(version);
+  /** One call at a time for the same pools: whoever waits shares what it brings. */
+  #claim(version: IpVersion, pools?: readonly string[]): Promise<void> {
+    const key = `${version} ${pools?.join(" ") ?? ""}`;
+    const underWay = this.#claiming.get(key);
     if (underWay !== undefined) return underWay;
-    const claiming = this.#claimOne(version).finally(() => this.#claiming.delete(version));
-    this.#claiming.set(version, claiming);
+    const claiming = this.#claimOne(version, pools).finally(() => this.#claiming.delete(key));
+    this.#claiming.set(key, claiming);
     return claiming;
   }
 
-  async #claimOne(version: IpVersion): Promise<void> {
+  async #claimOne(version: IpVersion, pools?: readonly string[]): Promise<void> {
     const { claims, clock, log } = this.#options;
     try {
-      const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version) });
+      const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version), ...(pools === undefined ? {} : { pools }) });
       if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr))
         throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
       await this.#addBlock(block);
       this.#claimPausedUntil.delete(version);
       log.info({ block: block.cidr, pool: block.pool }, "block claimed");
     } catch (error) {
-      this.#claimPausedUntil.set(version, clock.now() + (error instanceof ClaimError && error.code === "no-free-block" ? CLAIM_PAUSE_MS : UPKEEP_INTERVAL_MS));
+      if (pools === undefined)
+        this.#claimPausedUntil.set(
+          version,
+          clock.now() + (error instanceof ClaimError && error.code === "no-free-block" ? CLAIM_PAUSE_MS : UPKEEP_INTERVAL_MS),
+        );
       throw error;
     }
   }
@@ -475,6 +532,16 @@ class Manager implements AddressManager {
     return pools === undefined || pools.some(({ cidr, disabled }) => !disabled && cidrContainsCidr(cidr, block));
   }
 
+  /** The longest that any pool asks for, else our own. */
+  #cooldownMs(): number {
+    const asked = (this.#options.pools() ?? []).flatMap(({ cooldownSeconds }) => cooldownSeconds ?? []);
+    return asked.length === 0 ? (this.#options.cooldownMs ?? DEFAULT_COOLDOWN_MS) : Math.max(...asked) * 1_000;
+  }
+
+  #isReserved(address: IpAddress): boolean {
+    return (this.#options.pools() ?? []).some(({ reserved }) => reserved?.some((cidr) => cidrContains(cidr, address)) === true);
+  }
+
   #enabledPools(version: IpVersion): readonly Pool[] {
     return (this.#options.pools() ?? []).filter(({ cidr, disabled }) => !disabled && cidrVersion(cidr) === version);
   }
@@ -490,6 +557,10 @@ class Manager implements AddressManager {
   #tryVersions(): readonly IpVersion[] {
     return ([4, 6] as const).filter((version) => this.#enabledPools(version).length > 0);
   }
+}
+
+function isOpen(pool: Pool): boolean {
+  return !pool.disabled || pool.isSelective === true;
 }
 
 function tried(action: () => void): { readonly error: unknown } | undefined {

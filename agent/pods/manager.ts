@@ -8,6 +8,7 @@
  * interface that had it is gone; a crash before the disk has an address leaves at most a closed interface, which the runtime's DEL takes away. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
  */
 
+import type { AddressRequest } from "../../src/model/record.ts";
 import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -18,6 +19,7 @@ import type { LocalEndpoint, LocalEndpoints } from "../apply/local-endpoints.ts"
 import { KeyedQueue } from "./keyed-queue.ts";
 import { PodError } from "./pod-error.ts";
 import type { PodLinkSpec, PodLinks } from "./pod-link.ts";
+import type { PodWishes } from "./pod-wishes.ts";
 
 export interface PodManagerOptions {
   readonly addresses: AddressManager;
@@ -30,6 +32,8 @@ export interface PodManagerOptions {
   readonly mtu: number;
   /** How long an ADD waits for the server to tell the pod's policy (ms); then it succeeds, and the pod is closed until it is told. Default 5 s. */
   readonly policyWaitMs?: number;
+  /** What pods ask for; without it every pod is given what every pod may have. */
+  readonly wishes?: PodWishes;
   /** Forgets what the kernel tracks of connections of these addresses, before they can be another's. */
   readonly forgetConnections?: (addresses: readonly IpAddress[]) => void;
 }
@@ -112,7 +116,9 @@ class Manager implements PodManager {
       await this.#takeOver(wanted);
       let isNew = false;
       try {
+        const wish = await this.#wishOf(wanted, signal);
         const attachment = await addresses.attach(wanted, {
+          ...(wish === undefined ? {} : { wish }),
           ...(signal === undefined ? {} : { signal }),
           meanwhile: (fresh) => {
             isNew = true;
@@ -197,6 +203,18 @@ class Manager implements PodManager {
       this.#options.forgetConnections?.(older.addresses);
       await addresses.detach(older);
     }
+  }
+
+  /** Of a pod that has its addresses already: none, they stay. */
+  async #wishOf(request: AttachmentRequest, signal?: AbortSignal): Promise<AddressRequest | undefined> {
+    const { addresses, log, policyWaitMs = DEFAULT_POLICY_WAIT_MS, wishes } = this.#options;
+    if (wishes === undefined || request.pod === "" || addresses.find(request) !== undefined) return undefined;
+    const podKey = podKeyOf(request);
+    const { podUid } = request;
+    const wish = await wishes.find(podKey, { waitMs: policyWaitMs, ...(podUid === undefined ? {} : { podUid }), ...(signal === undefined ? {} : { signal }) });
+    if (!wish.isKnown)
+      log.warn({ pod: podKey, waitedMs: policyWaitMs }, "the server has not told this pod: its annotations are not known, it is given an address as any other");
+    return wish.request;
   }
 
   /** After a failed ADD: neither interface nor address is left. */

@@ -3,7 +3,7 @@
  *
  * Codes 1 to 99 are the specification's: 3 unknown container, 4 environment, 5 I/O, 7 configuration, 11 try again later, 50 not available, 51 not
  * available and existing containers limited. Ours, which `cni/errors.ts` documents too: 100 internal, 101 pool full, 102 no pool, 103 unknown node,
- * 104 kernel, 105 connection broken, 106 policy not in the kernel, 107 some attachments could not be removed.
+ * 104 kernel, 105 connection broken, 106 policy not in the kernel, 107 some attachments could not be removed, 108 annotations that cannot be met.
  */
 import { AddressError, type AddressProblem } from "../addresses/address-error.ts";
 import { EndpointNotProgrammedError } from "../apply/local-endpoints.ts";
@@ -22,6 +22,7 @@ const GC_INCOMPLETE = 107;
 
 const ADDRESS_CODES: Readonly<Record<AddressProblem, number>> = {
   "pool-full": 101,
+  "bad-request": 108,
   cooling: TRY_AGAIN,
   "no-pool": 102,
   "unknown-node": 103,
@@ -59,6 +60,8 @@ export function gcIncomplete(failures: readonly string[]): CniProblem {
 
 function summary(code: AddressProblem | PodLinkProblem | PodProblem): string {
   switch (code) {
+    case "bad-request":
+      return "the pod's annotations ask for what cannot be given";
     case "pool-full":
       return "address pool full";
     case "cooling":

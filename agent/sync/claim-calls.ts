@@ -24,8 +24,8 @@ export class ClaimCalls implements ClaimClient {
     this.#connection = options.connection;
   }
 
-  async claimBlock({ ipVersion, full }: Parameters<ClaimClient["claimBlock"]>[0], signal?: AbortSignal): Promise<ClaimedBlock> {
-    const request: ClaimBlockRequest = { node: this.#node, ipVersion, full: full.map(prefixToWire) };
+  async claimBlock({ ipVersion, full, pools = [] }: Parameters<ClaimClient["claimBlock"]>[0], signal?: AbortSignal): Promise<ClaimedBlock> {
+    const request: ClaimBlockRequest = { node: this.#node, ipVersion, full: full.map(prefixToWire), pools: [...pools] };
     const response = await this.#call<ClaimBlockResponse>("claimBlock", request, signal);
     const block = response.block === undefined ? undefined : fromWire(response.block);
     if (block === undefined) throw new ClaimError("unavailable", "the server answered ClaimBlock without a block");

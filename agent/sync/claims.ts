@@ -22,8 +22,11 @@ export interface ClaimedBlock {
 }
 
 export interface ClaimClient {
-  /** Another block of the family; `full` are those of this node that have no free address. Rejects with ClaimError. */
-  claimBlock(request: { readonly ipVersion: IpVersion; readonly full: readonly Cidr[] }, signal?: AbortSignal): Promise<ClaimedBlock>;
+  /** Another block of the family; `full` are those of this node that have no free address, `pools` names pools that it must be of. Rejects with ClaimError. */
+  claimBlock(
+    request: { readonly ipVersion: IpVersion; readonly full: readonly Cidr[]; readonly pools?: readonly string[] },
+    signal?: AbortSignal,
+  ): Promise<ClaimedBlock>;
   /** All blocks with an affinity to this node, with what the API knows of their allocations. Rejects with ClaimError. */
   listBlocks(signal?: AbortSignal): Promise<readonly ClaimedBlock[]>;
 }

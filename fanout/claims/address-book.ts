@@ -5,12 +5,16 @@
  */
 
 import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
+import { isClosed, isSelective } from "../../src/ipam/pool-selection.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import type { BlockAffinity, IpamBlock, IpPool, Labels } from "../../src/model/resource.ts";
-import { type Cidr, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import { DEFAULT_MAX_BLOCKS_PER_HOST, IPAM_CONFIGURATION_NAME } from "../../src/model/parse-ipam-configuration.ts";
+import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool, Labels } from "../../src/model/resource.ts";
+import { type Cidr, cidrContainsCidr, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
 import { parseSelector } from "../../src/selector/parse-selector.ts";
+
+const DEFAULT_CONFIGURATION = { strictAffinity: false, maxBlocksPerHost: DEFAULT_MAX_BLOCKS_PER_HOST, autoAllocateBlocks: true };
 
 export class AddressBook {
   readonly #nodes = new Map<NodeName, Labels>();
@@ -18,6 +22,8 @@ export class AddressBook {
   readonly #free = new Map<string, FreeBlocks>();
   readonly #blocks = new Map<string, IpamBlock>();
   readonly #affinities = new Map<string, BlockAffinity>();
+  readonly #reservations = new Map<string, readonly Cidr[]>();
+  #configuration: IpamConfiguration | undefined;
   readonly #namesByNode = new Map<NodeName, Set<string>>();
 
   apply(event: ClusterEvent): void {
@@ -25,12 +31,16 @@ export class AddressBook {
       const { resource } = event;
       if (resource.kind === "Node") this.#nodes.set(resource.name, resource.labels);
       else if (resource.kind === "IPPool") this.#setPool(resource.name, resource);
+      else if (resource.kind === "IPReservation") this.#setReservation(resource.name, resource.reservedCidrs);
+      else if (resource.kind === "IPAMConfiguration") this.#setConfiguration(resource.name, resource);
       else if (resource.kind === "IPAMBlock") this.setBlock(resource.name, resource);
       else if (resource.kind === "BlockAffinity") this.setAffinity(resource.name, resource);
     } else if (event.kind === "delete") {
       const { kind, name } = event.key;
       if (kind === "Node") this.#nodes.delete(name as NodeName);
       else if (kind === "IPPool") this.#setPool(name, undefined);
+      else if (kind === "IPReservation") this.#setReservation(name, undefined);
+      else if (kind === "IPAMConfiguration") this.#setConfiguration(name, undefined);
       else if (kind === "IPAMBlock") this.setBlock(name, undefined);
       else if (kind === "BlockAffinity") this.setAffinity(name, undefined);
     }
@@ -74,11 +84,23 @@ export class AddressBook {
     return [...this.#pools.values()].find((pool) => cidrContainsCidr(pool.cidr, block));
   }
 
-  /** Pools that the node may take new addresses from, sorted by name. */
-  poolsFor(node: NodeName, version: IpVersion): IpPool[] {
-    return [...this.#pools.values()]
-      .filter((pool) => !pool.disabled && cidrVersion(pool.cidr) === version && this.#selects(pool, node))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  /**
+   * Pools that the node may take new addresses from: those that are named, in that order, whatever they select; without names those for every pod, sorted
+   * by name.
+   */
+  poolsFor(node: NodeName, version: IpVersion, names: readonly string[] = []): IpPool[] {
+    const candidates =
+      names.length > 0
+        ? names.flatMap((name) => this.#pools.get(name) ?? []).filter((pool) => !isClosed(pool))
+        : [...this.#pools.values()]
+            .filter((pool) => !pool.disabled && !isSelective(pool) && this.#selects(pool, node))
+            .sort((a, b) => (a.name < b.name ? -1 : 1));
+    return candidates.filter((pool) => cidrVersion(pool.cidr) === version);
+  }
+
+  /** IPAMConfiguration "default", or what holds without it. */
+  get configuration(): Pick<IpamConfiguration, "strictAffinity" | "maxBlocksPerHost" | "autoAllocateBlocks"> {
+    return this.#configuration ?? DEFAULT_CONFIGURATION;
   }
 
   /** Blocks of the pool that nobody has. */
@@ -91,14 +113,27 @@ export class AddressBook {
     return free;
   }
 
+  /** Blocks that are reserved as a whole give nobody anything: nobody claims them. */
   *#takenPrefixes(): Generator<Cidr> {
     const seen = new Set<Cidr>();
+    for (const reserved of this.#reservations.values())
+      yield* reserved.filter((cidr) => [...this.#pools.values()].some((pool) => cidrContainsCidr(pool.cidr, cidr) && cidrLength(cidr) <= pool.blockSize));
     for (const { cidr } of [...this.#blocks.values(), ...this.#affinities.values()]) if (!seen.has(cidr)) yield (seen.add(cidr), cidr);
   }
 
   #selects(pool: IpPool, node: NodeName): boolean {
     const labels = this.#nodes.get(node) ?? {};
     return parseSelector(pool.nodeSelector).matches((key) => labels[key]);
+  }
+
+  #setReservation(name: string, reserved: readonly Cidr[] | undefined): void {
+    if (reserved === undefined) this.#reservations.delete(name);
+    else this.#reservations.set(name, reserved);
+    this.#free.clear();
+  }
+
+  #setConfiguration(name: string, configuration: IpamConfiguration | undefined): void {
+    if (name === IPAM_CONFIGURATION_NAME) this.#configuration = configuration;
   }
 
   #setPool(name: string, pool: IpPool | undefined): void {

@@ -20,6 +20,8 @@ export interface ClaimRequest {
   readonly version: IpVersion;
   /** Blocks that the node knows to be full. */
   readonly full: readonly Cidr[];
+  /** Names of the pools that it may be of; empty: those that are for every pod. */
+  readonly pools?: readonly string[];
 }
 
 /** Conflicts in a row on one object after which the claim gives up for now. */
@@ -44,11 +46,20 @@ export class BlockClaims {
   async claim(request: ClaimRequest): Promise<{ readonly block: IpamBlock; readonly pool: IpPool }> {
     if (!this.#book.hasNode(request.node))
       throw new CallError("unknown-object", `node ${request.node} does not exist in the cluster: its Node object must be there first`);
-    const pools = this.#book.poolsFor(request.node, request.version);
+    const pools = this.#book.poolsFor(request.node, request.version, request.pools);
+    const { autoAllocateBlocks, maxBlocksPerHost } = this.#book.configuration;
+    const owned = this.#book.blocksOf(request.node).filter(({ cidr }) => cidrVersion(cidr) === request.version).length;
+    const mayGrow = autoAllocateBlocks && owned < maxBlocksPerHost;
     for (const pool of pools) {
-      const block = await this.#serial.run(pool.name, () => this.#claimIn(pool, request));
+      const block = await this.#serial.run(pool.name, () => this.#claimIn(pool, request, mayGrow));
       if (block !== undefined) return { block, pool };
     }
+    if (!mayGrow)
+      throw new CallError(
+        "no-free-block",
+        `node ${request.node} has ${owned} IPv${request.version} blocks and may have no more: ${autoAllocateBlocks ? `IPAMConfiguration default limits it to ${maxBlocksPerHost} (maxBlocksPerHost)` : "IPAMConfiguration default has autoAllocateBlocks false"}`,
+        { retryAfterMs: 10_000 },
+      );
     const reason =
       pools.length === 0
         ? `no enabled IPv${request.version} pool selects the node`
@@ -56,7 +67,7 @@ export class BlockClaims {
     throw new CallError("no-free-block", `node ${request.node}: ${reason}; add an IPPool or free addresses`, { retryAfterMs: 10_000 });
   }
 
-  async #claimIn(pool: IpPool, { node, version, full }: ClaimRequest): Promise<IpamBlock | undefined> {
+  async #claimIn(pool: IpPool, { node, version, full }: ClaimRequest, mayGrow: boolean): Promise<IpamBlock | undefined> {
     const isWanted = (cidr: Cidr): boolean => cidrVersion(cidr) === version && this.#book.poolOf(cidr)?.name === pool.name && !full.includes(cidr);
     for (const block of this.#book.blocksOf(node)) {
       if (!isWanted(block.cidr) || block.allocations.length >= blockAddressCount(block.cidr)) continue;
@@ -68,6 +79,7 @@ export class BlockClaims {
       const completed = await this.#complete(node, cidr);
       if (completed !== undefined && completed.allocations.length < blockAddressCount(cidr)) return completed;
     }
+    if (!mayGrow) return undefined;
     for (let tried = 0; tried < MAX_BLOCKS_TRIED; tried++) {
       const cidr = chooseFreeBlock({ pool, node, taken: this.#book.freeBlocks(pool) });
       if (cidr === undefined) return undefined;

@@ -52,7 +52,7 @@ async function claim(request: ClaimBlockRequest, { claims, refusal }: ClaimServi
   } catch (error) {
     throw new CallError("broken-message", `full: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
-  const { block, pool } = await claims.claim({ node: request.node as NodeName, version: request.ipVersion, full });
+  const { block, pool } = await claims.claim({ node: request.node as NodeName, version: request.ipVersion, full, pools: request.pools });
   return { block: toWire(block, pool.name) };
 }
 

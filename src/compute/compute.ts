@@ -10,13 +10,14 @@
  * that what came and went in between is nothing.
  */
 import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts";
-import { type NamespaceName, podKey } from "../model/names.ts";
+import { type NamespaceName, type NodeName, podKey } from "../model/names.ts";
 import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordChange } from "../model/record.ts";
 import { type AnyPolicy, type CalicoNetworkPolicy, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
 import { allowingProfile } from "../policy/convert-calico-policy.ts";
 import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
 import { AddressSets } from "./address-sets.ts";
+import { Addressing } from "./addressing.ts";
 import { type PolicyItem, RootState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
@@ -55,7 +56,14 @@ export class Compute {
   readonly #stacks = new Stacks({ index: this.#index, tiers: this.#tiers });
   readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets });
   readonly #addresses = new PodAddresses();
-  readonly #endpoints = new Endpoints({ index: this.#index, namespaces: this.#namespaces, stacks: this.#stacks, addresses: this.#addresses });
+  readonly #addressing = new Addressing();
+  readonly #endpoints = new Endpoints({
+    index: this.#index,
+    namespaces: this.#namespaces,
+    stacks: this.#stacks,
+    addresses: this.#addresses,
+    addressing: this.#addressing,
+  });
   readonly #networkSets = new NetworkSets({ index: this.#index, namespaces: this.#namespaces, root: this.#root });
   readonly #hosts = new HostEndpoints({ index: this.#index, stacks: this.#stacks, root: this.#root });
   readonly #nodes = new Nodes();
@@ -116,9 +124,11 @@ export class Compute {
       case "Node":
         this.#nodes.setNode(resource.name, resource);
         this.#nodeIndex.set(resource);
+        this.#addressing.setNode(resource.name, resource);
         break;
       case "Namespace":
         this.#namespaces.setNamespace(resource.name, resource.labels);
+        this.#addressing.setNamespace(resource.name, resource);
         break;
       case "ServiceAccount":
         this.#namespaces.setServiceAccount(resource.namespace, resource.name, resource.labels);
@@ -155,6 +165,13 @@ export class Compute {
         break;
       case "IPPool":
         this.#pools.setPool(resource.name, resource);
+        this.#addressing.setPool(resource.name, resource);
+        break;
+      case "IPReservation":
+        this.#pools.setReservation(resource.name, resource);
+        break;
+      case "IPAMConfiguration":
+        this.#pools.setConfiguration(resource.name, resource);
         break;
       case "IPAMBlock":
         this.#nodes.setBlock(resource.name, resource);
@@ -174,9 +191,11 @@ export class Compute {
       case "Node":
         this.#nodes.setNode(key.name, undefined);
         this.#nodeIndex.remove(key.name);
+        this.#addressing.setNode(key.name as NodeName, undefined);
         break;
       case "Namespace":
         this.#namespaces.setNamespace(key.name as NamespaceName, undefined);
+        this.#addressing.setNamespace(key.name as NamespaceName, undefined);
         break;
       case "ServiceAccount":
         this.#namespaces.setServiceAccount(key.namespace as NamespaceName, key.name, undefined);
@@ -215,6 +234,13 @@ export class Compute {
         break;
       case "IPPool":
         this.#pools.setPool(key.name, undefined);
+        this.#addressing.setPool(key.name, undefined);
+        break;
+      case "IPReservation":
+        this.#pools.setReservation(key.name, undefined);
+        break;
+      case "IPAMConfiguration":
+        this.#pools.setConfiguration(key.name, undefined);
         break;
       case "IPAMBlock":
         this.#nodes.setBlock(key.name, undefined);

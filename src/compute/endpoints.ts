@@ -8,6 +8,7 @@ import type { NodeName, PodKey } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { Endpoint } from "../model/record.ts";
 import type { Pod } from "../model/resource.ts";
+import type { Addressing } from "./addressing.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
 import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
 import type { Ledger } from "./ledger.ts";
@@ -27,6 +28,7 @@ export class Endpoints {
   readonly #namespaces: Namespaces;
   readonly #stacks: Stacks;
   readonly #addresses: PodAddresses;
+  readonly #addressing: Addressing;
   readonly #endpoints = new Map<PodKey, EndpointState>();
   readonly #committed = new Map<PodKey, Committed>();
   readonly #dirty = new Set<PodKey>();
@@ -36,11 +38,13 @@ export class Endpoints {
     readonly namespaces: Namespaces;
     readonly stacks: Stacks;
     readonly addresses: PodAddresses;
+    readonly addressing: Addressing;
   }) {
     this.#index = options.index;
     this.#namespaces = options.namespaces;
     this.#stacks = options.stacks;
     this.#addresses = options.addresses;
+    this.#addressing = options.addressing;
   }
 
   get size(): number {
@@ -67,6 +71,7 @@ export class Endpoints {
     if (endpoint === undefined) return;
     this.#index.remove(endpoint);
     this.#endpoints.delete(key);
+    this.#addressing.setPod(key, undefined);
     this.#dirty.add(key);
     this.#namespaces.left(endpoint.parent);
   }
@@ -85,6 +90,7 @@ export class Endpoints {
   }
 
   commit(ledger: Ledger): void {
+    this.#addressingChanged();
     for (const key of this.#dirty) {
       const recordKey = `endpoint/${key}`;
       const endpoint = this.#endpoints.get(key);
@@ -96,7 +102,16 @@ export class Endpoints {
         continue;
       }
       const { namespace, pod, uid, addresses, node } = endpoint;
-      const record: Endpoint = { kind: "endpoint", namespace, pod, uid, stack: this.#stacks.stackOf(endpoint), addresses };
+      const addressRequest = this.#addressing.requestOf(endpoint);
+      const record: Endpoint = {
+        kind: "endpoint",
+        namespace,
+        pod,
+        uid,
+        stack: this.#stacks.stackOf(endpoint),
+        addresses,
+        ...(addressRequest === undefined ? {} : { addressRequest }),
+      };
       const delta = before === undefined ? { entered: [node], left: NO_NODES } : before.node === node ? NO_DELTA : audienceDifference([before.node], [node]);
       if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
       else ledger.put(recordKey, record, delta);
@@ -105,11 +120,21 @@ export class Endpoints {
     this.#dirty.clear();
   }
 
+  #addressingChanged(): void {
+    const changed = this.#addressing.takeChanged();
+    if (changed !== "all" && changed.size === 0) return;
+    for (const [key, endpoint] of this.#endpoints) {
+      if (this.#dirty.has(key) || !(changed === "all" || changed.has(endpoint.namespace))) continue;
+      if (!isSameValue(this.#committed.get(key)?.record.addressRequest, this.#addressing.requestOf(endpoint))) this.#dirty.add(key);
+    }
+  }
+
   #add(key: PodKey, pod: Pod, node: NodeName): void {
     const parent = this.#namespaces.account(pod.namespace, pod.serviceAccount || "default");
     const endpoint = new EndpointState({ key, pod, node, parent });
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
+    this.#addressing.setPod(key, pod);
     this.#index.add(endpoint, ownLabels(pod.labels));
     this.#dirty.add(key);
   }
@@ -120,6 +145,7 @@ export class Endpoints {
       this.#dirty.add(endpoint.key);
     }
     endpoint.reported = pod.addresses;
+    if (this.#addressing.setPod(endpoint.key, pod)) this.#dirty.add(endpoint.key);
     this.#readdress(endpoint);
     if (!isSameValue(endpoint.namedPorts, pod.namedPorts)) {
       this.#index.change(endpoint, () => {

@@ -4,10 +4,12 @@
  * A block is a node's only when both ends of the claim say so: a confirmed affinity, and the block object's own affinity. While a claim or a release
  * is under way, or two nodes hold affinities to one block, at most the node that the block names is believed.
  */
+import { isClosed, isSelective } from "../ipam/pool-selection.ts";
 import type { NodeName } from "../model/names.ts";
+import { IPAM_CONFIGURATION_NAME } from "../model/parse-ipam-configuration.ts";
 import type { NodeEntry, Pool } from "../model/record.ts";
-import type { BlockAffinity, IpamBlock, IpPool, Node } from "../model/resource.ts";
-import { type Cidr, compareCidrs } from "../net/cidr.ts";
+import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool, IpReservation, Node } from "../model/resource.ts";
+import { type Cidr, cidrContainsCidr, compareCidrs } from "../net/cidr.ts";
 import { NO_DELTA, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
 import { isSameValue } from "./same-value.ts";
@@ -104,11 +106,25 @@ export class Pools {
   readonly #pools = new Map<string, IpPool>();
   readonly #dirty = new Set<string>();
   readonly #records = new Map<string, Pool>();
+  readonly #reservations = new Map<string, readonly Cidr[]>();
+  #cooldownSeconds: number | undefined;
 
   setPool(name: string, pool: IpPool | undefined): void {
     if (pool === undefined) this.#pools.delete(name);
     else this.#pools.set(name, pool);
     this.#dirty.add(name);
+  }
+
+  setReservation(name: string, reservation: IpReservation | undefined): void {
+    if (reservation === undefined) this.#reservations.delete(name);
+    else this.#reservations.set(name, reservation.reservedCidrs);
+    this.#allDirty();
+  }
+
+  setConfiguration(name: string, configuration: IpamConfiguration | undefined): void {
+    if (name !== IPAM_CONFIGURATION_NAME) return;
+    this.#cooldownSeconds = configuration?.ipCooldownSeconds;
+    this.#allDirty();
   }
 
   commit(ledger: Ledger): void {
@@ -121,14 +137,42 @@ export class Pools {
         ledger.remove(`pool/${name}`, NO_NODES);
         continue;
       }
-      const { cidr, natOutgoing, disabled, blockSize } = pool;
-      const record: Pool = { kind: "pool", name, cidr, natOutgoing, disabled, blockSize };
+      const record = this.#recordOf(pool);
       if (isSameValue(before, record)) continue;
       this.#records.set(name, record);
       ledger.put(`pool/${name}`, record, NO_DELTA);
     }
     this.#dirty.clear();
   }
+
+  #recordOf(pool: IpPool): Pool {
+    const { name, cidr, natOutgoing, disabled, blockSize } = pool;
+    const selective = isSelective(pool);
+    const reserved = [...new Set([...this.#reservations.values()].flat().flatMap((prefix) => within(cidr, prefix) ?? []))].sort(compareCidrs);
+    // 0 is "not set" on the wire; a second is the shortest that can be asked for.
+    const cooldownSeconds = this.#cooldownSeconds === undefined ? undefined : Math.max(1, this.#cooldownSeconds);
+    return {
+      kind: "pool",
+      name,
+      cidr,
+      natOutgoing,
+      disabled: disabled || selective,
+      blockSize,
+      ...(selective && !isClosed(pool) ? { isSelective: true } : {}),
+      ...(reserved.length > 0 ? { reserved } : {}),
+      ...(cooldownSeconds === undefined ? {} : { cooldownSeconds }),
+    };
+  }
+
+  #allDirty(): void {
+    for (const name of this.#pools.keys()) this.#dirty.add(name);
+  }
+}
+
+/** The part of the prefix that is in the pool. */
+function within(pool: Cidr, cidr: Cidr): Cidr | undefined {
+  if (cidrContainsCidr(pool, cidr)) return cidr;
+  return cidrContainsCidr(cidr, pool) ? pool : undefined;
 }
 
 function addNested<K, V>(maps: Map<K, Map<string, V>>, key: K, name: string, value: V): void {

@@ -25,6 +25,8 @@ export const API_RESOURCES: Readonly<Record<ResourceKind, ApiResource>> = {
   Pod: { ...builtIn, kind: "Pod", group: "", version: "v1", plural: "pods", isNamespaced: true },
   NetworkPolicy: { ...builtIn, kind: "NetworkPolicy", group: "networking.k8s.io", version: "v1", plural: "networkpolicies", isNamespaced: true },
   IPPool: { ...calico, kind: "IPPool", plural: "ippools" },
+  IPReservation: { ...calico, kind: "IPReservation", plural: "ipreservations" },
+  IPAMConfiguration: { ...calico, kind: "IPAMConfiguration", plural: "ipamconfigurations" },
   IPAMBlock: { ...calico, kind: "IPAMBlock", plural: "ipamblocks" },
   BlockAffinity: { ...calico, kind: "BlockAffinity", plural: "blockaffinities" },
   ServiceAccount: { ...builtIn, kind: "ServiceAccount", group: "", version: "v1", plural: "serviceaccounts", isNamespaced: true, hasProtobuf: false },

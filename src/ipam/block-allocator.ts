@@ -11,8 +11,8 @@ import { blockAddressCount } from "./block.ts";
 
 export interface BlockAllocatorOptions {
   readonly block: Cidr;
-  /** A released address is not given again before this time has passed. */
-  readonly cooldownMs: number;
+  /** A released address is not given again before this time has passed. A function is asked each time. */
+  readonly cooldownMs: number | (() => number);
   /** Addresses never given from this block. */
   readonly reserved?: readonly IpAddress[];
 }
@@ -24,7 +24,7 @@ export type Assignment =
 
 export class BlockAllocator {
   readonly block: Cidr;
-  readonly #cooldownMs: number;
+  readonly #cooldownMs: () => number;
   readonly #reserved: ReadonlySet<IpAddress>;
   readonly #handles = new Map<IpAddress, string>();
   readonly #addresses = new Map<string, IpAddress>();
@@ -33,7 +33,7 @@ export class BlockAllocator {
 
   constructor({ block, cooldownMs, reserved = [] }: BlockAllocatorOptions) {
     this.block = block;
-    this.#cooldownMs = cooldownMs;
+    this.#cooldownMs = typeof cooldownMs === "number" ? () => cooldownMs : cooldownMs;
     this.#reserved = new Set(reserved);
     for (let ordinal = 0; ordinal < blockAddressCount(block); ordinal++) {
       const address = cidrAddressAt(block, ordinal);
@@ -63,12 +63,14 @@ export class BlockAllocator {
     return this.#addresses.get(handle);
   }
 
-  /** Gives the handle an address; a handle that has one gets the same again. */
-  assign(handle: string, nowMs: number): Assignment {
+  /** Gives the handle an address that is not to be skipped; a handle that has one gets the same again. */
+  assign(handle: string, nowMs: number, isSkipped: (address: IpAddress) => boolean = () => false): Assignment {
     const own = this.#addresses.get(handle);
     if (own !== undefined) return { kind: "assigned", address: own };
+    const cooldownMs = this.#cooldownMs();
     for (const [address, releasedAtMs] of this.#free) {
-      if (releasedAtMs + this.#cooldownMs > nowMs) return { kind: "none-free", retryAtMs: releasedAtMs + this.#cooldownMs };
+      if (isSkipped(address)) continue;
+      if (releasedAtMs + cooldownMs > nowMs) return { kind: "none-free", retryAtMs: releasedAtMs + cooldownMs };
       this.#take(address, handle);
       return { kind: "assigned", address };
     }

@@ -6,7 +6,17 @@
  */
 
 import type { NodeName } from "../model/names.ts";
-import { type IcmpMatch, type RecordKey, type RecordValue, type Rule, type RuleAction, type RuleSide, recordKey, type StackTier } from "../model/record.ts";
+import {
+  type AddressRequest,
+  type IcmpMatch,
+  type RecordKey,
+  type RecordValue,
+  type Rule,
+  type RuleAction,
+  type RuleSide,
+  recordKey,
+  type StackTier,
+} from "../model/record.ts";
 import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
 import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
 import { contentHash } from "./digest.ts";
@@ -155,7 +165,16 @@ function toWire(value: RecordValue): WireValue {
     case "pool":
       return {
         $case: "pool",
-        value: { name: value.name, cidr: prefixToWire(value.cidr), natOutgoing: value.natOutgoing, disabled: value.disabled, blockSize: value.blockSize },
+        value: {
+          name: value.name,
+          cidr: prefixToWire(value.cidr),
+          natOutgoing: value.natOutgoing,
+          disabled: value.disabled,
+          blockSize: value.blockSize,
+          selective: value.isSelective ?? false,
+          reserved: sorted(value.reserved ?? [], compareCidrs).map(prefixToWire),
+          cooldownSeconds: value.cooldownSeconds ?? 0,
+        },
       };
     case "endpoint":
       return {
@@ -166,6 +185,7 @@ function toWire(value: RecordValue): WireValue {
           uid: value.uid,
           stack: value.stack,
           addresses: sorted(value.addresses, compareIps).map(addressToWire),
+          addressRequest: value.addressRequest === undefined ? undefined : addressRequestToWire(value.addressRequest),
         },
       };
     case "stack":
@@ -237,6 +257,21 @@ function sideToWire(side: RuleSide): gen.RuleSide | undefined {
   };
 }
 
+function addressRequestToWire({ pools, addresses, ipVersions, mac, problem }: AddressRequest): gen.AddressRequest {
+  const bytes = mac === "" ? [] : mac.split(":").map((part) => Number.parseInt(part, 16));
+  return { pools: [...pools], addresses: addresses.map(addressToWire), ipVersions: [...ipVersions], mac: Buffer.from(bytes), problem };
+}
+
+function addressRequestFromWire({ pools, addresses, ipVersions, mac, problem }: gen.AddressRequest): AddressRequest {
+  return {
+    pools,
+    addresses: addresses.map(ipFromBytes),
+    ipVersions: ipVersions.flatMap((version) => (version === 4 || version === 6 ? version : [])),
+    mac: [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":"),
+    problem,
+  };
+}
+
 function fromWire(wire: WireValue): RecordValue | undefined {
   switch (wire.$case) {
     case "nodeEntry":
@@ -247,12 +282,25 @@ function fromWire(wire: WireValue): RecordValue | undefined {
         blocks: wire.value.blocks.map(prefixFromWire),
       };
     case "pool": {
-      const { name, cidr, natOutgoing, disabled, blockSize } = wire.value;
-      return cidr === undefined ? undefined : { kind: "pool", name, cidr: prefixFromWire(cidr), natOutgoing, disabled, blockSize };
+      const { name, cidr, natOutgoing, disabled, blockSize, selective, reserved, cooldownSeconds } = wire.value;
+      return cidr === undefined
+        ? undefined
+        : {
+            kind: "pool",
+            name,
+            cidr: prefixFromWire(cidr),
+            natOutgoing,
+            disabled,
+            blockSize,
+            ...(selective ? { isSelective: true as const } : {}),
+            ...(reserved.length > 0 ? { reserved: reserved.map(prefixFromWire) } : {}),
+            ...(cooldownSeconds > 0 ? { cooldownSeconds } : {}),
+          };
     }
     case "endpoint": {
-      const { namespace, pod, uid, stack, addresses } = wire.value;
-      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes) };
+      const { namespace, pod, uid, stack, addresses, addressRequest } = wire.value;
+      const request = addressRequest === undefined ? {} : { addressRequest: addressRequestFromWire(addressRequest) };
+      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes), ...request };
     }
     case "stack": {
       const noMatchAction = ACTION_FROM_WIRE[wire.value.noMatchAction];

@@ -183,7 +183,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
     it("before the cluster is known → UNAVAILABLE with a delay, for streams and claims", async () => {
       await using f = await startFanout({ delivery });
       expect(await endOf(f.address, hello("n1"))).toMatchObject({ code: status.UNAVAILABLE, retryAfterMs: "1000" });
-      await expect(unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      await expect(unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
         code: status.UNAVAILABLE,
       });
     });
@@ -260,10 +260,10 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await until(() => expect([own.isLive, own.status]).toEqual([true, undefined]));
       await until(() => expect(other.status?.code).toBe(status.PERMISSION_DENIED));
       const nodeClaims = claimer(f.secureAddress, n1);
-      expect(await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).toMatchObject({
+      expect(await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done))).toMatchObject({
         block: { pool: "p4", allocations: [] },
       });
-      await expect(unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      await expect(unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
         code: status.PERMISSION_DENIED,
       });
       await expect(unary((done) => nodeClaims.listBlocks({ node: "n2" }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
@@ -271,7 +271,9 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await expect(all(introspect(f.secureAddress, n1).listRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       await expect(all(introspect(f.secureAddress, n1).watchRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       expect(await unary((done) => introspect(f.secureAddress, operator).getStatus({}, done))).toMatchObject({ clients: 1 });
-      await expect(unary((done) => claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({
+      await expect(
+        unary((done) => claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done)),
+      ).rejects.toMatchObject({
         code: status.PERMISSION_DENIED,
       });
       const anonymous = credentials.createSsl(Buffer.from(pki.authority.cert));
@@ -324,7 +326,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await using f = await startFanout({ delivery, events: WORLD });
       const client = claimer(f.address);
       const { block } = await unary<{ block: { cidr: { address: Buffer; length: number } | undefined } | undefined }>((done) =>
-        client.claimBlock({ node: "n1", ipVersion: 4, full: [] }, done),
+        client.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done),
       );
       const prefix = block?.cidr;
       const agent = agentFor({ address: f.address, node: "n1" });
@@ -339,9 +341,15 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
         expect(agent.outputs.find(({ kind }) => kind === "report-result")).toMatchObject({ result: { generation: 1n, error: "", retry: false } }),
       );
       expect(await unary((done) => client.listBlocks({ node: "n1" }, done))).toEqual({ blocks: [{ cidr: prefix, pool: "p4", allocations: [allocation] }] });
-      await expect(unary((done) => client.claimBlock({ node: "n9", ipVersion: 4, full: [] }, done))).rejects.toMatchObject({ code: status.NOT_FOUND });
-      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 5, full: [] }, done))).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
-      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 6, full: [] }, done))).rejects.toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+      await expect(unary((done) => client.claimBlock({ node: "n9", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
+        code: status.NOT_FOUND,
+      });
+      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 5, full: [], pools: [] }, done))).rejects.toMatchObject({
+        code: status.INVALID_ARGUMENT,
+      });
+      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 6, full: [], pools: [] }, done))).rejects.toMatchObject({
+        code: status.RESOURCE_EXHAUSTED,
+      });
     });
   });
 });

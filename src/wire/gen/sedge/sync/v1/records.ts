@@ -167,6 +167,12 @@ export interface Pool {
   disabled: boolean;
   /** Prefix length of the pool's blocks. */
   blockSize: number;
+  /** Addresses only for endpoints whose address_request names the pool. `disabled` is set too, for agents that do not know this field. */
+  selective: boolean;
+  /** Never given by themselves, only to endpoints that ask for the address. Parts of the pool, sorted. */
+  reserved: Prefix[];
+  /** A released address is not given again before this time. 0: the agent's own setting. */
+  cooldownSeconds: number;
 }
 
 /**
@@ -182,6 +188,22 @@ export interface Endpoint {
   stack: string;
   /** Addresses as the cluster's API knows them, 4 or 16 bytes, sorted. Empty until the node has reported them. */
   addresses: Buffer[];
+  /** What the pod may have, when that is not what every pod of the node may. */
+  addressRequest: AddressRequest | undefined;
+}
+
+/** From the annotations of a pod and its namespace, and from pools that select namespaces. */
+export interface AddressRequest {
+  /** Names of the pools to take addresses from, in order of preference; empty: those that are for every pod. Not sorted. */
+  pools: string[];
+  /** Just these, 4 or 16 bytes, at most one a family, IPv4 first; they must be in a pool and free. */
+  addresses: Buffer[];
+  /** 4, 6: families to give addresses of; empty: every family that has a pool. */
+  ipVersions: number[];
+  /** Hardware address of the pod's interface, 6 bytes; empty: made by the agent. */
+  mac: Buffer;
+  /** Why the pod can have no address: an annotation that is not understood. For people. */
+  problem: string;
 }
 
 /**
@@ -682,7 +704,16 @@ export const NodeEntry: MessageFns<NodeEntry> = {
 };
 
 function createBasePool(): Pool {
-  return { name: "", cidr: undefined, natOutgoing: false, disabled: false, blockSize: 0 };
+  return {
+    name: "",
+    cidr: undefined,
+    natOutgoing: false,
+    disabled: false,
+    blockSize: 0,
+    selective: false,
+    reserved: [],
+    cooldownSeconds: 0,
+  };
 }
 
 export const Pool: MessageFns<Pool> = {
@@ -701,6 +732,15 @@ export const Pool: MessageFns<Pool> = {
     }
     if (message.blockSize !== 0) {
       writer.uint32(40).uint32(message.blockSize);
+    }
+    if (message.selective !== false) {
+      writer.uint32(48).bool(message.selective);
+    }
+    for (const v of message.reserved) {
+      Prefix.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.cooldownSeconds !== 0) {
+      writer.uint32(64).uint32(message.cooldownSeconds);
     }
     return writer;
   },
@@ -758,6 +798,30 @@ export const Pool: MessageFns<Pool> = {
             message.blockSize = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.selective = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.reserved.push(Prefix.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.cooldownSeconds = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -785,6 +849,13 @@ export const Pool: MessageFns<Pool> = {
         : isSet(object.block_size)
         ? globalThis.Number(object.block_size)
         : 0,
+      selective: isSet(object.selective) ? globalThis.Boolean(object.selective) : false,
+      reserved: globalThis.Array.isArray(object?.reserved) ? object.reserved.map((e: any) => Prefix.fromJSON(e)) : [],
+      cooldownSeconds: isSet(object.cooldownSeconds)
+        ? globalThis.Number(object.cooldownSeconds)
+        : isSet(object.cooldown_seconds)
+        ? globalThis.Number(object.cooldown_seconds)
+        : 0,
     };
   },
 
@@ -805,6 +876,15 @@ export const Pool: MessageFns<Pool> = {
     if (message.blockSize !== 0) {
       obj.blockSize = Math.round(message.blockSize);
     }
+    if (message.selective !== false) {
+      obj.selective = message.selective;
+    }
+    if (message.reserved?.length) {
+      obj.reserved = message.reserved.map((e) => Prefix.toJSON(e));
+    }
+    if (message.cooldownSeconds !== 0) {
+      obj.cooldownSeconds = Math.round(message.cooldownSeconds);
+    }
     return obj;
   },
 
@@ -818,12 +898,15 @@ export const Pool: MessageFns<Pool> = {
     message.natOutgoing = object.natOutgoing ?? false;
     message.disabled = object.disabled ?? false;
     message.blockSize = object.blockSize ?? 0;
+    message.selective = object.selective ?? false;
+    message.reserved = object.reserved?.map((e) => Prefix.fromPartial(e)) || [];
+    message.cooldownSeconds = object.cooldownSeconds ?? 0;
     return message;
   },
 };
 
 function createBaseEndpoint(): Endpoint {
-  return { namespace: "", pod: "", uid: "", stack: "", addresses: [] };
+  return { namespace: "", pod: "", uid: "", stack: "", addresses: [], addressRequest: undefined };
 }
 
 export const Endpoint: MessageFns<Endpoint> = {
@@ -842,6 +925,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     for (const v of message.addresses) {
       writer.uint32(42).bytes(v!);
+    }
+    if (message.addressRequest !== undefined) {
+      AddressRequest.encode(message.addressRequest, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -899,6 +985,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.addresses.push(Buffer.from(reader.bytes()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.addressRequest = AddressRequest.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -920,6 +1014,11 @@ export const Endpoint: MessageFns<Endpoint> = {
       addresses: globalThis.Array.isArray(object?.addresses)
         ? object.addresses.map((e: any) => Buffer.from(bytesFromBase64(e)))
         : [],
+      addressRequest: isSet(object.addressRequest)
+        ? AddressRequest.fromJSON(object.addressRequest)
+        : isSet(object.address_request)
+        ? AddressRequest.fromJSON(object.address_request)
+        : undefined,
     };
   },
 
@@ -940,6 +1039,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.addresses?.length) {
       obj.addresses = message.addresses.map((e) => base64FromBytes(e));
     }
+    if (message.addressRequest !== undefined) {
+      obj.addressRequest = AddressRequest.toJSON(message.addressRequest);
+    }
     return obj;
   },
 
@@ -953,6 +1055,162 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.uid = object.uid ?? "";
     message.stack = object.stack ?? "";
     message.addresses = object.addresses?.map((e) => e) || [];
+    message.addressRequest = (object.addressRequest !== undefined && object.addressRequest !== null)
+      ? AddressRequest.fromPartial(object.addressRequest)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAddressRequest(): AddressRequest {
+  return { pools: [], addresses: [], ipVersions: [], mac: Buffer.alloc(0), problem: "" };
+}
+
+export const AddressRequest: MessageFns<AddressRequest> = {
+  encode(message: AddressRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.pools) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(18).bytes(v!);
+    }
+    if (message.ipVersions.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.ipVersions) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.mac.length !== 0) {
+      writer.uint32(34).bytes(message.mac);
+    }
+    if (message.problem !== "") {
+      writer.uint32(42).string(message.problem);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddressRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddressRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pools.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.addresses.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.ipVersions.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ipVersions.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.mac = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AddressRequest {
+    return {
+      pools: globalThis.Array.isArray(object?.pools) ? object.pools.map((e: any) => globalThis.String(e)) : [],
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        : [],
+      ipVersions: globalThis.Array.isArray(object?.ipVersions)
+        ? object.ipVersions.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.ip_versions)
+        ? object.ip_versions.map((e: any) => globalThis.Number(e))
+        : [],
+      mac: isSet(object.mac) ? Buffer.from(bytesFromBase64(object.mac)) : Buffer.alloc(0),
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+    };
+  },
+
+  toJSON(message: AddressRequest): unknown {
+    const obj: any = {};
+    if (message.pools?.length) {
+      obj.pools = message.pools;
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses.map((e) => base64FromBytes(e));
+    }
+    if (message.ipVersions?.length) {
+      obj.ipVersions = message.ipVersions.map((e) => Math.round(e));
+    }
+    if (message.mac.length !== 0) {
+      obj.mac = base64FromBytes(message.mac);
+    }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AddressRequest>): AddressRequest {
+    return AddressRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AddressRequest>): AddressRequest {
+    const message = createBaseAddressRequest();
+    message.pools = object.pools?.map((e) => e) || [];
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.ipVersions = object.ipVersions?.map((e) => e) || [];
+    message.mac = object.mac ?? Buffer.alloc(0);
+    message.problem = object.problem ?? "";
     return message;
   },
 };

@@ -267,6 +267,8 @@ export interface ClaimBlockRequest {
   ipVersion: number;
   /** Blocks of this node that the agent knows to be full, so that the answer is another one. */
   full: Prefix[];
+  /** Names of the pools that it may be of; empty: every pool that is for every pod. */
+  pools: string[];
 }
 
 export interface ClaimBlockResponse {
@@ -2535,7 +2537,7 @@ export const ReportResult: MessageFns<ReportResult> = {
 };
 
 function createBaseClaimBlockRequest(): ClaimBlockRequest {
-  return { node: "", ipVersion: 0, full: [] };
+  return { node: "", ipVersion: 0, full: [], pools: [] };
 }
 
 export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
@@ -2548,6 +2550,9 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     }
     for (const v of message.full) {
       Prefix.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.pools) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -2589,6 +2594,14 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
             message.full.push(Prefix.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.pools.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2610,6 +2623,7 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
         ? globalThis.Number(object.ip_version)
         : 0,
       full: globalThis.Array.isArray(object?.full) ? object.full.map((e: any) => Prefix.fromJSON(e)) : [],
+      pools: globalThis.Array.isArray(object?.pools) ? object.pools.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -2624,6 +2638,9 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     if (message.full?.length) {
       obj.full = message.full.map((e) => Prefix.toJSON(e));
     }
+    if (message.pools?.length) {
+      obj.pools = message.pools;
+    }
     return obj;
   },
 
@@ -2635,6 +2652,7 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     message.node = object.node ?? "";
     message.ipVersion = object.ipVersion ?? 0;
     message.full = object.full?.map((e) => Prefix.fromPartial(e)) || [];
+    message.pools = object.pools?.map((e) => e) || [];
     return message;
   },
 };
