@@ -25,6 +25,7 @@ import { RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
 import { AgentMetrics, registerGauges } from "./metrics.ts";
 import { createPodManager } from "./pods/manager.ts";
 import { createPodLinks } from "./pods/pod-link.ts";
+import { PodWishes } from "./pods/pod-wishes.ts";
 import { UnconnectedPodLinks } from "./pods/unconnected-pod-links.ts";
 import { usedPodAddresses } from "./pods/used-addresses.ts";
 import { CniService } from "./socket/cni-service.ts";
@@ -122,6 +123,17 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     log: log.child({ component: "sync" }),
   });
 
+  // Asked for each address that is given: not looked for among all records each time.
+  let knownPools: readonly Pool[] | undefined;
+  const pools = (): readonly Pool[] => (knownPools ??= [...decoded.records.values()].filter((value): value is Pool => value.kind === "pool"));
+  const wishes = new PodWishes({
+    record: (key) => {
+      const value = decoded.records.get(`endpoint/${key}`);
+      return value?.kind === "endpoint" ? value : undefined;
+    },
+    clock,
+  });
+
   /** Append, then let it be programmed. A disk that refuses does not keep policy from the kernel. */
   async function takeCommit(delta: ViewDelta, isAnswer: boolean): Promise<void> {
     const receivedAt = clock.now();
@@ -135,6 +147,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       log.error({ err: error, directory: config.stateDir }, "the view cannot be written to disk: a restart would begin with an older one");
     }
     decoded.apply(change);
+    knownPools = undefined;
+    wishes.changed();
     reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
   }
 
@@ -144,12 +158,13 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     reports,
     clock,
     log: log.child({ component: "addresses" }),
-    pools: () => (store.isComplete ? [...decoded.records.values()].filter((value): value is Pool => value.kind === "pool") : undefined),
+    pools: () => (store.isComplete ? pools() : undefined),
     usedAddresses: () => (kernel === undefined ? [] : usedPodAddresses(kernel.rtnetlink, interfacePrefix)),
     interfacePrefix,
   });
   const pods = createPodManager({
     addresses,
+    wishes,
     links: kernel === undefined ? new UnconnectedPodLinks() : createPodLinks(kernel.rtnetlink),
     endpoints: reconciler.endpoints,
     clock,
