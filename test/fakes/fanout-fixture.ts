@@ -16,6 +16,7 @@ import type { NetworkPolicy, Pod, Resource } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import type { Report } from "../../src/runtime/health.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
@@ -45,6 +46,9 @@ export async function startFanout(
     readonly delivery?: DeliveryKind;
     readonly settings?: Partial<FanoutSettings>;
     readonly uid?: string;
+    readonly upstreamAgeMs?: () => number;
+    readonly upstreamVersions?: () => ReadonlyMap<string, string>;
+    readonly onReport?: (report: Report) => void;
   } = {},
 ): Promise<FanoutFixture> {
   const store = new MemoryAddressStore();
@@ -62,7 +66,9 @@ export async function startFanout(
     log: silentLogger(),
     registry,
     settings: { ...FAST, ...(options.delivery === undefined ? {} : { delivery: options.delivery }), ...options.settings },
-    upstreamAgeMs: () => 3,
+    upstreamAgeMs: options.upstreamAgeMs ?? (() => 3),
+    ...(options.upstreamVersions === undefined ? {} : { upstreamVersions: options.upstreamVersions }),
+    ...(options.onReport === undefined ? {} : { onReport: options.onReport }),
   });
   await server.listen();
   const stopping = new AbortController();
