@@ -1,12 +1,16 @@
 /** Settings of `sedge agent`. The schema is the only home of name, type, range, default and meaning; see src/runtime/config.ts for the sources. */
 import { z } from "zod";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
+import { DEFAULT_FAILSAFE_INBOUND, DEFAULT_FAILSAFE_OUTBOUND, parseFailsafePort } from "./plan/failsafe.ts";
 
 const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473");
 
 const serverAddress = z
   .string()
   .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH");
+
+const failsafePort = z.string().refine((text) => parseFailsafePort(text) !== undefined, "want PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, for example tcp:22");
+const failsafe = (ports: readonly string[]) => z.array(failsafePort).default([...ports]);
 
 export const agentConfigSchema = z
   .object({
@@ -26,6 +30,15 @@ export const agentConfigSchema = z
       .regex(/^[a-z][a-z0-9]{1,7}$/, "want 2 to 8 lower-case letters and digits, so that a hash of 7 fits behind it")
       .default("cali")
       .describe("Interfaces with this prefix are ours: unknown ones are dropped"),
+    endpointToHostAction: z
+      .enum(["accept", "return", "drop"])
+      .default("accept")
+      .describe("What becomes of a pod's packet to its own host that its policy allows; accept and return leave it to other tables alike"),
+    failsafeInbound: failsafe(DEFAULT_FAILSAFE_INBOUND).describe(
+      "Ports of this host that no host endpoint closes, as PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, for example tcp:22 or tcp:10.0.0.0/8:22",
+    ),
+    failsafeOutbound: failsafe(DEFAULT_FAILSAFE_OUTBOUND).describe("Ports elsewhere that this host always reaches"),
+    policyMetrics: z.boolean().default(true).describe("Packets and bytes of each rule of each policy of this node in /metrics"),
     mtu: z.number().int().min(1_280).max(65_535).default(1_500).describe("MTU of pods' interfaces, unless the CNI configuration says another"),
     policyWaitMs: z
       .number()

@@ -1,6 +1,7 @@
-/** Metrics of the agent. Label values come from the code alone, never from the cluster. */
+/** Metrics of the agent. Label values come from the code alone, never from the cluster, but for what policies have counted. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { ReconcileObserver } from "./apply/reconciler.ts";
+import type { PolicyCount } from "./apply/rule-counters.ts";
 import type { FreshnessReport } from "./sync/freshness.ts";
 
 const LATENCY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
@@ -117,4 +118,35 @@ export function registerGauges(registry: Registry, gauges: AgentGauges): void {
     const age = gauges.freshness().upstreamAgeMs;
     return age === undefined ? -1 : age / 1000;
   });
+}
+
+/** Packets and bytes by rule: of the first packet of each connection, as those that follow are not judged again. */
+export function registerPolicyCounters(registry: Registry, read: () => Promise<readonly PolicyCount[]>): void {
+  let reading: Promise<readonly PolicyCount[]> | undefined;
+  /** One reading for all metrics of a scrape. */
+  const readOnce = (): Promise<readonly PolicyCount[]> => {
+    reading ??= read().finally(() => {
+      reading = undefined;
+    });
+    return reading;
+  };
+  const labelNames = ["kind", "namespace", "policy", "direction", "rule", "action"] as const;
+  const counter = (name: string, help: string, value: (count: PolicyCount) => number): void => {
+    new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      async collect() {
+        const counts = await readOnce();
+        this.reset();
+        for (const count of counts) {
+          const [, kind = "", namespace = "", policy = ""] = count.policy.split("/");
+          this.inc({ kind, namespace, policy, direction: count.direction, rule: String(count.rule), action: count.action }, value(count));
+        }
+      },
+    });
+  };
+  counter("sedge_agent_policy_packets_total", "Packets that a policy's rule decided on", ({ packets }) => packets);
+  counter("sedge_agent_policy_bytes_total", "Bytes of the packets that a policy's rule decided on", ({ bytes }) => bytes);
 }

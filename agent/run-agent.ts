@@ -22,7 +22,8 @@ import type { AgentConfig } from "./config.ts";
 import { ConntrackDriver } from "./drivers/conntrack/driver.ts";
 import { NftDriver } from "./drivers/nftables/driver.ts";
 import { RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
-import { AgentMetrics, registerGauges } from "./metrics.ts";
+import { AgentMetrics, registerGauges, registerPolicyCounters } from "./metrics.ts";
+import { failsafePorts } from "./plan/failsafe.ts";
 import { createPodManager } from "./pods/manager.ts";
 import { createPodLinks } from "./pods/pod-link.ts";
 import { PodWishes } from "./pods/pod-wishes.ts";
@@ -96,7 +97,12 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     nft: kernel?.nft ?? dryNftables(),
     rtnetlink: kernel?.rtnetlink,
     source: viewSource(store, decoded),
-    settings: { nodeName: node, interfacePrefix },
+    settings: {
+      nodeName: node,
+      interfacePrefix,
+      endpointToHostAction: config.endpointToHostAction,
+      failsafePorts: failsafePorts(config.failsafeInbound, config.failsafeOutbound),
+    },
     clock,
     log: log.child({ component: "reconcile" }),
     observer: metrics,
@@ -195,6 +201,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     unconfirmedReports: () => reports.size,
     freshness: () => freshness.report(),
   });
+
+  if (config.policyMetrics) registerPolicyCounters(registry, () => reconciler.policyCounts());
 
   const health = new Health(clock);
   const metricsServer = await serveMetrics(registry, hostAndPort(config.metricsListen));

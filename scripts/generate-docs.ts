@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Registry } from "prom-client";
 import type { z } from "zod";
 import { agentConfigSchema } from "../agent/config.ts";
-import { type AgentGauges, AgentMetrics, registerGauges as registerAgentGauges } from "../agent/metrics.ts";
+import { type AgentGauges, AgentMetrics, registerGauges as registerAgentGauges, registerPolicyCounters } from "../agent/metrics.ts";
 import { fanoutConfigSchema } from "../fanout/config.ts";
 import { type FanoutGauges, FanoutMetrics, registerGauges as registerFanoutGauges } from "../fanout/metrics.ts";
 import { ctlSchema } from "../src/ctl/config.ts";
@@ -62,6 +62,7 @@ function metricsDoc(): string {
   const agent = new Registry();
   new AgentMetrics(agent);
   registerAgentGauges(agent, unread as AgentGauges);
+  registerPolicyCounters(agent, () => Promise.resolve([]));
   const table = (registry: Registry): string =>
     (registry.getMetricsAsArray() as unknown as DescribedMetric[])
       .map(

@@ -14,6 +14,7 @@ export function dryNftables(): Nftables {
   return {
     apply: () => Promise.resolve(),
     readTable: (_table: NftTable) => Promise.resolve(undefined),
+    ruleCounts: () => Promise.resolve([]),
     generation: () => Promise.resolve(1),
     watch: (_table, _onChange, signal) => untilAborted(signal),
     close: () => undefined,

@@ -12,7 +12,9 @@ import { StaleElementsError } from "../plan/address-sets.ts";
 import { diffRulesets } from "../plan/diff.ts";
 import { TABLE } from "../plan/names.ts";
 import type { NftOperation, NftRuleset, NftTransaction } from "../plan/nft/ruleset.ts";
+import { sourceOf } from "../plan/policy-chains.ts";
 import { adoptedRuleset } from "./adopted-ruleset.ts";
+import { type PolicyCount, RuleCounters } from "./rule-counters.ts";
 
 export interface TableResult {
   /** Operations carried out; 0: the kernel had it all. */
@@ -21,7 +23,11 @@ export interface TableResult {
   readonly repaired: readonly string[];
 }
 
+/** More chains than this are read with one dump of all. */
+const MOST_CHAINS = 16;
+
 export class KernelTable {
+  readonly #counters = new RuleCounters();
   readonly #nft: Nftables;
   #installed: NftRuleset | undefined;
   #generation: number | undefined;
@@ -56,6 +62,7 @@ export class KernelTable {
     if (this.#installed === undefined || this.#generation === undefined) repaired.push(...(await this.#read(desired)));
     const transaction = await this.#difference(desired);
     this.#lastTransaction = transaction.operations;
+    await this.#countBefore(transaction.operations);
     try {
       await this.#nft.apply(transaction);
     } catch (error) {
@@ -66,6 +73,27 @@ export class KernelTable {
     this.#installed = desired;
     this.#generation = await this.#nft.generation();
     return { operations: transaction.operations.length, repaired };
+  }
+
+  /** What the policies' rules have counted until now. */
+  async counts(): Promise<readonly PolicyCount[]> {
+    if (this.#installed !== undefined) this.#counters.collect(this.#installed, await this.#nft.ruleCounts(TABLE), true);
+    return this.#counters.list();
+  }
+
+  /** Chains that are about to be rewritten begin to count anew. */
+  async #countBefore(operations: readonly NftOperation[]): Promise<void> {
+    if (this.#installed === undefined) return;
+    const chains = operations.flatMap((operation) => (operation.kind === "flush-chain" && this.#hasSource(operation.chain) ? [operation.chain] : []));
+    if (chains.length > MOST_CHAINS || operations.some(({ kind }) => kind === "delete-table")) {
+      this.#counters.collect(this.#installed, await this.#nft.ruleCounts(TABLE), true);
+      return;
+    }
+    for (const chain of chains) this.#counters.collect(this.#installed, await this.#nft.ruleCounts(TABLE, chain), false);
+  }
+
+  #hasSource(chain: string): boolean {
+    return this.#installed?.chains.get(chain)?.rules.some((rule) => sourceOf(rule) !== undefined) ?? false;
   }
 
   /** What someone else had changed. */

@@ -25,6 +25,7 @@ import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
 import type { LocalEndpoint, LocalEndpoints } from "./local-endpoints.ts";
 import { mayBeAnObjects, Refusals } from "./refusals.ts";
+import type { PolicyCount } from "./rule-counters.ts";
 
 /** The view as the loop reads it; getters, always the newest whole commit. */
 export interface ViewSource {
@@ -125,6 +126,11 @@ export class Reconciler {
   /** Why the last apply failed; undefined when it did not. */
   get lastError(): string | undefined {
     return this.#lastError;
+  }
+
+  /** What the policies' rules have counted. */
+  policyCounts(): Promise<readonly PolicyCount[]> {
+    return this.#table.counts();
   }
 
   /** A commit is in the view, and on disk. */

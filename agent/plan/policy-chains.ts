@@ -7,7 +7,7 @@
  * Rejected: mark bits for pass, as iptables needs them: bits are shared with everything else on the node.
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
-import type { Policy, RecordKey, SetType, Stack, StackTier } from "../../src/model/record.ts";
+import type { Policy, RecordKey, RuleAction, SetType, Stack, StackTier } from "../../src/model/record.ts";
 import { chainName, commentText, type Direction, tierChainName } from "./names.ts";
 import type { NftChain, NftRule, NftStatement } from "./nft/ruleset.ts";
 import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts } from "./rule.ts";
@@ -34,6 +34,27 @@ export interface PlannedPolicy {
 export interface Aspect {
   readonly direction: Direction;
   readonly variant: RuleVariant;
+}
+
+/** The rule of a policy that a kernel rule was made of. */
+export interface RuleSource {
+  readonly policy: RecordKey;
+  readonly direction: Direction;
+  /** As people count it: the index in the object that a person wrote. */
+  readonly rule: number;
+  readonly action: RuleAction;
+}
+
+const sources = new WeakMap<NftRule, RuleSource>();
+
+/** undefined: the rule is no policy's. */
+export function sourceOf(rule: NftRule): RuleSource | undefined {
+  return sources.get(rule);
+}
+
+function withSource(rule: NftRule, source: RuleSource | undefined): NftRule {
+  if (source !== undefined) sources.set(rule, source);
+  return rule;
 }
 
 interface CachedPolicy {
@@ -76,7 +97,9 @@ export class PolicyCache {
       fail: (reason: string): void => void failures.push(`${direction} ${reason}`),
       use: (id: string, type: SetType): void => void uses.set(`${id} ${type}`, { id, type }),
     };
-    const rules = policy[direction].flatMap((rule) => renderRule(rule, context, variant));
+    const rules = policy[direction].flatMap((rule) =>
+      renderRule(rule, context, variant).map((rendered) => withSource(rendered, { policy: key, direction, rule: rule.origin, action: rule.action })),
+    );
     const planned: PlannedPolicy = {
       rules,
       doesPass: policy[direction].some((rule) => rule.action === "pass"),
@@ -161,7 +184,8 @@ function planStack(key: RecordKey, stack: Stack, { direction, variant }: Aspect,
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
         return deny(`missing: ${policy}`);
       }
-      if (planned.doesPass) return planned.rules.map((rule) => ({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }));
+      if (planned.doesPass)
+        return planned.rules.map((rule) => withSource({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }, sourceOf(rule)));
       jumpsTo.push(policy);
       return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] }];
     });

@@ -7,6 +7,7 @@
  */
 
 import { errnoNumber } from "../../agent/drivers/netlink/libc.ts";
+import type { NftRuleCount } from "../../agent/drivers/nftables/counters.ts";
 import type { Nftables, NftForeignChange } from "../../agent/drivers/nftables/driver.ts";
 import { type NftFailure, NftTransactionError } from "../../agent/drivers/nftables/error.ts";
 import { ruleFingerprint } from "../../agent/drivers/nftables/lower.ts";
@@ -94,6 +95,20 @@ export class FakeNft implements Nftables {
       sets: new Map(Array.from(content.sets, ([name, { set, elements }]) => [name, { set, elements: sortElements(set, [...elements.values()]) }])),
       unknownSets: [],
     };
+  }
+
+  /** Set by tests: what a rule has counted. */
+  counted: (chain: string, rule: NftRule) => bigint = () => 0n;
+
+  async ruleCounts(table: NftTable, chain?: string): Promise<readonly NftRuleCount[]> {
+    const chains = [...(this.#kernel.tables.get(tableKey(table))?.chains ?? [])].filter(([name]) => chain === undefined || name === chain);
+    return chains.flatMap(([name, { rules }]) =>
+      rules.map(({ handle, rule }) => {
+        const packets = this.counted(name, rule);
+        const counts = rule.statements.some(({ kind }) => kind === "counter");
+        return { chain: name, handle, count: counts ? { packets, bytes: packets * 100n } : undefined };
+      }),
+    );
   }
 
   async generation(): Promise<number> {

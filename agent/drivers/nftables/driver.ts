@@ -13,6 +13,7 @@ import { NetlinkError } from "../netlink/error.ts";
 import { errnoName, errnoNumber } from "../netlink/libc.ts";
 import { decodeReply, type KernelReply, type NetlinkMessage, NLMSG_ERROR } from "../netlink/message.ts";
 import { NETLINK_NETFILTER, NetlinkSocket } from "../netlink/socket.ts";
+import { type NftRuleCount, readRuleCounts } from "./counters.ts";
 import { elementKeyAt } from "./element-at.ts";
 import { type EncodedBatch, encodeTransaction } from "./encode.ts";
 import { type NftFailure, NftTransactionError } from "./error.ts";
@@ -26,6 +27,8 @@ export type Nftables = {
   apply(transaction: NftTransaction): Promise<void>;
   /** Undefined: no such table. */
   readTable(table: NftTable): Promise<NftTableState | undefined>;
+  /** What the rules of a table, or of one of its chains, have counted. */
+  ruleCounts(table: NftTable, chain?: string): Promise<readonly NftRuleCount[]>;
   /** The kernel's count of commits, of anyone, in this namespace. */
   generation(): Promise<number>;
   /** Report changes to the table that others made, until the signal aborts. */
@@ -76,6 +79,10 @@ export class NftDriver implements Nftables {
 
   async readTable(table: NftTable): Promise<NftTableState | undefined> {
     return readTable(this.#socket, table);
+  }
+
+  async ruleCounts(table: NftTable, chain?: string): Promise<readonly NftRuleCount[]> {
+    return readRuleCounts(this.#socket, table, chain);
   }
 
   async generation(): Promise<number> {
