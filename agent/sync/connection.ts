@@ -17,8 +17,8 @@ export interface TlsFiles {
   readonly ca: string;
 }
 
-/** Views come in messages of a few hundred kilobytes; a message above this is a fault. */
-const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+/** Messages are at most 1 MiB, or as large as their one record; a message above this is a fault. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** `tls` undefined: plain text. Rejects when a file cannot be read. */
 export async function connect(address: string, tls: TlsFiles | undefined): Promise<SyncConnection> {

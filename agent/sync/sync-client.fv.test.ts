@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import type { RecordValue } from "../../src/model/record.ts";
@@ -9,7 +10,7 @@ import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
-import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { AgentMessage, Compression } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { encodeRecord, prefixToWire } from "../../src/wire/record-codec.ts";
 import { RawSyncService } from "../../src/wire/service.ts";
 import { encodeServerMessage, encodeUpdate } from "../../src/wire/update-codec.ts";
@@ -20,6 +21,7 @@ import type { TlsFiles } from "./connection.ts";
 import { Freshness } from "./freshness.ts";
 import { ReportQueue } from "./report-queue.ts";
 import { SyncClient } from "./sync-client.ts";
+import { PACKING_FEATURES } from "./unpack.ts";
 
 const SEED = 5n;
 type Message = NonNullable<AgentMessage["message"]>;
@@ -262,6 +264,18 @@ describe("SyncClient", () => {
         session.send(encodeUpdate({ buckets: [], upserts: [bytes], removed: [], commit: true, revision: 3n, digest: undefined, committedAtUnixUs: 0n }));
       },
     ],
+    ["an answer that nobody asked for", (session: ServerSession) => session.commit(4n, [], 0n)],
+    [
+      "a commit without an answer to Hello, packed in a compression that is damaged",
+      (session: ServerSession) =>
+        session.send(encodeServerMessage({ $case: "packed", value: { compression: Compression.GZIP, size: 10, data: Buffer.from("no gzip") } })),
+    ],
+    [
+      "a packed Update that grows beyond what it says",
+      (session: ServerSession) =>
+        session.send(encodeServerMessage({ $case: "packed", value: { compression: Compression.GZIP, size: 10, data: gzipSync(Buffer.alloc(1_000_000)) } })),
+    ],
+    ["a place in a line after the answer", (session: ServerSession) => session.send(encodeServerMessage({ $case: "queued", value: { place: 1, delayMs: 1 } }))],
   ] as const) {
     it(`${what} → the session ends as a violation, nothing is applied, a new one resumes`, async () => {
       const at = await server();
@@ -274,6 +288,30 @@ describe("SyncClient", () => {
       expect([agent.ends, agent.view.size]).toEqual([["VIOLATION"], 1]);
     });
   }
+
+  it("a message above the limit → the session ends with RESOURCE_EXHAUSTED, nothing is applied", async () => {
+    const at = await server();
+    const agent = client([at.address]);
+    const session = await liveSession(at);
+    session.send(Buffer.alloc(17 * 1024 * 1024));
+    await (await at.session()).next("hello");
+    expect([agent.ends, agent.view.size]).toEqual([["RESOURCE_EXHAUSTED"], 1]);
+  });
+
+  it("a place in the line → status has it until the view is there", async () => {
+    const at = await server();
+    const agent = client([at.address]);
+    const session = await at.session();
+    const hello = await session.next("hello");
+    expect(hello.features).toEqual(["line", "upstream", ...PACKING_FEATURES]);
+    session.welcome(hello.view?.bucketBits ?? 0);
+    session.send(encodeServerMessage({ $case: "queued", value: { place: 7, delayMs: 900 } }));
+    while (agent.freshness.report().waiting === undefined) await new Promise((resolve) => setTimeout(resolve, 2));
+    expect(agent.freshness.report()).toMatchObject({ isSynced: false, waiting: { place: 7, delayMs: 900 } });
+    session.commit(1n, [pool], POOL_DIGEST);
+    await session.next("ack");
+    expect(agent.freshness.report()).toMatchObject({ isSynced: true, waiting: undefined });
+  });
 
   it("a server that falls silent → a new session after three heartbeat intervals", async () => {
     const at = await server();

@@ -28,7 +28,13 @@ interface Fixture {
 }
 
 function fixture(
-  options: { readonly isServing?: boolean; readonly limits?: Partial<SessionLimits>; readonly maxAnswers?: number; readonly maxWaiting?: number } = {},
+  options: {
+    readonly isServing?: boolean;
+    readonly limits?: Partial<SessionLimits>;
+    readonly maxAnswers?: number;
+    readonly maxWaiting?: number;
+    readonly peers?: readonly string[];
+  } = {},
 ): Fixture {
   const clock = new ManualClock();
   const table = new Table({ seed: SEED });
@@ -51,6 +57,7 @@ function fixture(
     answerStallMs: 2000,
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     admission: { maxAnswers: options.maxAnswers ?? 10, maxWaiting: options.maxWaiting ?? 10, defer: (run) => run() },
+    peers: options.peers ?? [],
     upstream: () => ({ ageMs: 7, isStale: true }),
     report: (session) => reports.push(session.node?.name ?? ""),
   });
@@ -272,6 +279,45 @@ describe("sessions", () => {
     stop.abort();
     await f.clock.advance(100);
     await running;
+  });
+
+  it("S19 who waits is told the place and about how long, and again when it changes; an agent that does not know the message is not", async () => {
+    const f = fixture({ maxAnswers: 1, limits: { maxBytesInFlight: 100, partBytes: 50 } });
+    f.commit(...Array.from({ length: 200 }, (_, i) => stack(`s${i}`, ["a", "b", "c", "old"])));
+    const agents = ["a", "b", "c"].map((name) => f.agent(name));
+    for (const agent of agents) {
+      agent.connect();
+      await f.clock.advance(100);
+    }
+    const old = rawStream(f, hello("old"));
+    const [a, b, c] = agents;
+    const places = (agent: MemoryAgent | undefined): unknown[] => (agent?.outputs ?? []).flatMap((output) => (output.kind === "queued" ? [output.queued] : []));
+    b?.read();
+    c?.read();
+    expect([places(a), places(b), places(c)]).toEqual([[], [{ place: 0, delayMs: 0 }], [{ place: 1, delayMs: 0 }]]);
+    while (a?.read());
+    for (const session of f.sessions.clients) session.heartbeat();
+    c?.read();
+    // The first answer took its 300 ms, so the second one has about that long to go.
+    expect(places(c).at(-1)).toEqual({ place: 0, delayMs: 300 });
+    while (b?.read());
+    while (c?.read());
+    expect(agents.map((agent) => [agent.session?.state, agent.view.size])).toEqual(Array.from({ length: 3 }, () => ["live", 200]));
+    const kinds: (string | undefined)[] = [];
+    for (let message = old.take(); message !== undefined; message = old.take()) kinds.push(decodeServerMessage(message)?.$case);
+    expect(new Set(kinds)).toEqual(new Set(["welcome", "update", "heartbeat"]));
+  });
+
+  it("S9 a drain names the other servers", async () => {
+    const f = fixture({ peers: ["10.0.0.2:5473"] });
+    const agent = f.agent("a");
+    agent.connect();
+    agent.read();
+    const drained = f.sessions.drain(50);
+    agent.read();
+    expect(agent.outputs.at(-1)).toMatchObject({ kind: "move", move: { targets: ["10.0.0.2:5473"] } });
+    await f.clock.advance(100);
+    await drained;
   });
 
   it("acknowledgements make a client level, and reports reach the host", () => {

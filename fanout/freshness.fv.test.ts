@@ -1,0 +1,58 @@
+/** A server that loses its API: it keeps serving, says how old its data is, and stays ready for what it can do. */
+
+import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { NodeName } from "../src/model/names.ts";
+import type { Report } from "../src/runtime/health.ts";
+import type { GetStatusResponse } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { IntrospectionServiceClient } from "../src/wire/service.ts";
+import { CHANNEL_OPTIONS, GrpcAgent, namespace, node, pod, pool, startFanout, upsert } from "../test/fakes/fanout-fixture.ts";
+
+const WORLD = upsert(node("n1", 1), namespace("shop"), pool(), pod("shop", "web", { node: "n1" as NodeName }));
+const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 5 });
+
+describe("freshness", () => {
+  it("S18 without its API: heartbeats and status say stale and how old, new agents get the view, ready stays true; while it lists anew too", async () => {
+    let ageMs = 50;
+    const reports: Report[] = [];
+    await using f = await startFanout({
+      events: WORLD,
+      upstreamAgeMs: () => ageMs,
+      onReport: (report) => void reports.push(report),
+      settings: { staleAfterMs: 1000 },
+    });
+    const agentOf = (name: string): GrpcAgent => {
+      const agent = new GrpcAgent({ address: f.address, node: name });
+      onTestFinished(() => agent[Symbol.dispose]());
+      return agent;
+    };
+    const heartbeatOf = (agent: GrpcAgent): unknown => agent.outputs.findLast((output) => output.kind === "heartbeat");
+    const first = agentOf("n1");
+    await until(() => expect(heartbeatOf(first)).toMatchObject({ heartbeat: { stale: false, upstreamAgeMs: 50n } }));
+    ageMs = 61_000;
+    await until(() => expect(heartbeatOf(first)).toMatchObject({ heartbeat: { stale: true, upstreamAgeMs: 61_000n } }));
+    const second = agentOf("n2");
+    await until(() => expect(second.isLive).toBe(true));
+    expect(second.view.size).toBeGreaterThan(0);
+    const client = new IntrospectionServiceClient(f.address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    onTestFinished(() => client.close());
+    const status = await new Promise<GetStatusResponse>((resolve, reject) => {
+      client.getStatus({}, (error: ServiceError | null, value: GetStatusResponse) => (error === null ? resolve(value) : reject(error)));
+    });
+    expect([status.stale, status.upstreamAgeMs, status.syncStatus]).toEqual([true, 61_000n, "in-sync"]);
+    await until(() => expect(reports.at(-1)).toEqual({ live: true, ready: true, detail: "in-sync, stale: nothing heard of the API for 61 s" }));
+    // The API is back and everything is listed anew: what is known is still the best there is.
+    f.server.sink([{ kind: "status", status: "resync" }]);
+    ageMs = 5;
+    await until(() => expect(reports.at(-1)).toEqual({ live: true, ready: true, detail: "resync" }));
+    await f.stop();
+    expect(reports.at(-1)).toMatchObject({ live: true, ready: false, detail: "draining" });
+  });
+
+  it("S18 before the cluster is known: live, not ready", async () => {
+    const reports: Report[] = [];
+    await using f = await startFanout({ onReport: (report) => void reports.push(report) });
+    await until(() => expect(reports.at(-1)).toMatchObject({ live: true, ready: false }));
+    expect(f.server.engine.isInSync).toBe(false);
+  });
+});
