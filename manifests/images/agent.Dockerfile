@@ -1,0 +1,26 @@
+# Node agent and CNI executable. Root, with the capabilities that the DaemonSet leaves it: the kernel lets nobody else program its tables.
+FROM node:26-bookworm-slim AS modules
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --no-audit --no-fund
+
+FROM node:26-bookworm-slim AS cni
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --no-audit --no-fund
+COPY scripts/build-cni.mjs scripts/single-build.mjs scripts/
+COPY cni cni
+COPY src/net src/net
+RUN node scripts/build-cni.mjs
+
+FROM node:26-bookworm-slim
+WORKDIR /opt/sedge
+COPY --from=modules /build/node_modules node_modules
+COPY package.json ./
+COPY bin bin
+COPY agent agent
+COPY src src
+COPY --from=cni /build/dist/cni/sedge-cni cni/sedge-cni
+USER 0:0
+ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
+CMD ["agent"]

@@ -1,0 +1,16 @@
+# Server, controllers and command line: root is not needed for any.
+FROM node:26-bookworm-slim AS modules
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --no-audit --no-fund
+
+FROM node:26-bookworm-slim
+WORKDIR /opt/sedge
+COPY --from=modules /build/node_modules node_modules
+COPY package.json ./
+COPY bin bin
+COPY fanout fanout
+COPY src src
+USER 65532:65532
+ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
+CMD ["fanout"]

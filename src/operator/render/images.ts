@@ -1,0 +1,60 @@
+/**
+ * The images' Dockerfiles, to be built from the root of the checkout: docker build -f manifests/images/fanout.Dockerfile .
+ *
+ * Packages are installed in a stage of their own, so that no package manager's cache and no compiler is in what runs. Sources run as they are. Only the
+ * folders that a program may import are copied (test/architecture.test.ts says which).
+ */
+const NODE = "node:26-bookworm-slim";
+
+const MODULES = `FROM ${NODE} AS modules
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --no-audit --no-fund
+`;
+
+const CNI = `FROM ${NODE} AS cni
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --no-audit --no-fund
+COPY scripts/build-cni.mjs scripts/single-build.mjs scripts/
+COPY cni cni
+COPY src/net src/net
+RUN node scripts/build-cni.mjs
+`;
+
+/** Folders of each image, besides package.json. */
+export const IMAGE_FOLDERS = { fanout: ["bin", "fanout", "src"], agent: ["bin", "agent", "src"] } as const;
+
+export function renderImages(): ReadonlyMap<string, string> {
+  const program = (folders: readonly string[]): string =>
+    [
+      "WORKDIR /opt/sedge",
+      "COPY --from=modules /build/node_modules node_modules",
+      "COPY package.json ./",
+      ...folders.map((folder) => `COPY ${folder} ${folder}`),
+    ].join("\n");
+  return new Map([
+    [
+      "fanout.Dockerfile",
+      `# Server, controllers and command line: root is not needed for any.\n${MODULES}
+FROM ${NODE}
+${program(IMAGE_FOLDERS.fanout)}
+USER 65532:65532
+ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
+CMD ["fanout"]
+`,
+    ],
+    [
+      "agent.Dockerfile",
+      `# Node agent and CNI executable. Root, with the capabilities that the DaemonSet leaves it: the kernel lets nobody else program its tables.\n${MODULES}
+${CNI}
+FROM ${NODE}
+${program(IMAGE_FOLDERS.agent)}
+COPY --from=cni /build/dist/cni/sedge-cni cni/sedge-cni
+USER 0:0
+ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
+CMD ["agent"]
+`,
+    ],
+  ]);
+}

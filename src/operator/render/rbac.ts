@@ -1,0 +1,107 @@
+/**
+ * Who may do what in the Kubernetes API: what the programs ask for and nothing else.
+ *
+ * Invariant: a kind that the server watches is on the server's list, because both are API_RESOURCES; the agent's account is bound to nothing.
+ * Rejected: a wildcard for projectcalico.org, which would also open kinds that others define there later.
+ */
+import { API_RESOURCES, type ApiResource } from "../../datastore/api-resources.ts";
+import type { ResourceKind } from "../../model/resource.ts";
+import { type Component, type KubeObject, metadata, nameOf, selectorLabels } from "./object.ts";
+import type { RenderInput } from "./values.ts";
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers"];
+const RBAC = "rbac.authorization.k8s.io";
+const LEASE = "sedge-controllers";
+
+export function renderAccounts({ namespace }: RenderInput): readonly KubeObject[] {
+  return COMPONENTS.map((component) => ({
+    apiVersion: "v1",
+    kind: "ServiceAccount",
+    metadata: metadata(component, namespace),
+    automountServiceAccountToken: false,
+  }));
+}
+
+export function renderRbac(input: RenderInput): readonly KubeObject[] {
+  return [...clusterRole("fanout", fanoutRules(), input), ...clusterRole("controllers", controllerRules(), input), ...leaseRole(input)];
+}
+
+/** All kinds are watched; blocks and affinities are claimed and reported by compare-and-swap, so they are also read alone. */
+function fanoutRules(): readonly Rule[] {
+  const of = (kind: ResourceKind, verbs: readonly string[]): Rule => rule([API_RESOURCES[kind]], verbs);
+  return [
+    ...watched(Object.values(API_RESOURCES)),
+    { ...of("Namespace", ["get"]), resourceNames: ["default", "kube-system"] }, // the cluster's identity is the uid of the latter
+    of("IPAMBlock", ["create", "get", "update"]),
+    of("BlockAffinity", ["create", "delete", "get", "update"]),
+  ];
+}
+
+function controllerRules(): readonly Rule[] {
+  const of = (kinds: readonly ResourceKind[], verbs: readonly string[]): readonly Rule[] =>
+    byGroup(kinds.map((kind) => API_RESOURCES[kind])).map((resources) => rule(resources, verbs));
+  return [
+    ...of(["IPPool", "IPAMBlock", "BlockAffinity", "Pod", "Node"], ["list"]),
+    ...of(["Pod", "Node"], ["get"]),
+    ...of(["IPAMBlock", "BlockAffinity"], ["delete", "get", "update"]),
+  ];
+}
+
+/** One Lease of one name; creating cannot be limited to a name. */
+function leaseRole({ namespace }: RenderInput): readonly KubeObject[] {
+  const leases = { apiGroups: ["coordination.k8s.io"], resources: ["leases"] };
+  const rules: readonly Rule[] = [
+    { ...leases, verbs: ["create"] },
+    { ...leases, resourceNames: [LEASE], verbs: ["get", "update"] },
+  ];
+  const meta = metadata("controllers", namespace, "sedge-controllers-lease");
+  return [
+    { apiVersion: `${RBAC}/v1`, kind: "Role", metadata: meta, rules },
+    {
+      apiVersion: `${RBAC}/v1`,
+      kind: "RoleBinding",
+      metadata: meta,
+      roleRef: { apiGroup: RBAC, kind: "Role", name: meta.name },
+      subjects: subjects("controllers", namespace),
+    },
+  ];
+}
+
+function clusterRole(component: Component, rules: readonly Rule[], { namespace }: RenderInput): readonly KubeObject[] {
+  const meta = { name: nameOf(component), labels: selectorLabels(component) };
+  return [
+    { apiVersion: `${RBAC}/v1`, kind: "ClusterRole", metadata: meta, rules },
+    {
+      apiVersion: `${RBAC}/v1`,
+      kind: "ClusterRoleBinding",
+      metadata: meta,
+      roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: meta.name },
+      subjects: subjects(component, namespace),
+    },
+  ];
+}
+
+function subjects(component: Component, namespace: string): readonly unknown[] {
+  return [{ kind: "ServiceAccount", name: nameOf(component), namespace }];
+}
+
+function watched(resources: readonly ApiResource[]): readonly Rule[] {
+  return byGroup(resources).map((group) => rule(group, ["list", "watch"]));
+}
+
+function rule(resources: readonly ApiResource[], verbs: readonly string[]): Rule {
+  return { apiGroups: [...new Set(resources.map(({ group }) => group))], resources: resources.map(({ plural }) => plural).sort(), verbs };
+}
+
+function byGroup(resources: readonly ApiResource[]): readonly (readonly ApiResource[])[] {
+  const groups = new Map<string, ApiResource[]>();
+  for (const resource of resources) groups.set(resource.group, [...(groups.get(resource.group) ?? []), resource]);
+  return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
+}

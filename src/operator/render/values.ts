@@ -1,0 +1,89 @@
+/**
+ * What a cluster's owner chooses about an installation; the chart's values.yaml and its schema are made of this.
+ *
+ * Invariant: a value only fills a place in an object, it never decides whether an object exists: so the chart's templates are the rendered objects with
+ * holes in them, and plain manifests and chart cannot drift apart. Rejected: templates written by hand beside the renderer.
+ */
+import { z } from "zod";
+
+const image = z.string().regex(/^[a-z0-9][a-zA-Z0-9._:/@-]*$/, "want an image reference, for example registry.example/sedge/agent:0.1.0");
+const path = z.string().regex(/^\/[a-zA-Z0-9._/-]*$/, "want an absolute path");
+const logLevel = z.enum(["trace", "debug", "info", "warn", "error"]);
+const quantity = z.string().regex(/^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?$/, "want a quantity, for example 500m or 512Mi");
+const resources = z
+  .strictObject({ requests: z.record(z.string(), quantity).optional(), limits: z.record(z.string(), quantity).optional() })
+  .describe("Of each container: requests and limits, as in a pod");
+
+export const valuesSchema = z.strictObject({
+  images: z
+    .strictObject({
+      server: image.describe("Image of the fan-out server and the controllers"),
+      agent: image.describe("Image of the node agent, with the CNI executable"),
+      pullPolicy: z.enum(["Always", "IfNotPresent", "Never"]),
+    })
+    .describe("Where the images are"),
+  fanout: z
+    .strictObject({
+      replicas: z.int().min(1).max(100).describe("Servers; each carries the whole cluster. They are on the nodes' network, so at most one a node"),
+      maxUnavailable: z
+        .int()
+        .min(0)
+        .max(100)
+        .describe("Servers that may be missing during an update; 1 where there are no more nodes than replicas, else the surge finds no place"),
+      drainMs: z.int().min(0).max(600_000).describe("How long agents have to move when a server stops, ms"),
+      terminationSeconds: z.int().min(1).max(900).describe("The kubelet ends a server after this long; above drainMs"),
+      tlsSecret: z.string().min(1).describe("Secret with tls.crt, tls.key and ca.crt of the server (URI spiffe://sedge/fanout)"),
+      logLevel,
+      resources,
+    })
+    .describe("The fan-out server"),
+  agent: z
+    .strictObject({
+      tlsDir: path.describe("On each node: tls.crt, tls.key and ca.crt of that node (URI spiffe://sedge/node/NAME)"),
+      stateDir: path.describe("On each node: view, addresses and pods; survives the agent"),
+      runDir: path.describe("On each node: the agent's socket"),
+      cniBinDir: path.describe("On each node: where the container runtime looks for CNI executables"),
+      cniConfDir: path.describe("On each node: where the container runtime looks for CNI configurations"),
+      mtu: z.int().min(1280).max(65_535).describe("MTU of pods' interfaces"),
+      maxUnavailable: z.int().min(1).max(1_000).describe("Nodes whose agent may be missing during an update; the kernel keeps what it has meanwhile"),
+      logLevel,
+      resources,
+    })
+    .describe("The node agent"),
+  controllers: z.strictObject({ replicas: z.int().min(1).max(10).describe("One leads"), logLevel, resources }).describe("Free leaked addresses and blocks"),
+});
+
+export type Values = z.infer<typeof valuesSchema>;
+
+export const DEFAULT_VALUES: Values = {
+  images: { server: "sedge/fanout:0.1.0", agent: "sedge/agent:0.1.0", pullPolicy: "IfNotPresent" },
+  fanout: {
+    replicas: 2,
+    maxUnavailable: 0,
+    drainMs: 30_000,
+    terminationSeconds: 45,
+    tlsSecret: "sedge-fanout-tls",
+    logLevel: "info",
+    resources: { requests: { cpu: "500m", memory: "512Mi" } },
+  },
+  agent: {
+    tlsDir: "/etc/sedge/tls",
+    stateDir: "/var/lib/sedge",
+    runDir: "/run/sedge",
+    cniBinDir: "/opt/cni/bin",
+    cniConfDir: "/etc/cni/net.d",
+    mtu: 1_500,
+    maxUnavailable: 10,
+    logLevel: "info",
+    resources: { requests: { cpu: "100m", memory: "128Mi" } },
+  },
+  controllers: { replicas: 2, logLevel: "info", resources: { requests: { cpu: "50m", memory: "128Mi" } } },
+};
+
+export const DEFAULT_NAMESPACE = "sedge-system";
+
+/** What every renderer is given. */
+export interface RenderInput {
+  readonly namespace: string;
+  readonly values: Values;
+}

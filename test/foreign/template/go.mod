@@ -1,0 +1,3 @@
+module sedge.test/template
+
+go 1.21
