@@ -1,8 +1,8 @@
 /**
- * Our nftables table: brings it to what is desired, in one transaction, and keeps a copy of what it last put there.
+ * Our nftables table: brings it to what is desired, in one transaction (see plan/stages.ts), and keeps a copy of what it last put there.
  *
- * Invariant: `#installed` is what the kernel has as far as we know, undefined when that has to be read first. A refused transaction changes nothing,
- * in the kernel and here. What others do to the table shows as notifications and is handled by reading it anew (`doubt`).
+ * Invariant: `#installed` is what the kernel has as far as we know, undefined when that has to be read first. A refused transaction changes nothing
+ * for any packet. What others do to the table shows as notifications and is handled by reading it anew (`doubt`).
  */
 
 import type { Nftables } from "../drivers/nftables/driver.ts";

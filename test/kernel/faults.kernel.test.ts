@@ -27,7 +27,6 @@ const NO_DIFFERENCE = contentsDifference("", "");
 const DAMAGE: Readonly<Record<string, (path: string) => void>> = {
   garbage: (path) => writeFileSync(path, "this is not what was written here\n".repeat(50)),
   "first half": (path) => truncateSync(path, Math.floor(readFileSync(path).length / 2)),
-  empty: (path) => truncateSync(path, 0),
   "one bit": (path) => {
     const bytes = readFileSync(path);
     bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 4, bytes.length >> 1);
