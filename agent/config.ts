@@ -38,6 +38,10 @@ export const agentConfigSchema = z
       "Ports of this host that no host endpoint closes, as PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, for example tcp:22 or tcp:10.0.0.0/8:22",
     ),
     failsafeOutbound: failsafe(DEFAULT_FAILSAFE_OUTBOUND).describe("Ports elsewhere that this host always reaches"),
+    cutDenied: z
+      .boolean()
+      .default(false)
+      .describe("Cut connections that are established and that a change of policy denies; without it they live until they end"),
     policyMetrics: z.boolean().default(true).describe("Packets and bytes of each rule of each policy of this node in /metrics"),
     mtu: z.number().int().min(1_280).max(65_535).default(1_500).describe("MTU of pods' interfaces, unless the CNI configuration says another"),
     policyWaitMs: z

@@ -27,6 +27,7 @@ export class AgentMetrics implements ReconcileObserver {
   readonly #sessionEnds: Counter;
   readonly #viewRepairs: Counter;
   readonly #storeFailures: Counter;
+  readonly #cutConnections: Counter;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -60,6 +61,7 @@ export class AgentMetrics implements ReconcileObserver {
     this.#sessionEnds = new Counter({ name: "sedge_agent_session_ends_total", help: "Sessions with a server that ended", registers });
     this.#viewRepairs = new Counter({ name: "sedge_agent_view_repairs_total", help: "Times the view differed from the server's", registers });
     this.#storeFailures = new Counter({ name: "sedge_agent_store_failures_total", help: "Commits that could not be written to disk", registers });
+    this.#cutConnections = new Counter({ name: "sedge_agent_cut_connections_total", help: "Connections cut because policy denies them now", registers });
     for (const what of ["table", "routes"] as const) this.#drift.inc({ what }, 0);
   }
 
@@ -88,6 +90,10 @@ export class AgentMetrics implements ReconcileObserver {
 
   viewRepaired(): void {
     this.#viewRepairs.inc();
+  }
+
+  connectionsCut(connections: number): void {
+    this.#cutConnections.inc(connections);
   }
 
   storeFailed(): void {

@@ -15,6 +15,7 @@ import type { ViewDelta } from "../src/wire/view.ts";
 import { Journal, JournalError } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
+import { DeniedFlows } from "./apply/denied-flows.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
 import { Reconciler, type ViewSource } from "./apply/reconciler.ts";
@@ -109,8 +110,21 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     onProgrammed({ epoch, revision, failures }) {
       if (epoch === store.view.epoch) acknowledgements.programmed(revision, failures);
     },
+    onPolicyChanged: () => deniedFlows?.policyChanged(),
     checkIntervalMs: config.checkIntervalMs,
   });
+  const deniedFlows =
+    kernel === undefined || !config.cutDenied
+      ? undefined
+      : new DeniedFlows({
+          conntrack: kernel.conntrack,
+          source: decoded,
+          endpoints: () => reconciler.endpoints.list(),
+          hostAddresses: () => new Set(kernel.rtnetlink.addresses().map(({ address }) => address)),
+          clock,
+          log: log.child({ component: "connections" }),
+          onCut: (connections) => metrics.connectionsCut(connections),
+        });
 
   const sync = new SyncClient({
     node,
@@ -214,6 +228,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   const parts: readonly Part[] = [
     healthPart({ health, clock, store, reconciler }),
     reconciler,
+    ...(deniedFlows === undefined ? [] : [deniedFlows]),
     addresses,
     pods,
     new SocketServer({ path: config.socket, cni, status, log: log.child({ component: "socket" }) }),

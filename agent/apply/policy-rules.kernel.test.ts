@@ -12,11 +12,15 @@ import {
 } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, parseIp } from "../../src/net/ip.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { silentLogger } from "../../src/runtime/log.ts";
 import { createNetns, type Netns, whyNoKernel } from "../../test/kernel/netns.ts";
 import { type PacketProbe, PacketProber, type PlaceSpec } from "../../test/kernel/packets.ts";
+import { ConntrackDriver } from "../drivers/conntrack/driver.ts";
 import { NftDriver } from "../drivers/nftables/driver.ts";
 import { failsafePorts } from "../plan/failsafe.ts";
 import { desiredRuleset, PlanCache } from "../plan/ruleset.ts";
+import { DeniedFlows } from "./denied-flows.ts";
 import { KernelTable } from "./kernel-table.ts";
 import type { PolicyCount } from "./rule-counters.ts";
 
@@ -231,6 +235,30 @@ describe.skipIf(whyNoKernel() !== undefined)("rules as packets meet them", () =>
     expect(first).toMatchObject({ policy: key("counted"), direction: "ingress", action: "allow" });
     await world.apply([POD, stack("pod", "allow")]);
     expect(await world.counts()).toEqual([]);
+  });
+
+  it("connections that policy denies now are cut, those that it allows are not", async () => {
+    await world.apply(toPod([rule({ protocol: 17 })]));
+    expect([world.verdict("near", "pod", "UDP", 5000), world.verdict("far", "pod", "UDP", 5001)]).toEqual(["allow", "allow"]);
+    const rules = [rule({ protocol: 17, destination: port(5001) })];
+    await world.apply(toPod(rules));
+    using conntrack = ConntrackDriver.open({ netns: world.node.path });
+    const addresses = new Set(ENDPOINT.addresses);
+    const ports = (): readonly number[] =>
+      [...new Set(conntrack.flows({ addresses }).map(({ destinationPort }) => destinationPort ?? 0))].sort((a, b) => a - b);
+    expect(ports()).toEqual(expect.arrayContaining([5000, 5001]));
+    const denied = new DeniedFlows({
+      conntrack,
+      source: { records: new Map(toPod(rules).map((value) => [recordKey(value), value])), undecodable: new Map(), outdated: new Map() },
+      endpoints: () => [{ ...ENDPOINT, mac: "", containerId: "" }],
+      hostAddresses: () => new Set(),
+      clock: systemClock,
+      log: silentLogger(),
+      onCut: () => undefined,
+    });
+    expect(denied.cut()).toBeGreaterThanOrEqual(2);
+    const left = ports();
+    expect([left.includes(5000), left.includes(5001)]).toEqual([false, true]);
   });
 
   it("log denies: the node's kernel takes the rule, and the packet is denied all the same", async () => {

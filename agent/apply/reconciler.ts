@@ -65,6 +65,8 @@ export interface ReconcilerOptions {
   readonly log: Logger;
   readonly observer: ReconcileObserver;
   readonly onProgrammed: (state: ProgrammedState) => void;
+  /** What pods may do is another in the kernel now. */
+  readonly onPolicyChanged?: () => void;
   /** Everything is compared with the kernel this often even if nothing was heard. */
   readonly checkIntervalMs: number;
 }
@@ -217,6 +219,7 @@ export class Reconciler {
         ...routeFailures,
       ]);
       this.#setProgrammed({ ...state, failures });
+      if (operations > 0) this.#options.onPolicyChanged?.();
     } catch (error) {
       this.#pending = [...pending, ...this.#pending].slice(0, MAX_PENDING_COMMITS);
       throw error;

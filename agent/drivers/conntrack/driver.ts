@@ -18,6 +18,8 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 const CTA = { tupleOriginal: 1, tupleReply: 2, id: 12, zone: 18 } as const;
 const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_PROTO = { number: 1, sourcePort: 2, destinationPort: 3, icmpType: 5, icmpCode: 6, icmpv6Type: 8, icmpv6Code: 9 } as const;
 const CTA_IP = { v4Source: 1, v4Destination: 2, v6Source: 3, v6Destination: 4 } as const;
 
 export type ConntrackSelection = {
@@ -25,7 +27,26 @@ export type ConntrackSelection = {
   readonly addresses: ReadonlySet<IpAddress>;
 };
 
-export class ConntrackDriver implements Disposable {
+/** One connection as policy sees it: the source before and the destination after translation. */
+export type ConntrackFlow = {
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+  readonly protocol: number;
+  readonly sourcePort: number | undefined;
+  readonly destinationPort: number | undefined;
+  readonly icmpType: number | undefined;
+  readonly icmpCode: number | undefined;
+  /** For `deleteFlow`: the entry as the kernel told it. */
+  readonly entry: { readonly family: number; readonly attributes: Attributes; readonly original: Buffer };
+};
+
+/** What cutting connections needs. */
+export type Conntrack = {
+  flows(selection: ConntrackSelection): readonly ConntrackFlow[];
+  deleteFlow(flow: ConntrackFlow): boolean;
+};
+
+export class ConntrackDriver implements Conntrack, Disposable {
   readonly #socket: NetlinkSocket;
 
   private constructor(socket: NetlinkSocket) {
@@ -38,14 +59,21 @@ export class ConntrackDriver implements Disposable {
   }
 
   /** Delete what the selection names; how many entries went. Those that end by themselves meanwhile are not counted. */
-  deleteByAddress({ addresses }: ConntrackSelection): number {
-    if (addresses.size === 0) return 0;
-    let deleted = 0;
-    for (const family of [AF_INET, AF_INET6]) {
+  deleteByAddress(selection: ConntrackSelection): number {
+    return this.flows(selection).filter((flow) => this.deleteFlow(flow)).length;
+  }
+
+  /** All connections that the selection names. */
+  flows({ addresses }: ConntrackSelection): readonly ConntrackFlow[] {
+    return [AF_INET, AF_INET6].flatMap((family) => {
       const isWanted = [...addresses].some((address) => address.includes(":") === (family === AF_INET6));
-      if (isWanted) deleted += this.#deleteFamily(family, addresses);
-    }
-    return deleted;
+      return isWanted ? this.#flowsOf(family, addresses) : [];
+    });
+  }
+
+  /** False: it ended by itself. */
+  deleteFlow({ entry: { family, attributes, original } }: ConntrackFlow): boolean {
+    return this.#deleteEntry(family, attributes, original);
   }
 
   close(): void {
@@ -56,20 +84,34 @@ export class ConntrackDriver implements Disposable {
     this.close();
   }
 
-  #deleteFamily(family: number, addresses: ReadonlySet<IpAddress>): number {
+  #flowsOf(family: number, addresses: ReadonlySet<IpAddress>): ConntrackFlow[] {
     const entries = this.#socket.dump({ type: IPCTNL_MSG_CT_GET, subject: { operation: "list", object: "conntrack entries" } }, (writer) =>
       writer.header([family, 0, 0, 0]),
     );
-    let deleted = 0;
-    for (const { payload } of entries) {
+    return entries.flatMap(({ payload }) => {
       const attributes = new Attributes(payload.subarray(NFGENMSG));
       const original = attributes.raw(CTA.tupleOriginal);
       const reply = attributes.raw(CTA.tupleReply);
-      if (original === undefined) continue;
-      const named = [...tupleAddresses(original), ...(reply === undefined ? [] : tupleAddresses(reply))];
-      if (named.some((address) => addresses.has(address)) && this.#deleteEntry(family, attributes, original)) deleted += 1;
-    }
-    return deleted;
+      if (original === undefined) return [];
+      const [source, destination] = tupleAddresses(original);
+      const answers = reply === undefined ? [] : tupleAddresses(reply);
+      if (source === undefined || destination === undefined || ![source, destination, ...answers].some((address) => addresses.has(address))) return [];
+      const sent = new Attributes(original).nested(CTA_TUPLE_PROTO);
+      const back = reply === undefined ? undefined : new Attributes(reply).nested(CTA_TUPLE_PROTO);
+      return [
+        {
+          source,
+          // Who answers is who it really goes to.
+          destination: answers[0] ?? destination,
+          protocol: sent?.u8(CTA_PROTO.number) ?? 0,
+          sourcePort: sent?.u16Be(CTA_PROTO.sourcePort),
+          destinationPort: back?.u16Be(CTA_PROTO.sourcePort) ?? sent?.u16Be(CTA_PROTO.destinationPort),
+          icmpType: sent?.u8(CTA_PROTO.icmpType) ?? sent?.u8(CTA_PROTO.icmpv6Type),
+          icmpCode: sent?.u8(CTA_PROTO.icmpCode) ?? sent?.u8(CTA_PROTO.icmpv6Code),
+          entry: { family, attributes, original },
+        },
+      ];
+    });
   }
 
   /** By tuple, and by id so that a new flow with the same tuple is spared. */
