@@ -127,7 +127,7 @@ describe("evaluate", () => {
       { kind: "Pod" },
       7,
       { apiVersion: "extensions/v1beta1", kind: "NetworkPolicy", metadata: { name: "old", namespace: "shop" } },
-      { apiVersion: "projectcalico.org/v3", kind: "GlobalNetworkPolicy", metadata: { name: "g" } },
+      { apiVersion: "projectcalico.org/v1", kind: "GlobalNetworkPolicy", metadata: { name: "g" } },
       pod("shop/x", ["10.0.0"], { labels: { a: 1 } }),
       { apiVersion: "v1", kind: "Service", metadata: { name: "s" } },
     ];

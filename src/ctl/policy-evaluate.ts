@@ -18,7 +18,8 @@ const USAGE = `usage: sedge policy evaluate -f MANIFESTS [-f MORE] --probes FILE
 
   -f, --filename   manifests: a file, a directory, or - for stdin (YAML or JSON; repeatable)
       --probes     a list of {from, to, port, protocol}: from and to are "namespace/pod" or addresses, port a number or the name of a port,
-                   protocol TCP (when left out), UDP, SCTP or ICMP; a file (YAML or JSON), or - for stdin
+                   protocol TCP (when left out), UDP, SCTP, ICMP or a number; sourcePort, icmpType and icmpCode where rules look at them;
+                   a file (YAML or JSON), or - for stdin
   -o, --output     table (when left out) or json
 `;
 
@@ -54,6 +55,7 @@ export function policyEvaluateCommand(argv: readonly string[]): Promise<number> 
     if (read.problems.length > 0) throw new EvaluationError(read.problems);
     const world = worldOf(read.objects);
     for (const [kind, count] of world.ignored) process.stderr.write(`sedge policy evaluate: ${count} of kind ${kind} left out: it has no part in policy\n`);
+    for (const { source, message } of world.notices) process.stderr.write(`sedge policy evaluate: ${source}: ${message}\n`);
     const results = answer(world, readProbes(probes));
     print(output === "json" ? json(results) : resultTable(results));
     return Promise.resolve(0);

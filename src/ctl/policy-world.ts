@@ -8,10 +8,21 @@ import { Compute } from "../compute/compute.ts";
 import type { NamespaceName, NodeName } from "../model/names.ts";
 import { NAMESPACE_NAME_LABEL } from "../model/parse-namespace.ts";
 import { parseResource, RESOURCE_INFO, resourceKindOf } from "../model/parse-resource.ts";
-import type { Endpoint, Policy, RecordKey, SetShard, Stack } from "../model/record.ts";
-import { describeKey, keyOf, type Namespace, type Node, type Pod, RESOURCE_KINDS, type Resource } from "../model/resource.ts";
+import type { Endpoint, HostEndpoint as HostRecord, Policy, RecordKey, SetShard, Stack } from "../model/record.ts";
+import {
+  type AnyPolicy,
+  describeKey,
+  type HostEndpoint,
+  keyOf,
+  type Namespace,
+  type Node,
+  type Pod,
+  RESOURCE_KINDS,
+  type Resource,
+} from "../model/resource.ts";
 import { cidrAddressAt, parseCidr } from "../net/cidr.ts";
 import { type IpAddress, type IpVersion, ipVersion } from "../net/ip.ts";
+import { convertPolicy } from "../policy/convert-policy.ts";
 import type { SetLookup } from "../policy/evaluate.ts";
 import { setsOfShards } from "../policy/shard-sets.ts";
 import type { SourcedObject, SourcedProblem } from "./manifests.ts";
@@ -25,8 +36,17 @@ export interface World {
   readonly nodeOfAddress: ReadonlyMap<IpAddress, NodeName>;
   readonly policy: (key: RecordKey) => Policy | undefined;
   readonly sets: SetLookup;
+  /** Host endpoints, with the stack for packets of the host itself. */
+  readonly hosts: readonly WorldHost[];
   /** Kinds in the manifests that have no part in this, with how often. */
   readonly ignored: ReadonlyMap<string, number>;
+  /** Parts of policies that are not enforced as written, and what is done instead. */
+  readonly notices: readonly SourcedProblem[];
+}
+
+export interface WorldHost {
+  readonly host: HostEndpoint;
+  readonly stack: Stack | undefined;
 }
 
 export interface WorldPod {
@@ -46,6 +66,7 @@ const DECIDING_KIND = /networkpolicy$|networkset$|^tier$|^hostendpoint$/i;
 
 export function buildWorld(manifests: readonly SourcedObject[]): WorldResult {
   const problems: SourcedProblem[] = [];
+  const notices: SourcedProblem[] = [];
   const ignored = new Map<string, number>();
   const resources = new Map<string, { readonly resource: Resource; readonly source: string }>();
   for (const { source, object } of manifests) {
@@ -63,6 +84,11 @@ export function buildWorld(manifests: readonly SourcedObject[]): WorldResult {
     }
     const name = describeKey(keyOf(parsed.value));
     const before = resources.get(name);
+    const policy = policyOf(parsed.value);
+    const converted = policy === undefined ? undefined : convertPolicy(policy);
+    const found = (converted?.problems ?? []).map(({ field, message }) => ({ source: where, message: `${field}: ${message}` }));
+    if (converted?.isUnderstood === false) problems.push(...found);
+    else notices.push(...found);
     if (before === undefined) resources.set(name, { resource: parsed.value, source });
     else if (!isSame(before.resource, parsed.value)) problems.push({ source: where, message: `is another one than in ${before.source}; keep one of them` });
   }
@@ -72,14 +98,35 @@ export function buildWorld(manifests: readonly SourcedObject[]): WorldResult {
     ? { ok: false, problems }
     : {
         ok: true,
-        world: worldOf(
-          all.map(({ resource }) => resource),
-          ignored,
-        ),
+        world: {
+          ...worldOf(
+            all.map(({ resource }) => resource),
+            ignored,
+          ),
+          notices,
+        },
       };
 }
 
-function worldOf(resources: readonly Resource[], ignored: ReadonlyMap<string, number>): World {
+/** The policy that an object is, or for a staged one would be. */
+function policyOf(resource: Resource): AnyPolicy | undefined {
+  switch (resource.kind) {
+    case "NetworkPolicy":
+    case "CalicoNetworkPolicy":
+    case "GlobalNetworkPolicy":
+    case "ClusterNetworkPolicy":
+    case "Profile":
+      return resource;
+    case "StagedGlobalNetworkPolicy":
+    case "StagedNetworkPolicy":
+    case "StagedKubernetesNetworkPolicy":
+      return resource.policy;
+    default:
+      return undefined;
+  }
+}
+
+function worldOf(resources: readonly Resource[], ignored: ReadonlyMap<string, number>): Omit<World, "notices"> {
   const nodes = resources.filter((resource): resource is Node => resource.kind === "Node");
   const pods = withAddresses(
     resources.filter((resource): resource is Pod => resource.kind === "Pod"),
@@ -103,12 +150,19 @@ function worldOf(resources: readonly Resource[], ignored: ReadonlyMap<string, nu
     nodeOfAddress,
     policy: (key) => records.policies.get(key),
     sets: records.sets,
+    hosts: resources
+      .filter((resource) => resource.kind === "HostEndpoint")
+      .map((host) => ({ host, stack: records.stacks.get(records.hosts.get(`host/${host.name}`)?.stack ?? "") })),
     ignored,
   };
 }
 
+/** Pods come with the addresses that they have here; blocks and pools would give them others. */
+const ADDRESS_KINDS: ReadonlySet<string> = new Set(["Pod", "IPPool", "IPAMBlock", "BlockAffinity"]);
+
 interface Records {
   readonly endpoints: ReadonlyMap<RecordKey, Endpoint>;
+  readonly hosts: ReadonlyMap<RecordKey, HostRecord>;
   readonly stacks: ReadonlyMap<RecordKey, Stack>;
   readonly policies: ReadonlyMap<RecordKey, Policy>;
   readonly sets: SetLookup;
@@ -117,24 +171,26 @@ interface Records {
 function recordsOf(resources: readonly Resource[], pods: readonly Pod[]): Records {
   const compute = new Compute();
   const namespaces = new Set(resources.flatMap((resource) => (resource.kind === "Namespace" ? [resource.name] : [])));
-  const used = new Set(resources.flatMap((resource) => ("namespace" in resource ? [resource.namespace] : [])));
+  const used = new Set(resources.flatMap((resource) => ("namespace" in resource && resource.namespace !== "" ? [resource.namespace] : [])));
   for (const name of used) if (!namespaces.has(name)) compute.apply({ kind: "upsert", resource: impliedNamespace(name) });
   for (const resource of resources) {
-    if (resource.kind === "Namespace" || resource.kind === "NetworkPolicy" || resource.kind === "Node") compute.apply({ kind: "upsert", resource });
+    if (!ADDRESS_KINDS.has(resource.kind)) compute.apply({ kind: "upsert", resource });
   }
   for (const pod of pods) compute.apply({ kind: "upsert", resource: pod });
   compute.apply({ kind: "status", status: "in-sync" });
   const endpoints = new Map<RecordKey, Endpoint>();
+  const hosts = new Map<RecordKey, HostRecord>();
   const stacks = new Map<RecordKey, Stack>();
   const policies = new Map<RecordKey, Policy>();
   const shards: SetShard[] = [];
   for (const { key, value } of compute.flush().changes) {
     if (value?.kind === "endpoint") endpoints.set(key, value);
+    else if (value?.kind === "host") hosts.set(key, value);
     else if (value?.kind === "stack") stacks.set(key, value);
     else if (value?.kind === "policy") policies.set(key, value);
     else if (value?.kind === "set") shards.push(value);
   }
-  return { endpoints, stacks, policies, sets: setsOfShards(shards) };
+  return { endpoints, hosts, stacks, policies, sets: setsOfShards(shards) };
 }
 
 function impliedNamespace(name: NamespaceName): Namespace {

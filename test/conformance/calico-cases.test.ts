@@ -1,0 +1,29 @@
+/** The tables of Calico's kinds and of ClusterNetworkPolicy, through manifests, compute and the evaluator. */
+import { describe, expect, it } from "vitest";
+import { evaluate } from "../../src/ctl/policy-evaluate.ts";
+import { CALICO_CASES, CLUSTER_POLICY_CASES, type ObjectCase } from "./cases/calico.ts";
+import { probesOf } from "./cases/case.ts";
+import { WORLD_MANIFESTS } from "./cases/world.ts";
+
+function play({ objects, ...rest }: ObjectCase): void {
+  const probes = probesOf({ policies: [], ...rest });
+  const results = evaluate({
+    manifests: [...WORLD_MANIFESTS, ...objects],
+    probes: probes.map(({ from, to, port, protocol }) => ({ from: from.text, to: to.text, port, protocol })),
+  });
+  expect(probes.map(({ text }, i) => `${text}: ${results[i]?.verdict ?? "none"}`)).toEqual(probes.map(({ text, verdict }) => `${text}: ${verdict}`));
+}
+
+describe("Calico's policies", () => {
+  it.each(CALICO_CASES.map((given) => [given.name, given] as const))("%s", (_name, given) => play(given));
+});
+
+describe("ClusterNetworkPolicy", () => {
+  it.each(CLUSTER_POLICY_CASES.map((given) => [given.name, given] as const))("%s", (_name, given) => play(given));
+});
+
+it("the tables name each case once, and have verdicts of both kinds", () => {
+  const cases = [...CALICO_CASES, ...CLUSTER_POLICY_CASES];
+  expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length);
+  expect([cases.flatMap(({ allow }) => allow).length > 150, cases.flatMap(({ deny }) => deny).length > 150]).toEqual([true, true]);
+});
