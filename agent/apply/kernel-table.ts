@@ -13,6 +13,7 @@ import { diffRulesets } from "../plan/diff.ts";
 import { TABLE } from "../plan/names.ts";
 import type { NftOperation, NftRuleset, NftTransaction } from "../plan/nft/ruleset.ts";
 import { sourceOf } from "../plan/policy-chains.ts";
+import { stagesOf } from "../plan/stages.ts";
 import { adoptedRuleset } from "./adopted-ruleset.ts";
 import { type PolicyCount, RuleCounters } from "./rule-counters.ts";
 
@@ -61,10 +62,14 @@ export class KernelTable {
     const repaired: string[] = [];
     if (this.#installed === undefined || this.#generation === undefined) repaired.push(...(await this.#read(desired)));
     const transaction = await this.#difference(desired);
-    this.#lastTransaction = transaction.operations;
     await this.#countBefore(transaction.operations);
     try {
-      await this.#nft.apply(transaction);
+      for (const stage of stagesOf(transaction)) {
+        this.#lastTransaction = stage.operations;
+        await this.#nft.apply(stage);
+        // What is prepared is there, and is not somebody else's doing, should the next be refused.
+        this.#installed = undefined;
+      }
     } catch (error) {
       // A transaction that was refused changed nothing; of any other error that is not known.
       if (!(error instanceof NftTransactionError)) this.doubt();
