@@ -277,7 +277,7 @@ describe("SyncClient", () => {
     ],
     ["a place in a line after the answer", (session: ServerSession) => session.send(encodeServerMessage({ $case: "queued", value: { place: 1, delayMs: 1 } }))],
   ] as const) {
-    it(`${what} → the session ends as a violation, nothing is applied, a new one resumes`, async () => {
+    it(`A10 ${what} → the session ends as a violation, nothing is applied, a new one resumes`, async () => {
       const at = await server();
       const agent = client([at.address]);
       const session = await liveSession(at);
@@ -289,7 +289,7 @@ describe("SyncClient", () => {
     });
   }
 
-  it("a message above the limit → the session ends with RESOURCE_EXHAUSTED, nothing is applied", async () => {
+  it("A10 a message above the limit → the session ends with RESOURCE_EXHAUSTED, nothing is applied", async () => {
     const at = await server();
     const agent = client([at.address]);
     const session = await liveSession(at);
@@ -313,7 +313,7 @@ describe("SyncClient", () => {
     expect(agent.freshness.report()).toMatchObject({ isSynced: true, waiting: undefined });
   });
 
-  it("a server that falls silent → a new session after three heartbeat intervals", async () => {
+  it("A10 a server that falls silent → a new session after three heartbeat intervals", async () => {
     const at = await server();
     const agent = client([at.address]);
     const session = await liveSession(at, 100);

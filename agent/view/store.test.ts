@@ -9,6 +9,7 @@ import { encodeRecord, seal } from "../../src/wire/record-codec.ts";
 import type { RawUpdate } from "../../src/wire/update-codec.ts";
 import { DecodedView } from "./decoded-view.ts";
 import { StateError, ViewStore } from "./store.ts";
+import { replay } from "./stored-view.ts";
 
 const SEED = 77n;
 let directory = "";
@@ -213,3 +214,24 @@ describe("DecodedView", () => {
 function sealed(bytes: Buffer): Uint8Array {
   return seal("stack/s", bytes.subarray(0, bytes.length - 9), SEED).bytes;
 }
+
+describe("the place in the API's history", () => {
+  it("A12 is kept with the view, in the log and in the snapshot; files from before have none", async () => {
+    const store = await open();
+    store.view.begin({ seed: SEED, epoch: "e1", bucketBits: 0, upstreamKinds: ["Pod", "Node"] });
+    store.view.stage({ ...update(1n, [pool("a", 1)]), upstream: [12n, 18_446_744_073_709_551_615n] });
+    await store.append({ delta: store.view.commit(), isComplete: true });
+    await store.close();
+    for (let starts = 0; starts < 2; starts++) {
+      const again = await open();
+      expect([...again.view.upstream]).toEqual([
+        ["Pod", 12n],
+        ["Node", 18_446_744_073_709_551_615n],
+      ]);
+      await again.close();
+    }
+    expect(
+      replay([{ head: { epoch: "e", revision: "1", seed: "1", isComplete: true, upserts: 0, removed: [], unkept: [] }, blobs: [] }]).view.upstream.size,
+    ).toBe(0);
+  });
+});

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Admission, type Ticket } from "./admission.ts";
 
 describe("admission", () => {
-  it("bounds answers, lets resumes go first, refuses beyond the line, and a leaver frees its place in it", () => {
+  it("S10 bounds answers, lets resumes go first, refuses beyond the line, and a leaver frees its place in it", () => {
     const admission = new Admission({ maxAnswers: 1, maxWaiting: 3, defer: (run) => run() });
     const admitted: string[] = [];
     const tickets: Ticket[] = [];

@@ -56,7 +56,7 @@ class Naive {
 }
 
 describe("table", () => {
-  it("views and digests at every resolution equal the naive computation, after any commits", () => {
+  it("S11 views and digests at every resolution equal the naive computation, after any commits", () => {
     fc.assert(
       fc.property(fc.array(fc.array(step, { maxLength: 6 }), { maxLength: 12 }), (commits) => {
         const table = new Table({ seed: SEED });
@@ -91,7 +91,7 @@ describe("table", () => {
     );
   });
 
-  it("a node with many records has the digests of a naive computation, before and after it has few again", () => {
+  it("S11 a node with many records has the digests of a naive computation, before and after it has few again", () => {
     const table = new Table({ seed: SEED });
     const name = "n" as NodeName;
     table.nodes.hold(table.nodes.idOf(name));
@@ -116,7 +116,7 @@ describe("table", () => {
     expect(table.viewSize(node)).toBe(0);
   });
 
-  it("nodes that come and go leave nothing behind, and no number is given twice", () => {
+  it("S20 nodes that come and go leave nothing behind, and no number is given twice", () => {
     const table = new Table({ seed: SEED });
     const numbers = new Set<number>();
     for (let i = 0; i < 100; i++) {

@@ -1,11 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { recordValue } from "../../test/fakes/record-arbitrary.ts";
-import { AGENT_TRANSITIONS, type AgentOutput, AgentSession } from "./agent-protocol.ts";
+import { AGENT_TRANSITIONS, type AgentOutput, AgentSession, type Unpack } from "./agent-protocol.ts";
 import { addDigest, bucketOf, seedOf } from "./digest.ts";
-import { AgentMessage } from "./gen/sedge/sync/v1/sync.ts";
+import { AgentMessage, Compression, type PackedUpdate } from "./gen/sedge/sync/v1/sync.ts";
 import { type EncodedRecord, encodeRecord } from "./record-codec.ts";
-import { encodeServerMessage, encodeUpdate, type RawUpdate } from "./update-codec.ts";
+import { encodeBareUpdate, encodeServerMessage, encodeUpdate, type RawUpdate } from "./update-codec.ts";
 import { View } from "./view.ts";
 
 const SEED = seedOf("u");
@@ -129,6 +129,85 @@ describe("agent session", () => {
         expect(view.digest).toBe([...view.records.values()].reduce((sum, { hash }) => addDigest(sum, hash), 0n));
       }),
     );
+  });
+
+  it("A11 a packed Update is the Update that it holds; one that was not named, is damaged, too large or a commit ends the session", () => {
+    const packed = (value: Partial<PackedUpdate>): Uint8Array =>
+      encodeServerMessage({ $case: "packed", value: { compression: Compression.GZIP, size: 0, data: Buffer.alloc(0), ...value } });
+    const bare = Buffer.from(encodeBareUpdate({ ...EMPTY, upserts: [stack("a").bytes] }));
+    const open = (features: readonly string[], unpack: Unpack = ({ data }) => data): { session: AgentSession; view: View } => {
+      const view = new View();
+      const session = new AgentSession({ identity: { node: "n1", version: "t", features, unpack }, view });
+      session.open();
+      session.receive(welcome());
+      return { session, view };
+    };
+    const good = open(["gzip"]);
+    expect(good.session.receive(packed({ size: bare.length, data: bare }))).toEqual([]);
+    expect(kinds(good.session.receive(update({ commit: true, revision: 1n, digest: stack("a").hash })))).toEqual(["commit"]);
+    expect([...good.view.records.keys()]).toEqual(["stack/a"]);
+    const commit = Buffer.from(encodeBareUpdate({ ...EMPTY, commit: true }));
+    const bad: readonly [readonly string[], Partial<PackedUpdate>][] = [
+      [[], { size: bare.length, data: bare }],
+      [["gzip"], { compression: Compression.ZSTD, size: bare.length, data: bare }],
+      [["gzip"], { size: bare.length + 1, data: bare }],
+      [["gzip"], { size: 2 ** 31, data: bare }],
+      [["gzip"], { size: commit.length, data: commit }],
+      [["gzip"], { size: 3, data: Buffer.from([0xff, 0xff, 0xff]) }],
+    ];
+    for (const [features, value] of bad) expect(kinds(open(features).session.receive(packed(value)))).toEqual(["end:violation"]);
+    const throwing = open(["gzip"], () => {
+      throw new Error("damaged");
+    });
+    expect(kinds(throwing.session.receive(packed({ size: 1 })))).toEqual(["end:violation"]);
+  });
+
+  it("A12 the place in the API's history: deltas add to it, an answer replaces it, a stored view keeps it, Hello states it", () => {
+    const view = new View();
+    const open = (kinds: readonly string[]): AgentSession => {
+      const session = new AgentSession({ identity: { node: "n1", version: "t", features: [] }, view });
+      const [hello] = session.open();
+      const bits = hello?.kind === "send" ? view.viewState().bucketBits : 0;
+      session.receive(
+        encodeServerMessage({
+          $case: "welcome",
+          value: {
+            server: "s",
+            epoch: "e",
+            hashSeed: SEED,
+            revision: 1n,
+            features: [],
+            heartbeatIntervalMs: 1000,
+            bucketBits: bits,
+            upstreamKinds: [...kinds],
+          },
+        }),
+      );
+      return session;
+    };
+    const first = open(["Pod", "Node"]);
+    first.receive(update({ commit: true, revision: 1n, digest: 0n, upstream: [5n, 7n] }));
+    first.receive(update({ commit: true, revision: 2n, upstream: [9n, 0n] }));
+    expect([...view.upstream]).toEqual([
+      ["Pod", 9n],
+      ["Node", 7n],
+    ]);
+    const restored = View.restore({ seed: view.seed, epoch: view.epoch, revision: view.revision, upstream: view.upstream, records: [] });
+    const [hello] = new AgentSession({ identity: { node: "n1", version: "t", features: [] }, view: restored }).open();
+    const message = hello?.kind === "send" ? AgentMessage.decode(hello.bytes).message : undefined;
+    expect(message).toMatchObject({
+      value: {
+        upstream: [
+          { kind: "Pod", resourceVersion: 9n },
+          { kind: "Node", resourceVersion: 7n },
+        ],
+      },
+    });
+    open(["Pod"]).receive(update({ commit: true, revision: 3n, digest: 0n, upstream: [8n] }));
+    expect([...view.upstream]).toEqual([["Pod", 8n]]);
+    // A server that tells nothing takes nothing away.
+    open([]).receive(update({ commit: true, revision: 3n, digest: 0n }));
+    expect([...view.upstream]).toEqual([["Pod", 8n]]);
   });
 
   it("garbage, and every message that is not due, ends the session; an unknown one is ignored", () => {

@@ -97,6 +97,7 @@ export const CHANNEL_OPTIONS = { "grpc.use_local_subchannel_pool": 1, "grpc.ssl_
 
 /** An agent over gRPC that acknowledges each commit at once. */
 export class GrpcAgent implements Disposable {
+  readonly node: string;
   readonly view: View;
   readonly outputs: AgentOutput[] = [];
   readonly stream: ClientDuplexStream<Uint8Array, Uint8Array>;
@@ -107,6 +108,7 @@ export class GrpcAgent implements Disposable {
   readonly #session: AgentSession;
 
   constructor(options: { readonly address: string; readonly node: string; readonly view?: View; readonly credentials?: ChannelCredentials }) {
+    this.node = options.node;
     this.view = options.view ?? new View();
     this.#client = new RawSyncClient(options.address, options.credentials ?? credentials.createInsecure(), CHANNEL_OPTIONS);
     this.stream = openStream(this.#client);

@@ -109,7 +109,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       });
     });
 
-    it("two servers that see the same cluster in another order agree to the byte, and a move between them costs one empty answer", async () => {
+    it("S12 two servers that see the same cluster in another order agree to the byte, and a move between them costs one empty answer", async () => {
       await using a = await startFanout({ delivery, events: WORLD });
       await using b = await startFanout({ delivery, events: WORLD.toReversed() });
       const records = async (address: string): Promise<readonly unknown[]> =>
@@ -170,7 +170,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
   });
 
   describe("peers that misbehave", () => {
-    it("garbage, nothing known, Ack first → INVALID_ARGUMENT; no Hello in time → INVALID_ARGUMENT; oversized → RESOURCE_EXHAUSTED", async () => {
+    it("S7 garbage, nothing known, Ack first → INVALID_ARGUMENT; no Hello in time → INVALID_ARGUMENT; oversized → RESOURCE_EXHAUSTED", async () => {
       await using f = await startFanout({ delivery, events: WORLD });
       expect(await endOf(f.address, Buffer.from([0xff, 0xff, 0xff]))).toMatchObject({ code: status.INVALID_ARGUMENT, details: "not an AgentMessage" });
       expect(await endOf(f.address, new Uint8Array())).toMatchObject({ code: status.INVALID_ARGUMENT });
@@ -197,7 +197,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await until(() => expect(second.isLive).toBe(true));
     });
 
-    it("a peer that is gone without a word is noticed by ping", async () => {
+    it("S7 a peer that is gone without a word is noticed by ping", async () => {
       await using f = await startFanout({ delivery, events: WORLD, settings: { keepaliveMs: 1000, keepaliveTimeoutMs: 500 } });
       await using proxy = await startProxy(f.address);
       const agent = agentFor({ address: proxy.address, node: "n1" });
@@ -206,7 +206,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await until(() => expect(f.server.sessions.openStreams).toBe(0));
     });
 
-    it("a slow reader holds a bounded number of bytes and delays nobody; it ends with the newest value", async () => {
+    it("S3 a slow reader holds a bounded number of bytes and delays nobody; it ends with the newest value", async () => {
       await using f = await startFanout({ delivery, events: WORLD });
       await using proxy = await startProxy(f.address);
       const slow = agentFor({ address: proxy.address, node: "n1" });
