@@ -100,6 +100,8 @@ export class Connection implements StreamHost {
   #out: Uint8Array[] = [];
   #outBytes = 0;
   #isFlushDue = false;
+  /** Streams that have bytes queued. */
+  #waiting = 0;
   #bufferedBytes = 0;
   #controlBacklog = 0;
   readonly #openedAt: number;
@@ -162,6 +164,10 @@ export class Connection implements StreamHost {
     if (this.#isFlushDue) return;
     this.#isFlushDue = true;
     this.#host.flushSoon(this);
+  }
+
+  waiting(change: 1 | -1): void {
+    this.#waiting += change;
   }
 
   shared(message: Uint8Array, streamId: number): Buffer {
@@ -562,7 +568,7 @@ export class Connection implements StreamHost {
 
   /** Sends what waits, streams taking turns, until the windows or the socket are full. */
   #pump(): void {
-    for (let hasMoved = true; hasMoved; ) {
+    for (let hasMoved = true; hasMoved && this.#waiting > 0; ) {
       hasMoved = false;
       for (const stream of this.#streams.values()) if (stream.queuedBytes > 0 && stream.pump()) hasMoved = true;
     }

@@ -31,6 +31,8 @@ export interface StreamHost {
   readonly room: number;
   /** Bytes to the socket, in order, before the end of this tick; `dataBytes` of them count for the windows. */
   write(bytes: Uint8Array, dataBytes: number): void;
+  /** A stream begins (1) or ceases (-1) to have bytes queued. */
+  waiting(change: 1 | -1): void;
   shared(message: Uint8Array, streamId: number): Buffer;
   headers(streamId: number, block: Buffer, isLast: boolean): void;
   /** The stream has sent its last frame. */
@@ -103,16 +105,12 @@ export class Http2Stream {
       this.#host.write(this.#host.shared(message, this.id), total);
       return;
     }
-    this.#queue.push(messagePrefix(message.length), message);
-    this.#queuedBytes += total;
-    this.#pumpFrom();
+    this.#enqueue(total, messagePrefix(message.length), message);
   }
 
   /** DATA of a response that is no gRPC message. */
   sendBody(body: Buffer): void {
-    this.#queue.push(body);
-    this.#queuedBytes += body.length;
-    this.#pumpFrom();
+    this.#enqueue(body.length, body);
   }
 
   /** The response is complete; `trailers` (a header block) or EMPTY. What is queued goes first. */
@@ -139,6 +137,7 @@ export class Http2Stream {
     const parts = this.#take(room);
     this.sendWindow -= room;
     this.#queuedBytes -= room;
+    if (this.#queuedBytes === 0) this.#host.waiting(-1);
     this.blockedSince = this.#queuedBytes === 0 ? undefined : this.#host.now();
     this.isStallCounted = false;
     const isLast = this.#queuedBytes === 0 && this.#ending === EMPTY;
@@ -151,6 +150,7 @@ export class Http2Stream {
   /** Forgets what it holds. */
   close(): void {
     this.isOver = true;
+    if (this.#queuedBytes > 0) this.#host.waiting(-1);
     this.#queue = [];
     this.#queuedBytes = 0;
     this.blockedSince = undefined;
@@ -160,7 +160,10 @@ export class Http2Stream {
     sink?.onClosed();
   }
 
-  #pumpFrom(): void {
+  #enqueue(bytes: number, ...parts: readonly Uint8Array[]): void {
+    if (this.#queuedBytes === 0) this.#host.waiting(1);
+    this.#queue.push(...parts);
+    this.#queuedBytes += bytes;
     while (this.pump());
     if (this.#queuedBytes > 0) this.blockedSince ??= this.#host.now();
   }
