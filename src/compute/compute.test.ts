@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { calicoPolicy, calicoRule, globalPolicy, globalSet } from "../../test/fakes/calico-objects.ts";
 import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent, Problem } from "../model/event.ts";
+import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordValue } from "../model/record.ts";
 import { keyOf, type Resource, type ResourceKey } from "../model/resource.ts";
 import { type Commit, Compute } from "./compute.ts";
@@ -325,10 +327,60 @@ describe("Compute: objects that cannot be understood", () => {
     expect(valueOf(commit, "policy")).toMatchObject({ name: "odd", ingress: [], egress: [] });
   });
 
+  it("Calico's: an unreadable rule fails closed at its place, and the last good version stays", () => {
+    const readable = calicoPolicy("p", { selector: "app == 'web'", ingress: [calicoRule("Deny", { protocol: 17 }), calicoRule("Allow")] });
+    const broken = { ...readable, ingress: [calicoRule("Deny", { source: { selector: "(" } }), calicoRule("Allow", { source: { selector: "(" } })] };
+    const first = after(started(web), upsert(broken));
+    expect(first.problems).toMatchObject([
+      { key: keyOf(broken), problems: [{ field: "spec.ingress[0].source.selector" }, { field: "spec.ingress[1].source.selector" }] },
+    ]);
+    expect(valueOf(first, "policy").ingress).toMatchObject([{ action: "deny", protocol: 0, origin: 0 }]);
+    const later = after(started(web, readable), upsert(broken));
+    expect(lines(later)).toEqual([]);
+    expect(later.problems).toHaveLength(1);
+  });
+
+  it("Calico's: what stands in for an object that cannot be parsed", () => {
+    const closed = calicoPolicy("p", { selector: "app == 'web'", types: ["Ingress"], ingress: [brokenRule("Deny")] });
+    const event: ClusterEvent = { kind: "invalid", key: keyOf(closed), resourceVersion: "2", problems: [PROBLEM], closed };
+    const commit = after(started(web, db), event);
+    expect(lines(commit)).toEqual(["= endpoint/shop/web", "= policy/NetworkPolicy/shop/p +n1", "= stack/ID +n1"]);
+    expect(valueOf(commit, "policy").ingress).toMatchObject([{ action: "deny" }]);
+    expect(commit.problems).toEqual([{ key: keyOf(closed), problems: [PROBLEM] }]);
+    const nothingRead = after(started(web, db), invalid(keyOf(closed)));
+    expect(valueOf(nothingRead, "policy")).toMatchObject({ ingress: [{ action: "deny" }], egress: [{ action: "deny" }] });
+  });
+
+  it("a cluster-wide policy of which the subject cannot be understood is in force nowhere, and is listed", () => {
+    const odd = globalPolicy("g", { selector: "app = 'web'", ingress: [calicoRule("Deny")] });
+    const commit = after(started(web), upsert(odd), invalid({ kind: "GlobalNetworkPolicy", namespace: "", name: "unread" }));
+    expect(lines(commit)).toEqual([]);
+    expect(commit.problems.map(({ key }) => key.name)).toEqual(["g", "unread"]);
+  });
+
+  it("a clause that cannot be enforced is listed, and the rest of the policy is in force", () => {
+    const http = globalPolicy("g", { ingress: [calicoRule("Allow", { hasHttp: true }), calicoRule("Allow", { protocol: 17 })] });
+    const commit = after(started(web), upsert(http));
+    expect(valueOf(commit, "policy").ingress).toMatchObject([{ action: "allow", protocol: 17, origin: 1 }]);
+    expect(commit.problems).toMatchObject([{ key: { name: "g" }, problems: [{ field: "spec.ingress[0].http" }] }]);
+    expect(after(started(http), upsert(globalPolicy("g"))).problems).toEqual([]);
+  });
+
   it("of other kinds: nothing is known of them", () => {
     const commit = after(new Compute(), invalid(keyOf(web)), invalid(keyOf(node("n1"))));
     expect(lines(commit)).toEqual([]);
     expect(commit.problems.map(({ key }) => key.kind)).toEqual(["Node", "Pod"]);
+  });
+});
+
+describe("Compute: network sets", () => {
+  it("one prefix of many is one shard", () => {
+    const nets = Array.from({ length: 1_000 }, (_, i) => `10.${i >> 8}.${i & 255}.0/24`);
+    const open = globalPolicy("g", { ingress: [calicoRule("Allow", { source: { selector: "role == 'x'" } })] });
+    const compute = started(web, open, globalSet("s", { role: "x" }, ...nets));
+    const commit = after(compute, upsert(globalSet("s", { role: "x" }, ...nets.slice(1), "192.0.2.0/24")));
+    expect(commit.changes.every(({ key }) => /^set\/.*\/n[01]+$/.test(key))).toBe(true);
+    expect(commit.changes.length).toBeLessThanOrEqual(2);
   });
 });
 

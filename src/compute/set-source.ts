@@ -101,11 +101,15 @@ export function sourceOf(use: SetUse, sources: SetSources): MemberSource {
   }
 }
 
+const NO_MEMBERS: readonly SetMember[] = [];
+
 class SelectedMembers<Item extends LabelItem<Item>> implements MemberSource, MatchListener<Item> {
   readonly #index: SelectorIndex<Item>;
   readonly #selector: Selector;
   readonly #membersOf: (item: Item) => readonly SetMember[];
   #live: { readonly entry: IndexedSelector<Item>; readonly sink: MemberSink } | undefined;
+  /** Of the item that is changing. */
+  #before: readonly SetMember[] = NO_MEMBERS;
 
   constructor(index: SelectorIndex<Item>, selector: Selector, membersOf: (item: Item) => readonly SetMember[]) {
     this.#index = index;
@@ -116,7 +120,7 @@ class SelectedMembers<Item extends LabelItem<Item>> implements MemberSource, Mat
   start(sink: MemberSink): void {
     const entry = this.#index.acquire(this.#selector);
     this.#live = { entry, sink };
-    for (const item of entry.matches) this.changed(item);
+    for (const item of entry.matches) this.matched(item);
     entry.listeners.add(this);
   }
 
@@ -128,24 +132,28 @@ class SelectedMembers<Item extends LabelItem<Item>> implements MemberSource, Mat
   }
 
   matched(item: Item): void {
-    this.changed(item);
+    for (const member of this.#membersOf(item)) this.#live?.sink.add(member);
   }
 
   unmatched(item: Item): void {
-    this.changing(item);
-  }
-
-  changing(item: Item): void {
     for (const member of this.#membersOf(item)) this.#live?.sink.remove(member);
   }
 
+  changing(item: Item): void {
+    this.#before = this.#membersOf(item);
+  }
+
+  /** Touches what differs only: one prefix of a network set of 100,000 is one member. */
   changed(item: Item): void {
-    for (const member of this.#membersOf(item)) this.#live?.sink.add(member);
+    const after = this.#membersOf(item);
+    const kept = new Set(this.#before);
+    for (const member of after) if (!kept.delete(member)) this.#live?.sink.add(member);
+    for (const member of kept) this.#live?.sink.remove(member);
+    this.#before = NO_MEMBERS;
   }
 }
 
-const NO_MEMBERS: readonly SetMember[] = [];
-
+/** Each member once, however often the item states it. */
 function endpointMembers(item: PolicyItem, { port, includesSets }: Extract<SetUse, { readonly kind: "endpoints" }>): readonly SetMember[] {
   if (item.kind !== "pod" && !includesSets) return NO_MEMBERS;
   if (item.kind === "network-set") return port === undefined ? item.nets : NO_MEMBERS;
@@ -158,5 +166,5 @@ function endpointMembers(item: PolicyItem, { port, includesSets }: Extract<SetUs
     if (named.name !== port.name || (wanted !== undefined && protocol !== wanted)) continue;
     for (const address of item.addresses) members.push(`${address},${protocol}:${named.port}`);
   }
-  return members;
+  return members.length < 2 ? members : [...new Set(members)];
 }
