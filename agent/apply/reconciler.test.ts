@@ -155,6 +155,28 @@ describe("Reconciler", () => {
     await agent.end();
   }, 30_000);
 
+  it("host endpoints that the kernel refuses do not keep the pods' policy out", async () => {
+    const nft = new PickyNft();
+    nft.refusesSilently = (operation) => JSON.stringify(operation).includes("host-input");
+    const host: RecordValue = {
+      kind: "host",
+      name: "n1",
+      interfaceName: "eth0",
+      addresses: [],
+      stack: "stack/x",
+      forwardStack: "",
+      preDnatStack: "",
+      untrackedStack: "",
+    };
+    const agent = start([stack("policy/K/shop/p"), allow(1), POD, host], nft);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    await agent.settle();
+    expect(agent.state()?.failures.map(({ key }) => key)).toEqual(["host"]);
+    expect(await nft.ports("policy/K/shop/p/ingress")).toEqual([expect.stringContaining('"1"')]);
+    await agent.end();
+  });
+
   it("a policy that is refused and was never good → a drop in its place", async () => {
     const nft = new PickyNft();
     nft.refuses = (operation) => JSON.stringify(operation).includes('"2"');

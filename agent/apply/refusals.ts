@@ -12,8 +12,9 @@ import { operationText } from "../plan/nft/text.ts";
 import type { Plan, PlanFailure } from "../plan/ruleset.ts";
 
 /** Kinds that become chains and sets. */
-const PROGRAMMED_KINDS: readonly string[] = ["policy", "stack", "set"];
+const PROGRAMMED_KINDS: readonly string[] = ["policy", "stack", "set", "host"];
 
+const HOSTS = "host/";
 /** What says nothing about the transaction's content. */
 const MACHINE_ERRORS: readonly string[] = ["ENOMEM", "ENOBUFS", "EMSGSIZE", "EPERM", "EINTR", "EAGAIN"];
 
@@ -38,18 +39,18 @@ export class Refusals {
     const left = new Set([...this.#refusals.keys(), ...heldBack]);
     if (left.size === 0) return records;
     const effective = new Map(records);
-    const sets = new Set<RecordKey>();
+    const groups = new Set<RecordKey>();
     for (const key of left) {
-      if (key.startsWith("set/")) sets.add(key);
+      if (key.endsWith("/")) groups.add(key);
       else {
         const before = this.#taken.get(key);
         if (before === undefined) effective.delete(key);
         else effective.set(key, before);
       }
     }
-    if (sets.size === 0) return effective;
-    // One pass for all sets: each has many shards.
-    const isLeft = (key: RecordKey): boolean => sets.has(setKeyOf(key) ?? "");
+    if (groups.size === 0) return effective;
+    // One pass for all: a set has many shards.
+    const isLeft = (key: RecordKey): boolean => groups.has(groupOf(key) ?? "");
     for (const key of records.keys()) if (isLeft(key)) effective.delete(key);
     for (const [key, value] of this.#taken) if (isLeft(key)) effective.set(key, value);
     return effective;
@@ -81,7 +82,7 @@ export class Refusals {
       const key = plan.origins.get(objectOf(operation) ?? "");
       if (key !== undefined && !this.#refusals.has(key)) keys.add(key);
     }
-    return ["set/", "policy/", "stack/"].map((kind) => [...keys].filter((key) => key.startsWith(kind)));
+    return ["set/", "policy/", "stack/", HOSTS].map((kind) => [...keys].filter((key) => key.startsWith(kind)));
   }
 
   refuse(key: RecordKey, reason: string, records: ReadonlyMap<RecordKey, RecordValue>): void {
@@ -148,17 +149,18 @@ function objectOf(operation: NftOperation): string | undefined {
   }
 }
 
-/** The record, or for "set/<id>/" all of its shards. */
+/** The record, or all of a group. */
 function valuesOf(records: ReadonlyMap<RecordKey, RecordValue>, key: RecordKey): ReadonlyMap<RecordKey, RecordValue> {
-  if (!key.startsWith("set/")) {
+  if (!key.endsWith("/")) {
     const value = records.get(key);
     return new Map(value === undefined ? [] : [[key, value]]);
   }
   return new Map([...records].filter(([candidate]) => candidate.startsWith(key)));
 }
 
-/** "set/<id>/", the name here of all shards of a set. */
-function setKeyOf(key: RecordKey): RecordKey | undefined {
+/** "set/<id>/", the name here of all shards of a set; "host/", of all host endpoints, which share their chains. */
+function groupOf(key: RecordKey): RecordKey | undefined {
+  if (key.startsWith(HOSTS)) return HOSTS;
   const id = setIdOf(key);
   return id === undefined ? undefined : `set/${id}/`;
 }

@@ -65,7 +65,7 @@ export interface Plan {
   readonly failures: readonly PlanFailure[];
   /** Pods whose Endpoint record was understood: their policy is in the ruleset. */
   readonly withPolicy: ReadonlySet<PodKey>;
-  /** Record that a chain or set comes from: whom to blame when the kernel refuses it. For a set its id as "set/<id>/". */
+  /** Record that a chain or set comes from: whom to blame when the kernel refuses it. For a set its id as "set/<id>/"; "host/": of all host endpoints. */
   readonly origins: ReadonlyMap<string, RecordKey>;
 }
 
@@ -295,8 +295,11 @@ class Planner {
       },
       fail: (key, reason) => this.#fail(key, reason),
     });
-    for (const chain of chains) this.#chains.set(chain.chain.name, chain);
-    for (const set of sets) this.#sets.set(set.set.name, set);
+    for (const chain of chains) this.#addChain("host/", chain);
+    for (const set of sets) {
+      this.#sets.set(set.set.name, set);
+      this.#origins.set(set.set.name, "host/");
+    }
     return hosts.length > 0;
   }
 
