@@ -87,7 +87,7 @@ describe("record codec", () => {
       }).finish(),
     ],
   ];
-  it.each(unknownCases)("%s → kept as bytes with a reason, never dropped", (_, bytes) => {
+  it.each(unknownCases)("A9 %s → kept as bytes with a reason, never dropped", (_, bytes) => {
     const sealed = seal("", bytes, SEED);
     const decoded = decodeRecord(sealed.bytes);
     expect(decoded.value).toBeUndefined();
