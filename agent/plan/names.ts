@@ -32,9 +32,9 @@ export function tierChainName(stack: RecordKey, direction: Direction, suffix: st
   return `${chainName(stack, direction, suffix)}/${index === "profiles" ? index : `tier-${index}`}`;
 }
 
-/** A comment as the kernel keeps it: 128 bytes at most; no quotes, which nft cannot write. */
+/** A comment as nft keeps it: 127 bytes at most; no quotes, which nft cannot write. */
 export function commentText(text: string): string {
-  return plainText(text, 128);
+  return plainText(text, 127);
 }
 
 /** What a log line begins with: 127 bytes at most, a colon and a blank at its end. */

@@ -25,11 +25,9 @@ const CHANGES = 400;
 const WARM_UP = 100;
 const SETTINGS = { nodeName: "n1", interfacePrefix: "cali" };
 const NOTHING: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
-const PODS: readonly PlannedEndpoint[] = Array.from({ length: 100 }, (_, i) => ({
-  podKey: podKey("shop", `p${i}`),
-  interfaceName: `cali${i}`,
-  addresses: [parseIp(`10.65.0.${i}`)],
-}));
+const podAt = (i: number): PlannedEndpoint => ({ podKey: podKey("shop", `p${i}`), interfaceName: `cali${i}`, addresses: [parseIp(`10.65.0.${i}`)] });
+const FIRST_POD = podAt(0);
+const PODS: readonly PlannedEndpoint[] = Array.from({ length: 100 }, (_, i) => podAt(i));
 
 const SCENARIOS: readonly Scenario[] = [
   setScenario("one address of a set", "address", (i) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`),
@@ -41,14 +39,30 @@ const SCENARIOS: readonly Scenario[] = [
     world: (size) => [
       ...Array.from({ length: size }, (_, i) => policy(i, 80)),
       stackOf(Array.from({ length: size }, (_, i) => recordKey(policy(i, 80)))),
-      ...PODS.map(endpoint),
+      ...PODS.map((pod) => endpoint(pod)),
     ],
     change: (size, i) => policy(i % size, 1_000 + i),
   },
   {
+    name: "one pod's policy, among so many policies",
+    sizes: [10, 100, 1_000],
+    world: (size) => [
+      ...Array.from({ length: size }, (_, i) => policy(i, 80)),
+      // Ten policies a stack, as clusters have them.
+      ...Array.from({ length: size / 10 }, (_, i) =>
+        stackOf(
+          Array.from({ length: 10 }, (_unused, j) => recordKey(policy(i * 10 + j, 80))),
+          `x${i}`,
+        ),
+      ),
+      ...PODS.map((pod, i) => endpoint(pod, `x${i % (size / 10)}`)),
+    ],
+    change: (size, i) => endpoint(PODS[i % PODS.length] ?? FIRST_POD, `x${(i + 1) % (size / 10)}`),
+  },
+  {
     name: "another node, among so many",
     sizes: [100, 1_000, 5_000],
-    world: (size) => [...Array.from({ length: size }, (_, i) => node(i, 0)), ...PODS.map(endpoint), stackOf([])],
+    world: (size) => [...Array.from({ length: size }, (_, i) => node(i, 0)), ...PODS.map((pod) => endpoint(pod)), stackOf([])],
     change: (size, i) => node(i % size, i),
   },
 ];
@@ -76,7 +90,7 @@ function setScenario(name: string, type: SetType, member: (i: number) => string)
       ...Array.from({ length: Math.ceil(size / SHARD_SIZE) }, (_, number) => shard(size, number, false)),
       { ...policy(0, 80), ingress: [rule] },
       stackOf([recordKey(policy(0, 80))]),
-      ...PODS.map(endpoint),
+      ...PODS.map((pod) => endpoint(pod)),
     ],
     change: (size, i) => shard(size, Math.floor(i / 2) % Math.ceil(size / SHARD_SIZE), i % 2 === 0),
   };
@@ -87,12 +101,12 @@ function policy(i: number, port: number): Policy {
   return { kind: "policy", policyKind: "KubernetesNetworkPolicy", namespace: "shop", name: `p${i}`, tier: "default", ingress: [rule], egress: [] };
 }
 
-function stackOf(policies: readonly RecordKey[]): RecordValue {
-  return { kind: "stack", id: "x", tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" };
+function stackOf(policies: readonly RecordKey[], id = "x"): RecordValue {
+  return { kind: "stack", id, tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" };
 }
 
-function endpoint({ podKey: key }: PlannedEndpoint): RecordValue {
-  return { kind: "endpoint", namespace: "shop", pod: key.slice("shop/".length), uid: "", stack: "stack/x", addresses: [] };
+function endpoint({ podKey: key }: PlannedEndpoint, stack = "x"): RecordValue {
+  return { kind: "endpoint", namespace: "shop", pod: key.slice("shop/".length), uid: "", stack: `stack/${stack}`, addresses: [] };
 }
 
 function node(i: number, change: number): RecordValue {
