@@ -185,7 +185,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   const pods = createPodManager({
     addresses,
     wishes,
-    links: kernel === undefined ? new UnconnectedPodLinks() : createPodLinks(kernel.rtnetlink),
+    links: kernel === undefined ? new UnconnectedPodLinks(addresses.attachments()) : createPodLinks(kernel.rtnetlink),
     endpoints: reconciler.endpoints,
     clock,
     log: log.child({ component: "pods" }),

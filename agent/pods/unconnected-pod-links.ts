@@ -1,10 +1,17 @@
 /** Pods without a kernel: names are kept in memory. For an agent that runs without dataplane, and for tests; it refuses what the kernel would. */
+import type { Attachment } from "../addresses/attachment.ts";
 import type { PodLinkSpec, PodLinks } from "./pod-link.ts";
 import { PodLinkError } from "./pod-link.ts";
 
 export class UnconnectedPodLinks implements PodLinks {
   /** By host name. */
   readonly specs = new Map<string, PodLinkSpec>();
+
+  /** `connected`: pods of before a restart, whose interfaces a kernel would have kept. */
+  constructor(connected: readonly Attachment[] = []) {
+    for (const { interfaceName, netns, ifname, mac, addresses } of connected)
+      this.specs.set(interfaceName, { hostName: interfaceName, netns, ifname, mac, mtu: 0, addresses });
+  }
 
   connect(spec: PodLinkSpec): void {
     this.specs.delete(spec.hostName);

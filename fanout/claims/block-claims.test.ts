@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import type { BlockAffinity, IpamBlock, IpPool } from "../../src/model/resource.ts";
+import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
 import { type Cidr, cidrAddressAt, parseCidr } from "../../src/net/cidr.ts";
 import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
@@ -54,6 +54,69 @@ function expectSound(store: MemoryAddressStore): void {
   for (const { node, cidr } of confirmed) expect(store.find("IPAMBlock", blockName(cidr))?.node).toBe(node);
   expect(new Set(confirmed.map(({ cidr }) => cidr)).size).toBe(confirmed.length);
 }
+
+describe("which block", () => {
+  const pool = (name: string, cidr: string, more: Partial<IpPool> = {}): IpPool => ({ ...POOL, name, cidr: parseCidr(cidr), ...more });
+  const configuration = (more: Partial<IpamConfiguration>): IpamConfiguration => ({
+    kind: "IPAMConfiguration",
+    name: "default",
+    resourceVersion: "1",
+    strictAffinity: false,
+    maxBlocksPerHost: 20,
+    autoAllocateBlocks: true,
+    ipCooldownSeconds: undefined,
+    ...more,
+  });
+
+  it("of no pool that selects namespaces or is manual, unless it is named", async () => {
+    const { claims } = fixture([
+      pool("gold", "10.1.0.0/24", { namespaceSelector: "tier == 'gold'" }),
+      pool("manual", "10.2.0.0/24", { disabled: true, isManual: true }),
+      pool("open", "10.3.0.0/24"),
+    ]);
+    expect((await ask(claims)).pool.name).toBe("open");
+    expect((await claims.claim({ node: N1, version: 4, full: [], pools: ["manual", "gold"] })).pool.name).toBe("manual");
+    await expect(claims.claim({ node: N1, version: 4, full: [], pools: ["none"] })).rejects.toMatchObject({ problem: "no-free-block" });
+  });
+
+  it("a named pool is taken whatever nodes it selects, a disabled one never", async () => {
+    const { claims } = fixture([pool("west", "10.1.0.0/24", { nodeSelector: "zone == 'n2'" }), pool("off", "10.2.0.0/24", { disabled: true })]);
+    await expect(ask(claims)).rejects.toMatchObject({ problem: "no-free-block" });
+    expect((await claims.claim({ node: N1, version: 4, full: [], pools: ["west"] })).pool.name).toBe("west");
+    await expect(claims.claim({ node: N1, version: 4, full: [], pools: ["off"] })).rejects.toMatchObject({ problem: "no-free-block" });
+  });
+
+  it("none beyond maxBlocksPerHost; those that the node has still count", async () => {
+    const { book, claims } = fixture();
+    book.apply({ kind: "upsert", resource: configuration({ maxBlocksPerHost: 1 }) });
+    const { block } = await ask(claims);
+    expect((await ask(claims)).block.cidr).toBe(block.cidr);
+    await expect(ask(claims, N1, [block.cidr])).rejects.toThrow("maxBlocksPerHost");
+    expect((await ask(claims, N2)).block.cidr).not.toBe(block.cidr);
+  });
+
+  it("no new one when autoAllocateBlocks is false", async () => {
+    const { book, claims } = fixture();
+    book.apply({ kind: "upsert", resource: configuration({ autoAllocateBlocks: false }) });
+    await expect(ask(claims)).rejects.toThrow("autoAllocateBlocks");
+  });
+
+  it("none that is reserved as a whole", async () => {
+    const { book, claims } = fixture();
+    book.apply({
+      kind: "upsert",
+      resource: {
+        kind: "IPReservation",
+        name: "r",
+        resourceVersion: "1",
+        reservedCidrs: [parseCidr("10.65.0.0/25"), parseCidr("10.65.0.128/26"), parseCidr("10.65.0.192/32")],
+      },
+    });
+    const { block } = await ask(claims);
+    expect(block.cidr).toBe("10.65.0.192/26");
+    await expect(ask(claims, N1, [block.cidr])).rejects.toMatchObject({ problem: "no-free-block" });
+  });
+});
 
 describe("block claims", () => {
   it("pending, block, confirmed, in this order", async () => {

@@ -68,7 +68,7 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   const common = { clock: systemClock, log, interfacePrefix: PREFIX };
   const usedAddresses = (): ReturnType<typeof usedPodAddresses> => (host === undefined ? [] : usedPodAddresses(host, PREFIX));
   const addresses = createAddressManager({ ...common, journal, claims: api, reports: api, pools: () => api.pools, usedAddresses, cooldownMs });
-  const links = host === undefined ? new UnconnectedPodLinks() : createPodLinks(host);
+  const links = host === undefined ? new UnconnectedPodLinks(addresses.attachments()) : createPodLinks(host);
   const pods = createPodManager({ ...common, addresses, links, endpoints: new OpenEndpoints(host), mtu: 1500 });
   const cni = new CniService({ pods, addresses, limitation: () => undefined });
   const socket = join(directory, "agent.sock");

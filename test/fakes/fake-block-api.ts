@@ -27,13 +27,16 @@ export class FakeBlockApi implements ClaimClient, ReportClient {
     for (const block of this.#read()) this.#blocks.set(block.cidr, block);
   }
 
-  claimBlock({ ipVersion, full }: Parameters<ClaimClient["claimBlock"]>[0]): Promise<ClaimedBlock> {
+  claimBlock({ ipVersion, full, pools }: Parameters<ClaimClient["claimBlock"]>[0]): Promise<ClaimedBlock> {
     this.claimCalls++;
     if (this.isAway) return Promise.reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"));
-    for (const block of this.#blocks.values()) if (cidrVersion(block.cidr) === ipVersion && !full.includes(block.cidr)) return Promise.resolve(block);
+    const isWanted = (pool: string): boolean =>
+      pools === undefined ? this.pools.some(({ name, disabled }) => name === pool && !disabled) : pools.includes(pool);
+    for (const block of this.#blocks.values())
+      if (cidrVersion(block.cidr) === ipVersion && !full.includes(block.cidr) && isWanted(block.pool)) return Promise.resolve(block);
     const taken: Iterable<Cidr> | FreeBlocks = [...this.#blocks.keys(), ...this.taken];
     for (const pool of this.pools) {
-      if (pool.disabled || cidrVersion(pool.cidr) !== ipVersion) continue;
+      if (!isWanted(pool.name) || cidrVersion(pool.cidr) !== ipVersion) continue;
       const cidr = chooseFreeBlock({ pool, node: this.#node, taken });
       if (cidr === undefined) continue;
       const block = { cidr, pool: pool.name, allocations: [] };
