@@ -9,7 +9,8 @@ import type { NodeName } from "../model/names.ts";
 import type { RecordKey, SetMember, SetShard, SetType } from "../model/record.ts";
 import { Audience, type AudienceDelta, audienceDifference, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
-import { type MemberSink, type MemberSource, type SetSources, type SetUse, setTypeOf, sourceOf } from "./set-source.ts";
+import type { MemberSink, MemberSource } from "./member-source.ts";
+import { type SetSources, type SetUse, setTypeOf, sourceOf } from "./set-source.ts";
 import { SetTrie } from "./set-trie.ts";
 import { SmallMap, type SmallSet } from "./small-collections.ts";
 

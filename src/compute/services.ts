@@ -1,7 +1,7 @@
 /** Ready endpoints of Services, for rules that name a Service as a peer. */
 import type { SetMember } from "../model/record.ts";
 import type { EndpointSlice } from "../model/resource.ts";
-import type { MemberSink, MemberSource } from "./set-source.ts";
+import type { MemberSink, MemberSource } from "./member-source.ts";
 
 export class Services {
   /** Slices by "namespace/name". */

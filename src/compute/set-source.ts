@@ -1,7 +1,5 @@
 /**
  * Where the members of sets come from: what a selector over endpoints or nodes matches, or a Service.
- *
- * Invariant: between `start` and `stop` the sink has each member as often as something states it.
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
@@ -10,21 +8,11 @@ import { parseSelector } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { PolicyItem } from "./endpoint.ts";
 import type { IndexedSelector, LabelItem, MatchListener } from "./label-index.ts";
+import type { MemberSink, MemberSource } from "./member-source.ts";
 import type { NodeItem } from "./node-index.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import type { Services } from "./services.ts";
 import { portProtocolName } from "./set-member.ts";
-
-export interface MemberSink {
-  add(member: SetMember): void;
-  remove(member: SetMember): void;
-}
-
-export interface MemberSource {
-  /** Adds all members there are, and keeps the sink up to date from then on. */
-  start(sink: MemberSink): void;
-  stop(): void;
-}
 
 /** What sets can be made from. */
 export interface SetSources {

@@ -51,7 +51,7 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       await proxy[Symbol.asyncDispose]();
       await api[Symbol.asyncDispose]();
     }, 60_000);
-    const follow = (tuning: Partial<WatchTuning> = {}, kinds?: readonly ResourceKind[]): Followed =>
+    const follow = (tuning: Partial<WatchTuning> = {}, kinds: readonly ResourceKind[] = SUITE_KINDS): Followed =>
       new Followed({ connection: api.connection, proxy, tuning: { ...FAST, ...tuning }, kinds });
     const restart = async (): Promise<void> => {
       await api.restart();
@@ -379,8 +379,9 @@ const RICH_POLICY: JsonObject = {
   },
 };
 
-/** Kinds that the suite makes objects of; those of policy alone are not different to the source. */
-type SuiteKind = "Namespace" | "Node" | "Pod" | "NetworkPolicy" | "IPPool" | "IPAMBlock" | "BlockAffinity";
+/** Kinds that the suite makes objects of and follows; those of policy alone are not different to the source. */
+const SUITE_KINDS = ["Namespace", "Node", "Pod", "NetworkPolicy", "IPPool", "IPAMBlock", "BlockAffinity"] as const satisfies readonly ResourceKind[];
+type SuiteKind = (typeof SUITE_KINDS)[number];
 
 /** One object of each, the namespaced ones in the test's own namespace; returns their keys. */
 async function createAll(client: ApiClient, label: "first" | "second" | "shapes"): Promise<ResourceKey[]> {
