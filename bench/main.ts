@@ -12,6 +12,10 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     summary: "the fan-out server with thousands of simulated agents, beside servers that only write",
     run: async (argv) => (await import("./fanout/main.ts")).main(argv),
   },
+  delivery: {
+    summary: "carrying alone, over both deliveries and bare sockets, plain and TLS: bench delivery [clients]",
+    run: (argv) => runProgram("./delivery/main.ts", argv),
+  },
   compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: (argv) => runProgram("./compute/main.ts", argv) },
   cni: { summary: "ADD and DEL of the CNI executable (needs root)", run: (argv) => runProgram("./cni/main.ts", argv) },
 };
