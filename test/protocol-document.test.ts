@@ -117,7 +117,7 @@ describe("docs/protocol.md", () => {
     };
     const states = ["greeting", "waiting", "answering", "live"] as const;
     const cells = rows("Server").filter((row) => EVENTS[row[0] ?? ""] !== undefined && row.length === states.length + 1);
-    expect(cells.map(([name]) => EVENTS[name ?? ""]).toSorted()).toEqual(Object.keys(SESSION_TRANSITIONS.live).toSorted());
+    expect(cells.map(([name]) => String(EVENTS[name ?? ""])).toSorted()).toEqual(Object.keys(SESSION_TRANSITIONS.live).toSorted());
     for (const [name, ...texts] of cells) {
       for (const [i, state] of states.entries()) {
         const transition = SESSION_TRANSITIONS[state][EVENTS[name ?? ""] ?? "closed"];

@@ -1,7 +1,7 @@
 /** What one server holds, however its clients behave: counts and bytes over a simulated time. */
 import { describe, expect, it } from "vitest";
 import type { NodeName } from "../../src/model/names.ts";
-import type { RecordChange, RecordKey } from "../../src/model/record.ts";
+import type { RecordChange } from "../../src/model/record.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { seedOf } from "../../src/wire/digest.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
@@ -17,7 +17,7 @@ const SEED = seedOf("u");
 function stack(id: string, nodes: readonly string[], text: string): RecordChange {
   return {
     key: `stack/${id}`,
-    value: { kind: "stack", id, tiers: [], noMatchAction: "allow", profiles: [`policy/${text}` as RecordKey] },
+    value: { kind: "stack", id, tiers: [], noMatchAction: "allow", profiles: [`policy/${text}`] },
     isRemoved: false,
     entered: nodes.map((node) => node as NodeName),
     left: [],
