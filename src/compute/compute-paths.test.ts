@@ -129,6 +129,13 @@ function effectiveLabels(item: Item, objects: Cluster): ReadonlyMap<string, stri
   const labels = new Map<string, string>();
   const computed = ["projectcalico.org/namespace", "projectcalico.org/orchestrator", "projectcalico.org/serviceaccount"];
   for (const [label, value] of Object.entries(item.labels)) if (!/^pc(?:ns|sa)\./.test(label) && !computed.includes(label)) labels.set(label, value);
+  if (item.kind === "HostEndpoint") {
+    for (const name of item.profiles) {
+      const object = objects.get(`Profile ${name}`);
+      if (object?.kind !== "Profile") continue;
+      for (const [label, value] of Object.entries(object.labelsToApply)) if (!labels.has(label) && !/^pc(?:ns|sa)\./.test(label)) labels.set(label, value);
+    }
+  }
   if (item.kind === "HostEndpoint") for (const profile of item.profiles) labels.set(`sedge.network/profile/${profile}`, "");
   if (!("namespace" in item)) return labels;
   const parent = objects.get(`Namespace ${item.namespace}`);
@@ -690,7 +697,7 @@ const calicoResource: fc.Arbitrary<Resource> = fc.oneof(
       fc.constantFrom([], ["p"], ["p", "projectcalico-default-allow"], ["projectcalico-default-allow", "p"]),
     )
     .map(([name, on, own, profiles]) => hostEndpoint(name, on, own, { interfaceName: "*", profiles, expectedIPs: [parseIp("10.0.0.3")] })),
-  fc.array(randomRule, { maxLength: 1 }).map((rules) => profile("p", rules)),
+  fc.tuple(fc.array(randomRule, { maxLength: 1 }), labels).map(([rules, labelsToApply]) => ({ ...profile("p", rules), labelsToApply })),
 );
 const cidrs = fc.constantFrom("10.0.0.0/26", "10.0.0.64/26");
 const resource: fc.Arbitrary<Resource> = fc.oneof(

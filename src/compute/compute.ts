@@ -141,7 +141,10 @@ export class Compute {
       case "GlobalNetworkPolicy":
       case "ClusterNetworkPolicy":
       case "Profile":
-        if (resource.kind === "Profile" && resource.name === DEFAULT_ALLOW_PROFILE) this.#hasDefaultObject = true;
+        if (resource.kind === "Profile") {
+          if (resource.name === DEFAULT_ALLOW_PROFILE) this.#hasDefaultObject = true;
+          this.#hosts.setProfileLabels(resource.name, resource.labelsToApply);
+        }
         this.#setPolicy(resource, []);
         return;
       case "Tier":
@@ -209,6 +212,7 @@ export class Compute {
       case "ClusterNetworkPolicy":
       case "Profile":
         this.#policies.remove(policyRecordKey(key));
+        if (key.kind === "Profile") this.#hosts.setProfileLabels(key.name, undefined);
         if (key.kind === "Profile" && key.name === DEFAULT_ALLOW_PROFILE) {
           this.#hasDefaultObject = false;
           this.#settleDefaultProfile();

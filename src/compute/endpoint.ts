@@ -105,6 +105,8 @@ export class HostEndpointState implements LabelItem<PolicyItem> {
   readonly parent: RootState;
   labels: readonly LabelValue<PolicyItem>[] = [];
   readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
+  /** metadata.labels. */
+  ownLabels: Labels;
   interfaceName: string;
   /** spec.expectedIPs, sorted. */
   addresses: readonly IpAddress[];
@@ -116,6 +118,7 @@ export class HostEndpointState implements LabelItem<PolicyItem> {
     this.name = name;
     this.node = node;
     this.parent = options.parent;
+    this.ownLabels = options.host.labels;
     this.interfaceName = interfaceName;
     this.addresses = options.addresses;
     this.profiles = profiles;

@@ -6,7 +6,7 @@
  */
 import type { NodeName } from "../model/names.ts";
 import type { HostEndpoint as HostEndpointRecord } from "../model/record.ts";
-import type { HostEndpoint } from "../model/resource.ts";
+import type { HostEndpoint, Labels } from "../model/resource.ts";
 import { compareIps } from "../net/ip.ts";
 import { PROFILE_LABEL_PREFIX } from "../policy/convert-calico-policy.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
@@ -23,6 +23,8 @@ export class HostEndpoints {
   readonly #hosts = new Map<string, HostEndpointState>();
   readonly #committed = new Map<string, { readonly record: HostEndpointRecord; readonly node: NodeName }>();
   readonly #dirty = new Set<string>();
+  /** spec.labelsToApply of profiles that have any. */
+  readonly #profileLabels = new Map<string, Labels>();
   /** Host endpoints by name of a profile of theirs. */
   readonly #profileUsers = new Map<string, number>();
 
@@ -30,6 +32,15 @@ export class HostEndpoints {
     this.#index = options.index;
     this.#stacks = options.stacks;
     this.#root = options.root;
+  }
+
+  /** Labels that a profile gives; undefined: the profile is gone. */
+  setProfileLabels(name: string, labels: Labels | undefined): void {
+    const hasLabels = labels !== undefined && Object.keys(labels).length > 0;
+    if (isSameValue(this.#profileLabels.get(name), hasLabels ? labels : undefined)) return;
+    if (hasLabels) this.#profileLabels.set(name, labels);
+    else this.#profileLabels.delete(name);
+    for (const host of this.#hosts.values()) if (host.profiles.includes(name)) this.#index.relabel(host, this.#labelsOf(host.ownLabels, host.profiles));
   }
 
   usesProfile(name: string): boolean {
@@ -54,7 +65,8 @@ export class HostEndpoints {
         known.profiles = host.profiles;
         this.#stacks.hostChanged(known);
       }
-      this.#index.relabel(known, labelsOf(host));
+      known.ownLabels = host.labels;
+      this.#index.relabel(known, this.#labelsOf(host.labels, host.profiles));
       return;
     }
     this.remove(host.name);
@@ -62,7 +74,7 @@ export class HostEndpoints {
     this.#hosts.set(host.name, state);
     this.#countProfiles(host.profiles, 1);
     this.#stacks.addHost(state);
-    this.#index.add(state, labelsOf(host));
+    this.#index.add(state, this.#labelsOf(host.labels, host.profiles));
   }
 
   remove(name: string): void {
@@ -108,8 +120,12 @@ export class HostEndpoints {
       else this.#profileUsers.delete(name);
     }
   }
-}
 
-function labelsOf(host: HostEndpoint): readonly LabelPair[] {
-  return [...ownLabels(host.labels), ...host.profiles.map((profile): LabelPair => [`${PROFILE_LABEL_PREFIX}${profile}`, ""])];
+  /** Its own, then those of its profiles in order, each label once, and the mark of each profile. */
+  #labelsOf(own: Labels, profiles: readonly string[]): readonly LabelPair[] {
+    const labels = new Map(ownLabels(own));
+    for (const profile of profiles)
+      for (const [label, value] of ownLabels(this.#profileLabels.get(profile) ?? {})) if (!labels.has(label)) labels.set(label, value);
+    return [...labels, ...profiles.map((profile): LabelPair => [`${PROFILE_LABEL_PREFIX}${profile}`, ""])];
+  }
 }
