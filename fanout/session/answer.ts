@@ -41,14 +41,14 @@ export function answerParts(request: AnswerRequest): Iterator<Uint8Array, void> 
   return parts(request, { wanted, chunks, chunkBits, own: request.table.ownBuckets(request.node, request.bits, wanted) });
 }
 
-/** Chunks of which at least half is wanted; all their buckets are wanted from then on. */
+/** Chunks of which more than half is wanted; all their buckets are wanted from then on. */
 function wholeChunks(wanted: Set<number>, bits: number, chunkBits: number): ReadonlySet<number> {
   const perChunk = 2 ** (bits - chunkBits);
   const counts = new Map<number, number>();
   for (const index of wanted) counts.set(Math.floor(index / perChunk), (counts.get(Math.floor(index / perChunk)) ?? 0) + 1);
   const whole = new Set<number>();
   for (const [chunk, count] of counts) {
-    if (count * 2 < perChunk) continue;
+    if (count * 2 <= perChunk) continue;
     whole.add(chunk);
     for (let i = 0; i < perChunk; i++) wanted.add(chunk * perChunk + i);
   }

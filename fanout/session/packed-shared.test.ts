@@ -101,6 +101,44 @@ describe("packed shared records", () => {
     expect(shared.counts.made).toBe(2 ** chunkBits + 1);
   });
 
+  it("S6 a view of 10,000 records: 8 KB bring an unchanged one back, 64 KB one in which a record changed", () => {
+    const { table, sessions, answerBytes } = serverWith(10_000);
+    const view = new View();
+    const agent = new MemoryAgent({ node: "n", view, accept: (stream) => sessions.accept(stream) });
+    agent.connect();
+    while (agent.read());
+    agent.disconnect();
+    const cost = (): number => {
+      const before = answerBytes();
+      let sent = 0;
+      const counted = new MemoryAgent({
+        node: "n",
+        view,
+        accept: (stream) => {
+          const handler = sessions.accept(stream);
+          return {
+            onMessage: (bytes) => {
+              sent += bytes.length;
+              handler.onMessage(bytes);
+            },
+            onDrain: () => handler.onDrain(),
+            onClosed: () => handler.onClosed(),
+          };
+        },
+      });
+      counted.connect();
+      while (counted.read());
+      expect([counted.session?.state, view.digest]).toEqual(["live", table.viewDigest(table.nodes.idOf("n" as NodeName))]);
+      counted.disconnect();
+      return sent + answerBytes() - before;
+    };
+    expect(cost()).toBeLessThan(8 * 1024);
+    table.commit([pool(17, 27)], 2n);
+    const changed = cost();
+    expect(changed).toBeLessThan(64 * 1024);
+    expect(changed).toBeGreaterThan(4 * 1024);
+  });
+
   it("the frames kept are bounded; what does not fit is made again", () => {
     const table = new Table({ seed: SEED });
     table.commit(
