@@ -18,7 +18,7 @@ import { createAddressManager } from "./addresses/manager.ts";
 import { DeniedFlows } from "./apply/denied-flows.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
-import { Reconciler, type ViewSource } from "./apply/reconciler.ts";
+import { Reconciler } from "./apply/reconciler.ts";
 import type { AgentConfig } from "./config.ts";
 import { ConntrackDriver } from "./drivers/conntrack/driver.ts";
 import { NftDriver } from "./drivers/nftables/driver.ts";
@@ -42,6 +42,7 @@ import { ReportQueue } from "./sync/report-queue.ts";
 import { SyncClient } from "./sync/sync-client.ts";
 import { DecodedView } from "./view/decoded-view.ts";
 import { StateError, ViewStore } from "./view/store.ts";
+import { WrittenView } from "./view/written-view.ts";
 
 export const VERSION = "sedge-agent 0.1.0";
 
@@ -83,6 +84,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   closers.push(() => store.close());
   for (const problem of store.problems) log.warn({ problem }, "the stored view was not whole");
   const decoded = DecodedView.restore(store.view, store.kept);
+  const written = new WrittenView(store, decoded);
   const journal = await fromState(config.stateDir, async () => Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node }));
   for (const problem of journal.problems) log.warn({ problem }, "the stored addresses were not whole");
   const kernel = await openKernel(config, log, closers);
@@ -97,7 +99,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   const reconciler = new Reconciler({
     nft: kernel?.nft ?? dryNftables(),
     rtnetlink: kernel?.rtnetlink,
-    source: viewSource(store, decoded),
+    source: written,
     settings: {
       nodeName: node,
       interfacePrefix,
@@ -133,7 +135,10 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     tls: tlsFiles(config),
     view: store.view,
     onCommit: (delta, isAnswer) => takeCommit(delta, isAnswer),
-    onConfirmed: () => reconciler.viewConfirmed(),
+    onConfirmed() {
+      written.advance();
+      reconciler.viewConfirmed();
+    },
     onRepair: () => metrics.viewRepaired(),
     onSessionEnd: () => metrics.sessionEnded(),
     acknowledgements,
@@ -167,6 +172,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       log.error({ err: error, directory: config.stateDir }, "the view cannot be written to disk: a restart would begin with an older one");
     }
     decoded.apply(change);
+    written.advance();
     knownPools = undefined;
     wishes.changed();
     reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
@@ -178,7 +184,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     reports,
     clock,
     log: log.child({ component: "addresses" }),
-    pools: () => (store.isComplete ? pools() : undefined),
+    pools: () => (written.isComplete ? pools() : undefined),
     usedAddresses: () => (kernel === undefined ? [] : usedPodAddresses(kernel.rtnetlink, interfacePrefix)),
     interfacePrefix,
   });
@@ -267,29 +273,6 @@ async function openKernel(config: AgentConfig, log: Logger, closers: (() => void
     kernel.conntrack.close();
   });
   return kernel;
-}
-
-function viewSource(store: ViewStore, decoded: DecodedView): ViewSource {
-  return {
-    get records() {
-      return decoded.records;
-    },
-    get undecodable() {
-      return decoded.undecodable;
-    },
-    get outdated() {
-      return decoded.outdated;
-    },
-    get revision() {
-      return store.view.revision;
-    },
-    get epoch() {
-      return store.view.epoch;
-    },
-    get isComplete() {
-      return store.isComplete;
-    },
-  };
 }
 
 function limitation(reconciler: Reconciler): string | undefined {
