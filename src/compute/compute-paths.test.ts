@@ -237,7 +237,12 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
     const mine = policies.filter(({ intent }) => (intent.stage ?? "normal") === "normal" && matches(intent.subject, item));
     for (const { nodes } of mine) nodes.add(item.node);
     let stack = "";
-    if (mine.length > 0) stack = use({ kind: "stack", id: idOf(subjectTexts(mine)), tiers: tiersOf(mine, false), noMatchAction: "allow" }, item.node);
+    const space = state.get(`Namespace ${item.namespace}`);
+    const logs = space?.kind === "Namespace" && space.logsDenied === true;
+    if (mine.length > 0) {
+      const id = idOf(`${logs ? "log\n" : ""}${subjectTexts(mine)}`);
+      stack = use({ kind: "stack", id, tiers: tiersOf(mine, false), noMatchAction: "allow", ...(logs ? { logDenied: true } : {}) }, item.node);
+    }
     put({ kind: "endpoint", namespace: item.namespace, pod: item.name, uid: item.uid, stack, addresses: addressesOf(item, objects) }, [item.node]);
   }
   for (const host of hosts) {
@@ -359,6 +364,7 @@ const httpIn = policy("http-in", { podSelector: selector({ app: "web" }), ingres
 const isolated = cluster(...podsOnly.values(), denyAll);
 const allowed = cluster(...isolated.values(), allowWeb);
 const all = cluster(...allowed.values(), toHttp, httpIn);
+const logged = cluster(...all.values(), { ...namespace("shop", { team: "a" }), logsDenied: true });
 const relabelled = cluster(...all.values(), { ...web1, labels: { app: "db" } }, namespace("ops", { team: "c" }));
 const noNamespaces = cluster(...[...all.values()].filter(({ kind }) => kind !== "Namespace"));
 const podMoved = cluster(...all.values(), { ...web1, node: "n2" as NodeName, uid: "uid-again" });
@@ -458,6 +464,7 @@ const hosts = cluster(
 const hostMoved = cluster(...hosts.values(), hostEndpoint("n2-eth0", "n1", {}, { interfaceName: "eth0", profiles: [] }));
 
 const STATES: Readonly<Record<string, Cluster>> = {
+  logged,
   withSets,
   setChanged,
   setRelabelled,
@@ -496,6 +503,7 @@ const STATES: Readonly<Record<string, Cluster>> = {
 };
 
 const SEQUENCES: readonly (readonly Cluster[])[] = [
+  [all, logged, isolated],
   [withSets, setChanged, setRelabelled, bigSet, withSets],
   [all, tiered, tierMoved, tierGone, serviceGrown],
   [tiered, withAdmin, baseline, accounts, accountsChanged, isolated],
@@ -708,7 +716,7 @@ const resource: fc.Arbitrary<Resource> = fc.oneof(
     weight: 2,
     arbitrary: fc
       .tuple(where, fc.dictionary(fc.constantFrom("team", "app"), fc.constantFrom("a", "b"), { maxKeys: 2 }))
-      .map(([name, own]) => namespace(name, own)),
+      .map(([name, own]) => ({ ...namespace(name, own), ...(own["app"] === "a" ? { logsDenied: true as const } : {}) })),
   },
   { weight: 1, arbitrary: nodeName.map((name) => node(name, "192.0.2.1")) },
   {

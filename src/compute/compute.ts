@@ -51,7 +51,7 @@ export class Compute {
   readonly #nodeIndex = new NodeIndex();
   readonly #services = new Services();
   readonly #tiers = new Tiers();
-  readonly #namespaces = new Namespaces(this.#index);
+  readonly #namespaces = new Namespaces({ index: this.#index, onLoggingChange: (item) => this.#stacks.reconsider(item) });
   readonly #sets = new AddressSets({ endpoints: this.#index, nodes: this.#nodeIndex.index, services: this.#services });
   readonly #stacks = new Stacks({ index: this.#index, tiers: this.#tiers });
   readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets });
@@ -127,7 +127,7 @@ export class Compute {
         this.#addressing.setNode(resource.name, resource);
         break;
       case "Namespace":
-        this.#namespaces.setNamespace(resource.name, resource.labels);
+        this.#namespaces.setNamespace(resource.name, resource);
         this.#addressing.setNamespace(resource.name, resource);
         break;
       case "ServiceAccount":

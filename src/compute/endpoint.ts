@@ -42,6 +42,8 @@ export class NamespaceState {
   readonly name: NamespaceName;
   /** undefined: its object has not been seen. */
   labels: Labels | undefined;
+  /** What is denied to and from its pods is logged. */
+  logsDenied = false;
   readonly accounts = new Map<string, AccountState>();
 
   constructor(name: NamespaceName) {

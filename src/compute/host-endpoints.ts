@@ -63,7 +63,7 @@ export class HostEndpoints {
         this.#countProfiles(host.profiles, 1);
         this.#countProfiles(known.profiles, -1);
         known.profiles = host.profiles;
-        this.#stacks.hostChanged(known);
+        this.#stacks.reconsider(known);
       }
       known.ownLabels = host.labels;
       this.#index.relabel(known, this.#labelsOf(host.labels, host.profiles));

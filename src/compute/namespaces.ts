@@ -5,26 +5,35 @@
  * account's labels is a change for its own members only.
  */
 import type { NamespaceName } from "../model/names.ts";
-import type { Labels } from "../model/resource.ts";
+import type { Labels, Namespace } from "../model/resource.ts";
 import { AccountState, inheritedLabels, NamespaceState, type PolicyItem } from "./endpoint.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 
 export class Namespaces {
   readonly #index: SelectorIndex<PolicyItem>;
+  readonly #onLoggingChange: (item: PolicyItem) => void;
   readonly #namespaces = new Map<NamespaceName, NamespaceState>();
   /** Labels of ServiceAccount objects, by "namespace/name". */
   readonly #accountLabels = new Map<string, Labels>();
 
-  constructor(index: SelectorIndex<PolicyItem>) {
-    this.#index = index;
+  /** `onLoggingChange`: what is denied to this item is logged now, or is not any more. */
+  constructor(options: { readonly index: SelectorIndex<PolicyItem>; readonly onLoggingChange: (item: PolicyItem) => void }) {
+    this.#index = options.index;
+    this.#onLoggingChange = options.onLoggingChange;
   }
 
   /** undefined: the object is gone. */
-  setNamespace(name: NamespaceName, labels: Labels | undefined): void {
-    const namespace = labels === undefined ? this.#namespaces.get(name) : this.#namespace(name);
+  setNamespace(name: NamespaceName, object: Namespace | undefined): void {
+    const namespace = object === undefined ? this.#namespaces.get(name) : this.#namespace(name);
     if (namespace === undefined) return;
-    namespace.labels = labels;
-    for (const account of namespace.accounts.values()) this.#relabel(account);
+    const logsDenied = object?.logsDenied ?? false;
+    const isLoggingChange = logsDenied !== namespace.logsDenied;
+    namespace.labels = object?.labels;
+    namespace.logsDenied = logsDenied;
+    for (const account of namespace.accounts.values()) {
+      this.#relabel(account);
+      if (isLoggingChange) for (const item of account.items) this.#onLoggingChange(item);
+    }
     this.#forget(namespace);
   }
 

@@ -119,6 +119,7 @@ export interface Group {
   readonly subjects: readonly Subject[];
   /** Of host endpoints, in order. */
   readonly profiles: readonly string[];
+  readonly logsDenied: boolean;
   readonly stacks: readonly GroupStack[];
   readonly audience: Audience;
 }
@@ -205,9 +206,9 @@ export class Stacks {
     this.#unsettled.add(host);
   }
 
-  /** Its profiles are others. */
-  hostChanged(host: HostEndpointState): void {
-    this.#unsettled.add(host);
+  /** Something other than what matches it has changed: its profiles, or whether its denials are logged. */
+  reconsider(item: PolicyItem): void {
+    if (item.kind !== "network-set" && this.#members.has(item)) this.#unsettled.add(item);
   }
 
   subjectMatched(subject: Subject, endpoint: PolicyTarget): void {
@@ -318,15 +319,16 @@ export class Stacks {
   #groupOf(subjects: readonly Subject[], endpoint: PolicyTarget): Group {
     const profiles = endpoint.kind === "host" ? endpoint.profiles : NO_PROFILES;
     const sequences = subjects.map(({ entry, isForHosts }) => (isForHosts ? `h${entry.sequence}` : entry.sequence)).join(",");
-    const key = endpoint.kind === "host" ? `host ${profiles.join(",")} ${sequences}` : sequences;
+    const logsDenied = endpoint.kind === "pod" && endpoint.parent.namespace.logsDenied;
+    const key = endpoint.kind === "host" ? `host ${profiles.join(",")} ${sequences}` : logsDenied ? `log ${sequences}` : sequences;
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
     const sections: readonly Section[] = endpoint.kind === "host" ? HOST_SECTIONS : POD_SECTIONS;
     const stacks = sections.map((section): GroupStack => {
-      const id = stackId(subjects, section === "pod" ? "" : `${section}\n${profiles.join(",")}\n`);
+      const id = stackId(subjects, section === "pod" ? (logsDenied ? "log\n" : "") : `${section}\n${profiles.join(",")}\n`);
       return { section, id, key: `stack/${id}`, record: undefined };
     });
-    const group: Group = { key, subjects, profiles, stacks, audience: new Audience() };
+    const group: Group = { key, subjects, profiles, logsDenied, stacks, audience: new Audience() };
     this.#groups.set(key, group);
     for (const subject of subjects) subject.groups.add(group);
     this.#dirtyGroups.add(group);
@@ -367,7 +369,7 @@ function stackId(subjects: readonly Subject[], place: string): string {
   return bytesToHex(sha256(utf8ToBytes(place + texts.join("\n"))).subarray(0, STACK_ID_BYTES));
 }
 
-function stackRecord({ subjects, profiles: names }: Group, { section, id }: GroupStack, tiers: Tiers): Stack {
+function stackRecord({ subjects, profiles: names, logsDenied }: Group, { section, id }: GroupStack, tiers: Tiers): Stack {
   const [first] = subjects;
   const all =
     subjects.length === 1 && first !== undefined
@@ -391,7 +393,7 @@ function stackRecord({ subjects, profiles: names }: Group, { section, id }: Grou
   }
   const isHostsOwn = section === "stack";
   const profiles = isHostsOwn && names.length > 0 ? { profiles: names.map((name) => `policy/Profile//${name}`) } : {};
-  return { kind: "stack", id, tiers: list, noMatchAction: isHostsOwn ? "deny" : "allow", ...profiles };
+  return { kind: "stack", id, tiers: list, noMatchAction: isHostsOwn ? "deny" : "allow", ...profiles, ...(logsDenied ? { logDenied: true } : {}) };
 }
 
 function isOfSection({ stage, appliesOnForward }: StackedPolicy, section: keyof HostStacks): boolean {

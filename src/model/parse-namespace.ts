@@ -9,6 +9,9 @@ import type { Namespace } from "./resource.ts";
 /** Label of a namespace whose value is its name. */
 export const NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name";
 
+/** Annotation of a namespace: "true" to log what policies deny to and from its pods. */
+export const LOG_DENIED_ANNOTATION = "sedge.network/log-denied";
+
 export function parseNamespace(object: unknown, options: ParseOptions = {}): Parsed<Namespace> {
   return parseFields(object, options, (root) => {
     const metadata = readMetadata(root);
@@ -18,6 +21,7 @@ export function parseNamespace(object: unknown, options: ParseOptions = {}): Par
       name: metadata.name as NamespaceName,
       resourceVersion: metadata.resourceVersion,
       labels: { ...metadata.labels, [NAMESPACE_NAME_LABEL]: metadata.name },
+      ...(metadata.annotations[LOG_DENIED_ANNOTATION] === "true" ? { logsDenied: true } : {}),
       ...readAddressing(metadata.annotations),
     };
   });

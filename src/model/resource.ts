@@ -29,6 +29,8 @@ export interface Namespace {
   readonly name: NamespaceName;
   readonly resourceVersion: ResourceVersion;
   readonly labels: Labels;
+  /** Log what policies deny to and from its pods, whatever API the policies are of. Absent: false. */
+  readonly logsDenied?: true;
   /** As of a pod, for pods that do not say it themselves. */
   readonly addressing?: Labels;
 }
