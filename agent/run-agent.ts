@@ -9,7 +9,7 @@ import type { Pool } from "../src/model/record.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
-import type { Logger } from "../src/runtime/log.ts";
+import { findLogLevel, type Logger, setLogLevel } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import type { ViewDelta } from "../src/wire/view.ts";
 import { Journal, JournalError } from "./addresses/journal.ts";
@@ -237,7 +237,17 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     ...(deniedFlows === undefined ? [] : [deniedFlows]),
     addresses,
     pods,
-    new SocketServer({ path: config.socket, cni, status, log: log.child({ component: "socket" }) }),
+    new SocketServer({
+      path: config.socket,
+      cni,
+      status,
+      view: () => viewHashes(store),
+      setLogLevel(name) {
+        const level = findLogLevel(name);
+        return level === undefined ? undefined : setLogLevel(log, level);
+      },
+      log: log.child({ component: "socket" }),
+    }),
     new DeleteQueue({
       directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"),
       clock,
@@ -273,6 +283,12 @@ async function openKernel(config: AgentConfig, log: Logger, closers: (() => void
     kernel.conntrack.close();
   });
   return kernel;
+}
+
+/** For `sedge diff`: the server's hashes of the same records are compared with them. */
+function viewHashes({ view, isComplete }: ViewStore): Readonly<Record<string, unknown>> {
+  const hashes = Object.fromEntries([...view.records].map(([key, { hash }]) => [key, hash.toString(16).padStart(16, "0")]));
+  return { isComplete, epoch: view.epoch, revision: Number(view.revision), digest: view.digest.toString(16).padStart(16, "0"), hashes };
 }
 
 function limitation(reconciler: Reconciler): string | undefined {

@@ -7,7 +7,7 @@
  */
 import { setImmediate as yieldToEventLoop } from "node:timers/promises";
 import type { ClusterEvent, Problem, SyncStatus } from "../src/model/event.ts";
-import type { RecordChange } from "../src/model/record.ts";
+import type { RecordChange, RecordKey } from "../src/model/record.ts";
 import type { ResourceKey } from "../src/model/resource.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
@@ -18,6 +18,8 @@ import type { UpstreamVersions } from "./upstream-versions.ts";
 /** What the engine needs of `src/compute`. */
 export interface RecordComputer {
   apply(event: ClusterEvent): void;
+  /** For people: the selector behind a policy or a set. */
+  describe?(key: RecordKey): string | undefined;
   flush(): { readonly changes: readonly RecordChange[]; readonly problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] };
 }
 
@@ -63,6 +65,11 @@ export class Engine implements Part {
 
   get isInSync(): boolean {
     return this.#isInSync;
+  }
+
+  /** The selector behind a policy's or a set's record, in words; undefined: not known. */
+  describe(key: RecordKey): string | undefined {
+    return this.#options.compute.describe?.(key);
   }
 
   /** Objects that cannot be understood, as of the last commit. */

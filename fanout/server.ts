@@ -180,6 +180,7 @@ export class FanoutServer implements Part {
       sessions: this.sessions,
       engine: this.engine,
       clock,
+      log: options.log,
       upstream: () => this.#upstream(),
     });
     this.#registerGauges(registry);

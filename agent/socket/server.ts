@@ -3,6 +3,8 @@
  *
  *   POST /v1/cni/{add,del,check,status,gc}   200 with {ok, result} or {ok: false, error: {code, msg, details}}
  *   GET  /v1/status                          200 with the node's status
+ *   GET  /v1/view                            200 with the hash of each record of the node's view
+ *   POST /v1/log-level                       {level}: 200 with {ok, previous}, 400 when there is no such level
  *
  * Mode 0600: who can open it may give and take addresses. Bodies and concurrency are bounded; beyond the bound a request waits, beyond the waiting ones
  * it is told to come again. A file that a dead agent left is replaced; a living agent's is not.
@@ -22,6 +24,10 @@ export interface SocketServerOptions {
   readonly cni: Pick<CniService, "answer">;
   /** The body of GET /v1/status. */
   readonly status: () => unknown;
+  /** The body of GET /v1/view. */
+  readonly view?: () => unknown;
+  /** Returns the level before; undefined: there is no level of that name. */
+  readonly setLogLevel?: (level: string) => string | undefined;
   readonly log: Logger;
   /** Called once when requests are served: the file alone may be a dead agent's. */
   readonly onListening?: () => void;
@@ -102,9 +108,18 @@ export class SocketServer implements Part {
     chmodSync(path, 0o600);
   }
 
+  async #setLogLevel(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const level = levelOf((await readBody(request)) ?? "");
+    const previous = this.#options.setLogLevel?.(level);
+    if (previous === undefined) send(response, 400, { ok: false, error: badRequest(`there is no log level ${JSON.stringify(level)}`) } satisfies CniAnswer);
+    else send(response, 200, { ok: true, previous });
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     const { method, url = "" } = request;
     if (method === "GET" && url === "/v1/status") return send(response, 200, this.#options.status());
+    if (method === "GET" && url === "/v1/view" && this.#options.view !== undefined) return send(response, 200, this.#options.view());
+    if (method === "POST" && url === "/v1/log-level" && this.#options.setLogLevel !== undefined) return await this.#setLogLevel(request, response);
     const verb = CNI_VERBS.find((name) => url === `/v1/cni/${name}`);
     if (verb === undefined) return send(response, 404, { ok: false, error: badRequest(`nothing is served at ${method ?? "?"} ${url}`) } satisfies CniAnswer);
     if (method !== "POST") return send(response, 405, { ok: false, error: badRequest(`${url} wants POST`) } satisfies CniAnswer);
@@ -167,4 +182,14 @@ function isServed(path: string): Promise<boolean> {
     });
     socket.once("error", () => resolve(false));
   });
+}
+
+/** "" when the text is not what is wanted. */
+function levelOf(text: string): string {
+  try {
+    const body: unknown = JSON.parse(text);
+    return typeof body === "object" && body !== null && "level" in body ? String(body.level) : "";
+  } catch {
+    return "";
+  }
 }

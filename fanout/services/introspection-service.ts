@@ -3,8 +3,12 @@ import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, ty
 import type { NodeName } from "../../src/model/names.ts";
 import { describeKey } from "../../src/model/resource.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { findLogLevel, LOG_LEVELS, type Logger, setLogLevel } from "../../src/runtime/log.ts";
 import type {
   Client,
+  ClientPage,
+  ExplainRecordRequest,
+  ExplainRecordResponse,
   GetObjectStatusRequest,
   GetObjectStatusResponse,
   GetStatusRequest,
@@ -13,17 +17,24 @@ import type {
   ListRecordsRequest,
   RecordEntry,
   RecordEvent,
+  SetLogLevelRequest,
+  SetLogLevelResponse,
 } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import type { IdentityOfCall } from "../delivery/grpc-delivery.ts";
 import type { Engine } from "../engine.ts";
+import { explainRecord } from "../explain.ts";
 import { requireOperator } from "../identity.ts";
 import { objectStatus } from "../object-status.ts";
 import type { Session } from "../session/session.ts";
 import type { Sessions } from "../session/sessions.ts";
-import { statusOf } from "../status.ts";
+import { CallError, statusOf } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
+import { CommitTimes } from "./commit-times.ts";
 import { RecordWatch, recordEntry } from "./record-watch.ts";
+
+/** About 50 kB. */
+const CLIENTS_PER_PAGE = 500;
 
 export interface IntrospectionOptions {
   readonly serverName: string;
@@ -34,6 +45,8 @@ export interface IntrospectionOptions {
   readonly sessions: Sessions;
   readonly engine: Engine;
   readonly clock: Clock;
+  /** Its level is what SetLogLevel sets. */
+  readonly log: Logger;
   readonly upstream: () => { readonly ageMs: number; readonly isStale: boolean };
 }
 
@@ -41,6 +54,7 @@ export class Introspection {
   readonly #options: IntrospectionOptions;
   readonly #startedAt: number;
   readonly #watches = new Set<RecordWatch>();
+  readonly #commitTimes = new CommitTimes();
 
   constructor(options: IntrospectionOptions) {
     this.#options = options;
@@ -48,6 +62,7 @@ export class Introspection {
   }
 
   publish(commit: Commit): void {
+    this.#commitTimes.add(commit);
     for (const watch of this.#watches) watch.publish(commit);
   }
 
@@ -69,10 +84,26 @@ export class Introspection {
           const { table, sessions, engine } = this.#options;
           return objectStatus(call.request, { table, sessions, objects: engine.objects });
         }),
+      explainRecord: (call: ServerUnaryCall<ExplainRecordRequest, ExplainRecordResponse>, callback: sendUnaryData<ExplainRecordResponse>) =>
+        answer(callback, () => {
+          requireOperator(identityOf(call));
+          const { table, engine } = this.#options;
+          return explainRecord(call.request, { table, describe: (key) => engine.describe(key) });
+        }),
+      setLogLevel: (call: ServerUnaryCall<SetLogLevelRequest, SetLogLevelResponse>, callback: sendUnaryData<SetLogLevelResponse>) =>
+        answer(callback, () => {
+          requireOperator(identityOf(call));
+          return this.#setLogLevel(call.request.level);
+        }),
       listClients: (call: ServerWritableStream<ListClientsRequest, Client>) =>
         stream(call, () => {
           requireOperator(identityOf(call));
           return this.#clients();
+        }),
+      listClientPages: (call: ServerWritableStream<ListClientsRequest, ClientPage>) =>
+        stream(call, () => {
+          requireOperator(identityOf(call));
+          return this.#clientPages();
         }),
       listRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEntry>) =>
         stream(call, () => {
@@ -108,6 +139,17 @@ export class Introspection {
     for (const session of [...this.#options.sessions.clients].sort(byNode)) yield this.#client(session);
   }
 
+  *#clientPages(): Generator<ClientPage> {
+    let clients: Client[] = [];
+    for (const client of this.#clients()) {
+      clients.push(client);
+      if (clients.length < CLIENTS_PER_PAGE) continue;
+      yield { clients };
+      clients = [];
+    }
+    if (clients.length > 0) yield { clients };
+  }
+
   #client(session: Session): Client {
     const { clock, table } = this.#options;
     const { sent, received, programmed, failed, at } = session.acknowledged;
@@ -124,8 +166,27 @@ export class Introspection {
       bytesSent: BigInt(session.bytesSent),
       lastAckMs: at === 0 ? 0n : BigInt(Math.round(clock.now() - at)),
       failed: failed.map(({ key, reason }) => ({ key, reason })),
+      lagCommits: session.isLevel ? 0n : table.revision - programmed,
+      lagMs: session.isLevel ? 0n : this.#lagMs(session),
       viewRecords: session.node === undefined ? 0 : table.viewSize(session.node.id),
     };
+  }
+
+  /** Age of the oldest commit that the node should have in its kernel and has not, ms. */
+  #lagMs(session: Session): bigint {
+    const { clock } = this.#options;
+    const oldest = session.sentCommits.oldestOpenAtUnixUs || this.#commitTimes.after(session.acknowledged.sent);
+    if (oldest === 0n) return BigInt(Math.round(clock.now() - session.connectedAt));
+    return BigInt(Math.max(0, Math.round(clock.wallTime() - Number(oldest) / 1_000)));
+  }
+
+  #setLogLevel(wanted: string): SetLogLevelResponse {
+    const { log } = this.#options;
+    const level = findLogLevel(wanted);
+    if (level === undefined) throw new CallError("broken-message", `level ${JSON.stringify(wanted)} is not known; known: ${LOG_LEVELS.join(", ")}`);
+    log.warn({ previous: log.level, level }, "an operator changes the log level");
+    const previous = setLogLevel(log, level);
+    return { previous };
   }
 
   *#records({ node, keyPrefix }: ListRecordsRequest): Generator<RecordEntry> {

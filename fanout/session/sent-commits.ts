@@ -35,6 +35,11 @@ export class SentCommits {
     return newly;
   }
 
+  /** When the oldest commit that was sent and is not programmed was made; 0n: there is none, or it has no one time. */
+  get oldestOpenAtUnixUs(): bigint {
+    return this.#commits[this.#open]?.committedAtUnixUs ?? 0n;
+  }
+
   /** When the revision was acknowledged as programmed (by the first message that held it); undefined: not yet, or nothing was sent for it, or too old. */
   programmedAt(revision: bigint): bigint | undefined {
     const commit = this.#commits.find((sent) => sent.revision >= revision);

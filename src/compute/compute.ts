@@ -12,7 +12,7 @@
 import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts";
 import { type NamespaceName, type NodeName, podKey } from "../model/names.ts";
 import { brokenRule } from "../model/parse-calico-rule.ts";
-import type { RecordChange } from "../model/record.ts";
+import type { RecordChange, RecordKey } from "../model/record.ts";
 import { type AnyPolicy, type CalicoNetworkPolicy, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
 import { allowingProfile } from "../policy/convert-calico-policy.ts";
 import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
@@ -20,6 +20,7 @@ import { AddressSets } from "./address-sets.ts";
 import { Addressing } from "./addressing.ts";
 import { type PolicyItem, RootState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
+import { describeSetUse, describeSubject } from "./explain.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
 import { Ledger } from "./ledger.ts";
 import { Namespaces } from "./namespaces.ts";
@@ -111,6 +112,17 @@ export class Compute {
   /** Objects that could not be understood: their last good value is in force, or for a network policy without one, a policy that allows nothing. */
   problems(): readonly ObjectProblems[] {
     return this.#problems.list();
+  }
+
+  /** What no record says: the selector behind a policy ("policy/…") or a set ("set/ID" or a shard of it). undefined: not known, or of another kind. */
+  describe(key: RecordKey): string | undefined {
+    const [kind, setId = ""] = key.split("/");
+    if (kind === "set") {
+      const set = this.#sets.find(setId);
+      return set === undefined ? undefined : describeSetUse(set.use);
+    }
+    const subject = this.#policies.subjectOf(key);
+    return subject === undefined ? undefined : describeSubject(subject);
   }
 
   /** Counts of what is held: for metrics, and for tests that nothing is left behind. */

@@ -48,6 +48,11 @@ export class Policies {
     return this.#policies.has(key);
   }
 
+  /** Canonical text of the selector of the endpoints that it applies to. */
+  subjectOf(key: RecordKey): string | undefined {
+    return this.#policies.get(key)?.subjectText;
+  }
+
   set(intent: PolicyIntent): void {
     const key = policyKey(intent);
     const before = this.#policies.get(key);

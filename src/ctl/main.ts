@@ -3,12 +3,16 @@ import { describeFlags, loadConfig } from "../runtime/config.ts";
 import { clientsCommand } from "./clients.ts";
 import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
 import { CallError, Connection } from "./connection.ts";
+import { diffCommand } from "./diff.ts";
 import { ipamCommand } from "./ipam.ts";
+import { logLevelCommand } from "./log-level.ts";
 import { print } from "./output.ts";
 import { policyEvaluateCommand } from "./policy-evaluate.ts";
 import { policyStatusCommand } from "./policy-status.ts";
 import { getCommand, watchCommand } from "./records.ts";
 import { statusCommand } from "./status.ts";
+import { waitCommand } from "./wait.ts";
+import { whyCommand } from "./why.ts";
 
 type Verb = (connection: Connection, config: CtlConfig, positional: readonly string[]) => Promise<number>;
 
@@ -17,6 +21,10 @@ const VERBS: Readonly<Record<string, Verb>> = {
   clients: clientsCommand,
   get: getCommand,
   watch: watchCommand,
+  why: whyCommand,
+  diff: diffCommand,
+  wait: waitCommand,
+  "log-level": logLevelCommand,
   policy: (connection, config, [what, ...rest]) => {
     if (what === "status") return policyStatusCommand(connection, config, rest);
     process.stderr.write("usage: sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME\n");

@@ -1,13 +1,13 @@
 /** `sedge status`: the server at a glance; with `--socket`, the agent of this node beside it. */
-import { request } from "node:http";
 import type { GetStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
+import { callAgent } from "./agent-socket.ts";
 import type { CtlConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
 import { duration, json, print, table } from "./output.ts";
 
 export async function statusCommand(connection: Connection, config: CtlConfig): Promise<number> {
   if (config.socket !== undefined) {
-    const agent = await agentStatus(config.socket, config.timeoutMs);
+    const agent = await callAgent({ socketPath: config.socket, timeoutMs: config.timeoutMs, path: "/v1/status" });
     print(json(agent));
     return 0;
   }
@@ -33,25 +33,4 @@ export async function statusCommand(connection: Connection, config: CtlConfig): 
   );
   for (const { object, field, problem } of status.invalid) print(`  ${object}: ${field}: ${problem}`);
   return 0;
-}
-
-function agentStatus(socketPath: string, timeoutMs: number): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path: "/v1/status", timeout: timeoutMs }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (text: string) => {
-        body += text;
-      });
-      response.on("end", () => {
-        try {
-          resolve(JSON.parse(body));
-        } catch {
-          reject(new Error(`${socketPath}: not an agent's answer: ${body.slice(0, 200)}`));
-        }
-      });
-    });
-    call.on("timeout", () => call.destroy(new Error("no answer in time")));
-    call.on("error", (error) => reject(new Error(`${socketPath}: ${error.message} (is the agent of this node running? --socket names its socket)`)));
-    call.end();
-  });
 }

@@ -19,7 +19,32 @@ export interface LogOptions {
 
 /** One JSON line an event, on stderr (stdout belongs to results). */
 export function createLogger({ level, program, destination }: LogOptions): Logger {
-  return pino({ level, base: { program }, timestamp: pino.stdTimeFunctions.isoTime }, destination ?? pino.destination({ dest: 2, sync: true }));
+  const family: Pick<Logger, "level">[] = [];
+  const join = (log: Pick<Logger, "level">): void => {
+    family.push(log);
+    families.set(log, family);
+  };
+  const log = pino(
+    { level, base: { program }, timestamp: pino.stdTimeFunctions.isoTime, onChild: join },
+    destination ?? pino.destination({ dest: 2, sync: true }),
+  );
+  join(log);
+  return log;
+}
+
+/** A logger with its children, who each have a level of their own. They are made when parts are made, so there are few and they live as long as it. */
+const families = new WeakMap<object, readonly Pick<Logger, "level">[]>();
+
+/** Sets the level of the logger, of the one that it is a child of, and of all their children. Returns the logger's level before. */
+export function setLogLevel(log: Logger, level: LogLevel): string {
+  const previous = log.level;
+  for (const one of families.get(log) ?? [log]) one.level = level;
+  return previous;
+}
+
+/** The level of that name; undefined: there is none. */
+export function findLogLevel(name: string): LogLevel | undefined {
+  return LOG_LEVELS.find((level) => level === name);
 }
 
 /** For tests and for libraries that need a logger and have none. */

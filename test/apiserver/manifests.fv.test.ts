@@ -13,6 +13,7 @@ import { AddressWriter } from "../../src/datastore/writer.ts";
 import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
+import { RESOURCE_KINDS, type ResourceKind } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { renderCluster, renderNamespace } from "../../src/operator/render/cluster.ts";
 import type { KubeObject } from "../../src/operator/render/object.ts";
@@ -36,7 +37,7 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     connection = await findConnection({ file: server.kubeconfig, environment: {} });
     admin = new ApiClient({ connection });
     for (const crd of readCrdManifests()) await admin.requestJson("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", { body: crd });
-    for (const kind of ["IPPool", "IPAMBlock", "BlockAffinity"] as const) while (!(await isServed(admin, kind))) await systemClock.sleep(50);
+    for (const kind of RESOURCE_KINDS) while (!(await isServed(admin, kind))) await systemClock.sleep(50);
     await create(renderNamespace(NAMESPACE));
     for (const object of objects.filter(({ kind }) => kind === "ServiceAccount" || /Role/.test(kind))) await create(object);
     await create({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: BARE, namespace: NAMESPACE } });
@@ -219,7 +220,7 @@ function collectionOf({ apiVersion, kind, metadata }: KubeObject): string {
   return `${root}${scope}/${PLURALS[kind] ?? `${kind.toLowerCase()}s`}`;
 }
 
-async function isServed(client: ApiClient, kind: "IPPool" | "IPAMBlock" | "BlockAffinity"): Promise<boolean> {
+async function isServed(client: ApiClient, kind: ResourceKind): Promise<boolean> {
   return client.list(API_RESOURCES[kind]).then(
     () => true,
     () => false,

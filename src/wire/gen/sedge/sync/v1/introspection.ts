@@ -78,6 +78,14 @@ export interface Client {
   lastAckMs: bigint;
   failed: Failure[];
   viewRecords: number;
+  /** Commits of the table that are newer than what the kernel has; 0 when level. */
+  lagCommits: bigint;
+  /** Age of the oldest commit that concerns the node and is not in its kernel; 0 when level. */
+  lagMs: bigint;
+}
+
+export interface ClientPage {
+  clients: Client[];
 }
 
 export interface Failure {
@@ -134,6 +142,43 @@ export interface GetObjectStatusResponse {
 export interface LaggingNode {
   node: string;
   reason: string;
+}
+
+export interface ExplainRecordRequest {
+  node: string;
+  /** Record key, for example "policy/KubernetesNetworkPolicy/shop/allow-web". */
+  key: string;
+}
+
+export interface ExplainRecordResponse {
+  inView: boolean;
+  /** Every node has records of this kind. */
+  allNodes: boolean;
+  revision: bigint;
+  /** Nodes in the audience, unless all_nodes. */
+  audience: number;
+  /** From the record down to what is on the node: each link's `by` is the record itself or the `because` of an earlier link. */
+  reasons: Reason[];
+  /** There are more reasons than are given. */
+  truncated: boolean;
+}
+
+export interface Reason {
+  /** Record key of what is needed … */
+  by: string;
+  /** … and of what needs it: a record of the same view, or "node/NAME". */
+  because: string;
+  /** For people: the selector or the place where it is named. */
+  how: string;
+}
+
+export interface SetLogLevelRequest {
+  /** "trace", "debug", "info", "warn", "error" or "fatal" */
+  level: string;
+}
+
+export interface SetLogLevelResponse {
+  previous: string;
 }
 
 function createBaseGetStatusRequest(): GetStatusRequest {
@@ -792,6 +837,8 @@ function createBaseClient(): Client {
     lastAckMs: 0n,
     failed: [],
     viewRecords: 0,
+    lagCommits: 0n,
+    lagMs: 0n,
   };
 }
 
@@ -853,6 +900,18 @@ export const Client: MessageFns<Client> = {
     }
     if (message.viewRecords !== 0) {
       writer.uint32(104).uint32(message.viewRecords);
+    }
+    if (message.lagCommits !== 0n) {
+      if (BigInt.asUintN(64, message.lagCommits) !== message.lagCommits) {
+        throw new globalThis.Error("value provided for field message.lagCommits of type uint64 too large");
+      }
+      writer.uint32(112).uint64(message.lagCommits);
+    }
+    if (message.lagMs !== 0n) {
+      if (BigInt.asUintN(64, message.lagMs) !== message.lagMs) {
+        throw new globalThis.Error("value provided for field message.lagMs of type uint64 too large");
+      }
+      writer.uint32(120).uint64(message.lagMs);
     }
     return writer;
   },
@@ -974,6 +1033,22 @@ export const Client: MessageFns<Client> = {
             message.viewRecords = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.lagCommits = reader.uint64() as bigint;
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.lagMs = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1035,6 +1110,12 @@ export const Client: MessageFns<Client> = {
         : isSet(object.view_records)
         ? globalThis.Number(object.view_records)
         : 0,
+      lagCommits: isSet(object.lagCommits)
+        ? BigInt(object.lagCommits)
+        : isSet(object.lag_commits)
+        ? BigInt(object.lag_commits)
+        : 0n,
+      lagMs: isSet(object.lagMs) ? BigInt(object.lagMs) : isSet(object.lag_ms) ? BigInt(object.lag_ms) : 0n,
     };
   },
 
@@ -1079,6 +1160,12 @@ export const Client: MessageFns<Client> = {
     if (message.viewRecords !== 0) {
       obj.viewRecords = Math.round(message.viewRecords);
     }
+    if (message.lagCommits !== 0n) {
+      obj.lagCommits = message.lagCommits.toString();
+    }
+    if (message.lagMs !== 0n) {
+      obj.lagMs = message.lagMs.toString();
+    }
     return obj;
   },
 
@@ -1108,6 +1195,79 @@ export const Client: MessageFns<Client> = {
     message.lastAckMs = (object.lastAckMs !== undefined && object.lastAckMs !== null) ? BigInt(object.lastAckMs) : 0n;
     message.failed = object.failed?.map((e) => Failure.fromPartial(e)) || [];
     message.viewRecords = object.viewRecords ?? 0;
+    message.lagCommits = (object.lagCommits !== undefined && object.lagCommits !== null)
+      ? BigInt(object.lagCommits)
+      : 0n;
+    message.lagMs = (object.lagMs !== undefined && object.lagMs !== null) ? BigInt(object.lagMs) : 0n;
+    return message;
+  },
+};
+
+function createBaseClientPage(): ClientPage {
+  return { clients: [] };
+}
+
+export const ClientPage: MessageFns<ClientPage> = {
+  encode(message: ClientPage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.clients) {
+      Client.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClientPage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClientPage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.clients.push(Client.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ClientPage {
+    return {
+      clients: globalThis.Array.isArray(object?.clients) ? object.clients.map((e: any) => Client.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ClientPage): unknown {
+    const obj: any = {};
+    if (message.clients?.length) {
+      obj.clients = message.clients.map((e) => Client.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClientPage>): ClientPage {
+    return ClientPage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClientPage>): ClientPage {
+    const message = createBaseClientPage();
+    message.clients = object.clients?.map((e) => Client.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1922,6 +2082,486 @@ export const LaggingNode: MessageFns<LaggingNode> = {
   },
 };
 
+function createBaseExplainRecordRequest(): ExplainRecordRequest {
+  return { node: "", key: "" };
+}
+
+export const ExplainRecordRequest: MessageFns<ExplainRecordRequest> = {
+  encode(message: ExplainRecordRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainRecordRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainRecordRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExplainRecordRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+    };
+  },
+
+  toJSON(message: ExplainRecordRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ExplainRecordRequest>): ExplainRecordRequest {
+    return ExplainRecordRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExplainRecordRequest>): ExplainRecordRequest {
+    const message = createBaseExplainRecordRequest();
+    message.node = object.node ?? "";
+    message.key = object.key ?? "";
+    return message;
+  },
+};
+
+function createBaseExplainRecordResponse(): ExplainRecordResponse {
+  return { inView: false, allNodes: false, revision: 0n, audience: 0, reasons: [], truncated: false };
+}
+
+export const ExplainRecordResponse: MessageFns<ExplainRecordResponse> = {
+  encode(message: ExplainRecordResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.inView !== false) {
+      writer.uint32(8).bool(message.inView);
+    }
+    if (message.allNodes !== false) {
+      writer.uint32(16).bool(message.allNodes);
+    }
+    if (message.revision !== 0n) {
+      if (BigInt.asUintN(64, message.revision) !== message.revision) {
+        throw new globalThis.Error("value provided for field message.revision of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.revision);
+    }
+    if (message.audience !== 0) {
+      writer.uint32(32).uint32(message.audience);
+    }
+    for (const v of message.reasons) {
+      Reason.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.truncated !== false) {
+      writer.uint32(48).bool(message.truncated);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainRecordResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainRecordResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.inView = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allNodes = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.revision = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.audience = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reasons.push(Reason.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.truncated = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExplainRecordResponse {
+    return {
+      inView: isSet(object.inView)
+        ? globalThis.Boolean(object.inView)
+        : isSet(object.in_view)
+        ? globalThis.Boolean(object.in_view)
+        : false,
+      allNodes: isSet(object.allNodes)
+        ? globalThis.Boolean(object.allNodes)
+        : isSet(object.all_nodes)
+        ? globalThis.Boolean(object.all_nodes)
+        : false,
+      revision: isSet(object.revision) ? BigInt(object.revision) : 0n,
+      audience: isSet(object.audience) ? globalThis.Number(object.audience) : 0,
+      reasons: globalThis.Array.isArray(object?.reasons) ? object.reasons.map((e: any) => Reason.fromJSON(e)) : [],
+      truncated: isSet(object.truncated) ? globalThis.Boolean(object.truncated) : false,
+    };
+  },
+
+  toJSON(message: ExplainRecordResponse): unknown {
+    const obj: any = {};
+    if (message.inView !== false) {
+      obj.inView = message.inView;
+    }
+    if (message.allNodes !== false) {
+      obj.allNodes = message.allNodes;
+    }
+    if (message.revision !== 0n) {
+      obj.revision = message.revision.toString();
+    }
+    if (message.audience !== 0) {
+      obj.audience = Math.round(message.audience);
+    }
+    if (message.reasons?.length) {
+      obj.reasons = message.reasons.map((e) => Reason.toJSON(e));
+    }
+    if (message.truncated !== false) {
+      obj.truncated = message.truncated;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ExplainRecordResponse>): ExplainRecordResponse {
+    return ExplainRecordResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExplainRecordResponse>): ExplainRecordResponse {
+    const message = createBaseExplainRecordResponse();
+    message.inView = object.inView ?? false;
+    message.allNodes = object.allNodes ?? false;
+    message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
+    message.audience = object.audience ?? 0;
+    message.reasons = object.reasons?.map((e) => Reason.fromPartial(e)) || [];
+    message.truncated = object.truncated ?? false;
+    return message;
+  },
+};
+
+function createBaseReason(): Reason {
+  return { by: "", because: "", how: "" };
+}
+
+export const Reason: MessageFns<Reason> = {
+  encode(message: Reason, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.by !== "") {
+      writer.uint32(10).string(message.by);
+    }
+    if (message.because !== "") {
+      writer.uint32(18).string(message.because);
+    }
+    if (message.how !== "") {
+      writer.uint32(26).string(message.how);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Reason {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReason();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.by = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.because = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.how = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Reason {
+    return {
+      by: isSet(object.by) ? globalThis.String(object.by) : "",
+      because: isSet(object.because) ? globalThis.String(object.because) : "",
+      how: isSet(object.how) ? globalThis.String(object.how) : "",
+    };
+  },
+
+  toJSON(message: Reason): unknown {
+    const obj: any = {};
+    if (message.by !== "") {
+      obj.by = message.by;
+    }
+    if (message.because !== "") {
+      obj.because = message.because;
+    }
+    if (message.how !== "") {
+      obj.how = message.how;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Reason>): Reason {
+    return Reason.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Reason>): Reason {
+    const message = createBaseReason();
+    message.by = object.by ?? "";
+    message.because = object.because ?? "";
+    message.how = object.how ?? "";
+    return message;
+  },
+};
+
+function createBaseSetLogLevelRequest(): SetLogLevelRequest {
+  return { level: "" };
+}
+
+export const SetLogLevelRequest: MessageFns<SetLogLevelRequest> = {
+  encode(message: SetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.level !== "") {
+      writer.uint32(10).string(message.level);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.level = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetLogLevelRequest {
+    return { level: isSet(object.level) ? globalThis.String(object.level) : "" };
+  },
+
+  toJSON(message: SetLogLevelRequest): unknown {
+    const obj: any = {};
+    if (message.level !== "") {
+      obj.level = message.level;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetLogLevelRequest>): SetLogLevelRequest {
+    return SetLogLevelRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetLogLevelRequest>): SetLogLevelRequest {
+    const message = createBaseSetLogLevelRequest();
+    message.level = object.level ?? "";
+    return message;
+  },
+};
+
+function createBaseSetLogLevelResponse(): SetLogLevelResponse {
+  return { previous: "" };
+}
+
+export const SetLogLevelResponse: MessageFns<SetLogLevelResponse> = {
+  encode(message: SetLogLevelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.previous !== "") {
+      writer.uint32(10).string(message.previous);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.previous = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetLogLevelResponse {
+    return { previous: isSet(object.previous) ? globalThis.String(object.previous) : "" };
+  },
+
+  toJSON(message: SetLogLevelResponse): unknown {
+    const obj: any = {};
+    if (message.previous !== "") {
+      obj.previous = message.previous;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetLogLevelResponse>): SetLogLevelResponse {
+    return SetLogLevelResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetLogLevelResponse>): SetLogLevelResponse {
+    const message = createBaseSetLogLevelResponse();
+    message.previous = object.previous ?? "";
+    return message;
+  },
+};
+
 export type IntrospectionServiceService = typeof IntrospectionServiceService;
 export const IntrospectionServiceService = {
   /** The server at a glance. */
@@ -1943,6 +2583,16 @@ export const IntrospectionServiceService = {
     requestDeserialize: (value: Buffer): ListClientsRequest => ListClientsRequest.decode(value),
     responseSerialize: (value: Client): Buffer => Buffer.from(Client.encode(value).finish()),
     responseDeserialize: (value: Buffer): Client => Client.decode(value),
+  },
+  /** The same, some hundred at a time: thousands of clients in a few messages. */
+  listClientPages: {
+    path: "/sedge.sync.v1.IntrospectionService/ListClientPages" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ListClientsRequest): Buffer => Buffer.from(ListClientsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListClientsRequest => ListClientsRequest.decode(value),
+    responseSerialize: (value: ClientPage): Buffer => Buffer.from(ClientPage.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ClientPage => ClientPage.decode(value),
   },
   /** Records of the table (or of one node's view), sorted by key. */
   listRecords: {
@@ -1979,6 +2629,27 @@ export const IntrospectionServiceService = {
       Buffer.from(GetObjectStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetObjectStatusResponse => GetObjectStatusResponse.decode(value),
   },
+  /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
+  explainRecord: {
+    path: "/sedge.sync.v1.IntrospectionService/ExplainRecord" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRecordRequest): Buffer => Buffer.from(ExplainRecordRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRecordRequest => ExplainRecordRequest.decode(value),
+    responseSerialize: (value: ExplainRecordResponse): Buffer =>
+      Buffer.from(ExplainRecordResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainRecordResponse => ExplainRecordResponse.decode(value),
+  },
+  /** What the server logs, until it is set again or the server starts anew. INVALID_ARGUMENT: no such level. */
+  setLogLevel: {
+    path: "/sedge.sync.v1.IntrospectionService/SetLogLevel" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetLogLevelRequest): Buffer => Buffer.from(SetLogLevelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetLogLevelRequest => SetLogLevelRequest.decode(value),
+    responseSerialize: (value: SetLogLevelResponse): Buffer => Buffer.from(SetLogLevelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetLogLevelResponse => SetLogLevelResponse.decode(value),
+  },
 } as const;
 
 export interface IntrospectionServiceServer extends UntypedServiceImplementation {
@@ -1986,6 +2657,8 @@ export interface IntrospectionServiceServer extends UntypedServiceImplementation
   getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
   /** One answer per connected client, sorted by node. */
   listClients: handleServerStreamingCall<ListClientsRequest, Client>;
+  /** The same, some hundred at a time: thousands of clients in a few messages. */
+  listClientPages: handleServerStreamingCall<ListClientsRequest, ClientPage>;
   /** Records of the table (or of one node's view), sorted by key. */
   listRecords: handleServerStreamingCall<ListRecordsRequest, RecordEntry>;
   /**
@@ -1995,6 +2668,10 @@ export interface IntrospectionServiceServer extends UntypedServiceImplementation
   watchRecords: handleServerStreamingCall<ListRecordsRequest, RecordEvent>;
   /** On which nodes the current state of a cluster object is in force. NOT_FOUND: the server does not know the object. */
   getObjectStatus: handleUnaryCall<GetObjectStatusRequest, GetObjectStatusResponse>;
+  /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
+  explainRecord: handleUnaryCall<ExplainRecordRequest, ExplainRecordResponse>;
+  /** What the server logs, until it is set again or the server starts anew. INVALID_ARGUMENT: no such level. */
+  setLogLevel: handleUnaryCall<SetLogLevelRequest, SetLogLevelResponse>;
 }
 
 export interface IntrospectionServiceClient extends Client1 {
@@ -2021,6 +2698,13 @@ export interface IntrospectionServiceClient extends Client1 {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<Client>;
+  /** The same, some hundred at a time: thousands of clients in a few messages. */
+  listClientPages(request: ListClientsRequest, options?: Partial<CallOptions>): ClientReadableStream<ClientPage>;
+  listClientPages(
+    request: ListClientsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ClientPage>;
   /** Records of the table (or of one node's view), sorted by key. */
   listRecords(request: ListRecordsRequest, options?: Partial<CallOptions>): ClientReadableStream<RecordEntry>;
   listRecords(
@@ -2053,6 +2737,38 @@ export interface IntrospectionServiceClient extends Client1 {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetObjectStatusResponse) => void,
+  ): ClientUnaryCall;
+  /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
+  explainRecord(
+    request: ExplainRecordRequest,
+    callback: (error: ServiceError | null, response: ExplainRecordResponse) => void,
+  ): ClientUnaryCall;
+  explainRecord(
+    request: ExplainRecordRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainRecordResponse) => void,
+  ): ClientUnaryCall;
+  explainRecord(
+    request: ExplainRecordRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainRecordResponse) => void,
+  ): ClientUnaryCall;
+  /** What the server logs, until it is set again or the server starts anew. INVALID_ARGUMENT: no such level. */
+  setLogLevel(
+    request: SetLogLevelRequest,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
+  ): ClientUnaryCall;
+  setLogLevel(
+    request: SetLogLevelRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
+  ): ClientUnaryCall;
+  setLogLevel(
+    request: SetLogLevelRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
   ): ClientUnaryCall;
 }
 

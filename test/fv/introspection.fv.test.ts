@@ -1,0 +1,185 @@
+/** An operator's questions as they are asked: the command line against a real server with agents. */
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { credentials } from "@grpc/grpc-js";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { ClusterEvent } from "../../src/model/event.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { ClientPage } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { IntrospectionServiceClient, RawSyncClient } from "../../src/wire/service.ts";
+import { CHANNEL_OPTIONS, certificates, GrpcAgent, namespace, node, openStream, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+
+const SEDGE = fileURLToPath(new URL("../../bin/sedge.ts", import.meta.url));
+const POLICY = "policy/KubernetesNetworkPolicy/shop/allow-web";
+const WORLD: readonly ClusterEvent[] = upsert(
+  node("n1", 1),
+  node("n2", 2),
+  namespace("shop"),
+  namespace("data"),
+  pool(),
+  pod("shop", "web", { node: "n1" as NodeName }),
+  pod("data", "db", { node: "n2" as NodeName }),
+  policy("shop", "allow-web", "web"),
+);
+
+const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 5 });
+
+/** Runs `sedge …`; never throws. */
+function sedge(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [SEDGE, ...args], { encoding: "utf8" }, (error, stdout, stderr) =>
+      resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : 1, stdout, stderr }),
+    );
+  });
+}
+
+function agentFor(address: string, name: string): GrpcAgent {
+  const agent = new GrpcAgent({ address, node: name });
+  onTestFinished(() => agent[Symbol.dispose]());
+  return agent;
+}
+
+/** An agent that says hello and never acknowledges. */
+function muteAgent(address: string, name: string): void {
+  const client = new RawSyncClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
+  const stream = openStream(client);
+  stream.on("error", () => undefined).on("data", () => undefined);
+  stream.write(
+    AgentMessage.encode({
+      message: { $case: "hello", value: { node: name, version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
+    }).finish(),
+  );
+  onTestFinished(() => {
+    stream.cancel();
+    client.close();
+  });
+}
+
+describe("sedge why", () => {
+  it("a policy, and the set in it → down to the pod and the node", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    const stack = [...n1.view.records.keys()].find((key) => key.startsWith("stack/")) ?? "";
+    const policyAnswer = await sedge("why", "n1", POLICY, "--server", f.address);
+    expect(policyAnswer).toMatchObject({ code: 0, stderr: "" });
+    const lines = policyAnswer.stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^policy\/KubernetesNetworkPolicy\/shop\/allow-web \(revision \d+, 1 node has it\)$/);
+    expect(lines[1]).toMatch(new RegExp(`^ {2}← ${stack}: in tier default; it applies to endpoints with .*namespace == "shop"`));
+    expect(lines.slice(2)).toEqual(["    ← endpoint/shop/web: the policies of this pod", "      ← node/n1: the pod runs on the node"]);
+
+    const set = [...n1.view.records.keys()].find((key) => key.startsWith("set/"));
+    if (set !== undefined)
+      expect((await sedge("why", "n1", set, "--server", f.address)).stdout).toMatch(
+        /← policy\/KubernetesNetworkPolicy\/shop\/allow-web: ingress rule 0 source: endpoints with /,
+      );
+  });
+
+  it("a record that the node does not have, one that all have, one that there is not", async () => {
+    await using f = await startFanout({ events: WORLD });
+    expect(await sedge("why", "n2", POLICY, "--server", f.address)).toMatchObject({ code: 1, stdout: expect.stringContaining("is not in the view of n2") });
+    expect(await sedge("why", "n2", "pool/p4", "--server", f.address)).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("every node has all records of this kind"),
+    });
+    expect(await sedge("why", "n2", "pool/none", "--server", f.address)).toMatchObject({ code: 1, stderr: expect.stringContaining("there is no record") });
+  });
+});
+
+describe("sedge wait", () => {
+  it("a revision and a policy: in force at once with an agent, told who lacks it with one that does not acknowledge", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    expect(await sedge("wait", "--revision", "1", "--server", f.address)).toMatchObject({ code: 0, stdout: "in force\n" });
+    expect(await sedge("wait", "policy/shop/allow-web", "--for=programmed", "--server", f.address)).toMatchObject({ code: 0 });
+    muteAgent(f.address, "n2");
+    const late = await sedge("wait", "--revision", "1", "--timeout-ms", "4000", "--server", f.address);
+    expect(late).toMatchObject({ code: 1, stderr: expect.stringContaining("n2: has revision 0") });
+    expect(await sedge("wait", "--revision", "99", "--timeout-ms", "4000", "--server", f.address)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("the server: it is at revision 1"),
+    });
+    expect(await sedge("wait", "policy/shop", "--server", f.address)).toMatchObject({ code: 2 });
+  });
+
+  it("sedge clients tells the lag of those that are behind", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    muteAgent(f.address, "n2");
+    await until(() => expect(f.server.sessions.clients.size).toBe(2));
+    f.server.sink(upsert(node("n3", 3)));
+    f.server.engine.settle();
+    await until(() => expect(n1.view.records.has("node/n3")).toBe(true));
+    const { stdout } = await sedge("clients", "-o", "json", "--server", f.address);
+    const clients = JSON.parse(stdout) as { node: string; level: boolean; lagCommits: number; lagMs: number }[];
+    expect(clients.map(({ node: name, level, lagCommits }) => [name, level, lagCommits])).toEqual([
+      ["n1", true, 0],
+      ["n2", false, 2],
+    ]);
+    expect(clients[0]?.lagMs).toBe(0);
+  });
+});
+
+describe("sedge log-level", () => {
+  it("the operator sets the server's; a node may not; a level that there is not is refused", async () => {
+    await using certs = await certificates();
+    await using f = await startFanout({ events: WORLD, tls: certs.tls });
+    expect(await sedge("log-level", "debug", "--server", f.address)).toMatchObject({ code: 0, stdout: "silent → debug\n" });
+    expect(await sedge("log-level", "silent", "--server", f.address)).toMatchObject({ code: 0, stdout: "debug → silent\n" });
+    expect(await sedge("log-level", "loud", "--server", f.address)).toMatchObject({ code: 1, stderr: expect.stringContaining("known: trace, debug") });
+    const asNode = new IntrospectionServiceClient(f.secureAddress, await certs.client({ commonName: "n1" }), CHANNEL_OPTIONS);
+    onTestFinished(() => asNode.close());
+    const refused = (call: (done: (error: { details: string } | null) => void) => unknown): Promise<string> =>
+      new Promise((resolve) => call((error) => resolve(error?.details ?? "allowed")));
+    expect(await refused((done) => asNode.setLogLevel({ level: "debug" }, done))).toContain("may not use introspection");
+    expect(await refused((done) => asNode.explainRecord({ node: "n1", key: POLICY }, done))).toContain("may not use introspection");
+  });
+});
+
+describe("sedge diff", () => {
+  it("the same; a record that the agent has otherwise, one too many, one too few", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    const hashes = Object.fromEntries([...n1.view.records].map(([key, { hash }]) => [key, hash.toString(16).padStart(16, "0")]));
+    const folder = await mkdtemp(join(tmpdir(), "sedge-diff-"));
+    const socket = join(folder, "agent.sock");
+    const agent = createServer((request, response) => response.end(JSON.stringify(request.url === "/v1/view" ? { hashes } : { kernelError: "" })));
+    await new Promise<void>((resolve) => agent.listen(socket, resolve));
+    onTestFinished(async () => {
+      agent.close();
+      await rm(folder, { recursive: true });
+    });
+    expect(await sedge("diff", "n1", "--socket", socket, "--server", f.address)).toMatchObject({ code: 0, stdout: expect.stringContaining("same view") });
+    hashes["pool/p4"] = "0000000000000001";
+    hashes["node/n9"] = "0000000000000002";
+    delete hashes["endpoint/shop/web"];
+    const { code, stdout } = await sedge("diff", "n1", "--socket", socket, "--server", f.address);
+    expect(code).toBe(1);
+    expect(stdout.split("\n").slice(0, 3)).toEqual([
+      "endpoint/shop/web: only the server has it",
+      "node/n9: only the agent has it",
+      "pool/p4: they have different contents",
+    ]);
+  });
+});
+
+describe("ListClients", () => {
+  it("names every client once, in order", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const agents = Array.from({ length: 50 }, (_, i) => agentFor(f.address, `n${String(i).padStart(4, "0")}`));
+    await until(() => expect(agents.every(({ isLive }) => isLive)).toBe(true));
+    const client = new IntrospectionServiceClient(f.address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    onTestFinished(() => client.close());
+    const names: string[] = [];
+    for await (const { clients } of client.listClientPages({}) as AsyncIterable<ClientPage>) names.push(...clients.map(({ node: name }) => name));
+    expect(names).toEqual(Array.from({ length: 50 }, (_, i) => `n${String(i).padStart(4, "0")}`));
+  });
+});
