@@ -1,6 +1,6 @@
 /** Our HTTP/2 against peers that write frames by hand: what is allowed and rare, and what attacks. Each attack is bounded, answered, and counted by its name. */
 import { connect } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, type TLSSocket } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
@@ -541,6 +541,34 @@ describe("attacks", () => {
     anonymous.on("error", () => undefined);
     await new Promise<void>((resolve) => anonymous.once("close", () => resolve()));
     expect(f.abuses).toEqual(["handshake-timeout"]);
+  });
+
+  it("a TLS session is not resumed: each connection is verified anew", async () => {
+    await using pki = await certificates();
+    const f = await start({ listen: [{ host: "127.0.0.1", port: 0, tls: pki.tls }] });
+    const { cert, key } = await pki.authority.issue({ commonName: "n1" });
+    const options = {
+      port: Number(f.address.split(":").at(-1)),
+      host: "127.0.0.1",
+      ca: pki.authority.cert,
+      cert,
+      key,
+      servername: "localhost",
+      ALPNProtocols: ["h2"],
+    };
+    const open = async (session?: Buffer): Promise<TLSSocket> => {
+      const socket = connectTls(session === undefined ? options : { ...options, session });
+      onTestFinished(() => void socket.destroy());
+      socket.write(Buffer.concat([PREFACE, settingsFrame([])]));
+      await new Promise<void>((resolve, reject) => {
+        socket.once("data", () => resolve());
+        socket.once("error", reject);
+      });
+      return socket;
+    };
+    const first = await open();
+    const second = await open(first.getSession());
+    expect(second.isSessionReused()).toBe(false);
   });
 
   it("every bound of the metric has a test here", () => {

@@ -8,6 +8,9 @@ const CALL: readonly Header[] = [
   ["grpc-accept-encoding", "identity,gzip"],
 ];
 
+/** Clients refuse header lists of 8 or 16 kB, and with them the status. */
+const MAX_DETAILS = 1024;
+
 /** Before the first message. */
 export const CALL_HEADERS = encodeHeaders(CALL);
 const OK_TRAILERS = encodeHeaders([["grpc-status", "0"]]);
@@ -17,7 +20,7 @@ export function trailersOf({ code, details, metadata }: StatusObject, isOnly: bo
   const custom = Object.entries(metadata.toHttp2Headers());
   if (code === status.OK && !isOnly && custom.length === 0) return OK_TRAILERS;
   const headers: Header[] = [...(isOnly ? CALL : []), ["grpc-status", String(code)]];
-  if (details !== "") headers.push(["grpc-message", percentEncoded(details)]);
+  if (details !== "") headers.push(["grpc-message", percentEncoded(details.slice(0, MAX_DETAILS))]);
   for (const [name, value] of custom) for (const one of [value].flat()) if (one !== undefined) headers.push([name, String(one)]);
   return encodeHeaders(headers);
 }
