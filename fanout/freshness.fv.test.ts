@@ -1,6 +1,6 @@
 /** A server that loses its API: it keeps serving, says how old its data is, and stays ready for what it can do. */
 
-import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { NodeName } from "../src/model/names.ts";
 import type { Report } from "../src/runtime/health.ts";
@@ -36,10 +36,10 @@ describe("freshness", () => {
     expect(second.view.size).toBeGreaterThan(0);
     const client = new IntrospectionServiceClient(f.address, credentials.createInsecure(), CHANNEL_OPTIONS);
     onTestFinished(() => client.close());
-    const status = await new Promise<GetStatusResponse>((resolve, reject) => {
+    const found = await new Promise<GetStatusResponse>((resolve, reject) => {
       client.getStatus({}, (error: ServiceError | null, value: GetStatusResponse) => (error === null ? resolve(value) : reject(error)));
     });
-    expect([status.stale, status.upstreamAgeMs, status.syncStatus]).toEqual([true, 61_000n, "in-sync"]);
+    expect([found.stale, found.upstreamAgeMs, found.syncStatus]).toEqual([true, 61_000n, "in-sync"]);
     await until(() => expect(reports.at(-1)).toEqual({ live: true, ready: true, detail: "in-sync, stale: nothing heard of the API for 61 s" }));
     // The API is back and everything is listed anew: what is known is still the best there is.
     f.server.sink([{ kind: "status", status: "resync" }]);
@@ -54,5 +54,31 @@ describe("freshness", () => {
     await using f = await startFanout({ onReport: (report) => void reports.push(report) });
     await until(() => expect(reports.at(-1)).toMatchObject({ live: true, ready: false }));
     expect(f.server.engine.isInSync).toBe(false);
+  });
+
+  it("S16 a server whose watches stand behind what the agent has from another refuses over the wire, until they have come as far", async () => {
+    let behind = "100";
+    await using a = await startFanout({ events: WORLD, upstreamVersions: () => new Map([["Pod", "200"]]) });
+    await using b = await startFanout({ events: WORLD, upstreamVersions: () => new Map([["Pod", behind]]) });
+    const first = new GrpcAgent({ address: a.address, node: "n1" });
+    await until(() => expect(first.isLive).toBe(true));
+    first[Symbol.dispose]();
+    await until(() => expect(first.status).toBeDefined());
+    expect([...first.view.upstream]).toEqual([["Pod", 200n]]);
+    const refused = new GrpcAgent({ address: b.address, node: "n1", view: first.view });
+    await until(() => expect(refused.status?.code).toBe(status.UNAVAILABLE));
+    expect(refused.status?.details).toContain("Pod objects up to resourceVersion 100");
+    expect(refused.status?.metadata.get("retry-after-ms")).toEqual(["2000"]);
+    refused[Symbol.dispose]();
+    behind = "201";
+    // A bookmark moves the watch without an event; the server looks once a second.
+    await until(() => {
+      b.server.engine.refreshVersions();
+      const again = new GrpcAgent({ address: b.address, node: "n1", view: first.view });
+      onTestFinished(() => again[Symbol.dispose]());
+      return until(() => expect(again.isLive).toBe(true));
+    });
+    // Only objects move what an agent is told: the bookmark did not.
+    expect([...first.view.upstream]).toEqual([["Pod", 100n]]);
   });
 });
