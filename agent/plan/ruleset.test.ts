@@ -107,7 +107,7 @@ describe("desiredRuleset", () => {
         weight: 1,
         arbitrary: fc
           .constantFrom("stack/x", "stack/y", "")
-          .map((key) => ({ kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: key, addresses: [] })),
+          .map((key) => ({ kind: "endpoint" as const, namespace: "shop", pod: "a", uid: "", stack: key, addresses: [] })),
       },
     );
     fc.assert(
