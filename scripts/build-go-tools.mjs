@@ -29,6 +29,7 @@ const TOOLS = {
   kubectl: { module: "test/apiserver", target: "./kubectl", ldflags: KUBERNETES_LDFLAGS },
   grpcurl: { module: "test/foreign/grpcurl", target: "github.com/fullstorydev/grpcurl/cmd/grpcurl", ldflags: "-X main.version=v1.9.4" },
   h2spec: { module: "test/foreign/h2spec", target: "github.com/summerwind/h2spec/cmd/h2spec", ldflags: "" },
+  cnitool: { module: "test/foreign/cnitool", target: "github.com/containernetworking/cni/cnitool", ldflags: "" },
   "foreign-go-client": { module: "test/foreign/go", target: ".", ldflags: "" },
 };
 

@@ -20,7 +20,7 @@ export function toolEnv() {
 /** Debian packages by what they bring: executable → package. */
 const DEBIAN = {
   runtime: { nft: "nftables", ip: "iproute2" },
-  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack", python3: "python3" },
+  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack", python3: "python3", ctr: "containerd", podman: "podman" },
 };
 
 function say(line) {
