@@ -13,6 +13,8 @@ export interface AgentGauges {
   readonly failures: () => number;
   readonly programmedRevision: () => number;
   readonly unconfirmedReports: () => number;
+  /** NaN without a certificate. */
+  readonly certificateSecondsLeft: () => number;
   readonly freshness: () => FreshnessReport;
 }
 
@@ -117,6 +119,7 @@ export function registerGauges(registry: Registry, gauges: AgentGauges): void {
   gauge("sedge_agent_local_endpoints", "Pods connected on this node", gauges.endpoints);
   gauge("sedge_agent_failed_objects", "Objects that are not in force, or not in their newest state", gauges.failures);
   gauge("sedge_agent_programmed_revision", "Revision that the kernel has", gauges.programmedRevision);
+  gauge("sedge_agent_certificate_expiry_seconds", "Time until the agent's certificate expires; NaN without one", gauges.certificateSecondsLeft);
   gauge("sedge_agent_unconfirmed_reports", "Blocks whose newest report is not in the API", gauges.unconfirmedReports);
   gauge("sedge_agent_connected", "1 with a session at a server", () => Number(gauges.freshness().isConnected));
   gauge("sedge_agent_stale", "1 when the upstream data is older than its limit", () => Number(gauges.freshness().isStale));

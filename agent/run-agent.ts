@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { Pool } from "../src/model/record.ts";
+import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
@@ -213,12 +214,15 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       localEndpoints: () => reconciler.endpoints.list().length,
       unconfirmedReports: () => reports.size,
     });
+  const certificate = tlsFiles(config)?.cert;
+  const expiry = certificate === undefined ? undefined : new CertificateExpiry({ file: certificate, clock, log: log.child({ component: "certificate" }) });
   registerGauges(registry, {
     viewRecords: () => store.view.size,
     endpoints: () => reconciler.endpoints.list().length,
     failures: () => reconciler.programmed?.failures.length ?? 0,
     programmedRevision: () => Number(reconciler.programmed?.revision ?? 0n),
     unconfirmedReports: () => reports.size,
+    certificateSecondsLeft: () => expiry?.secondsLeft() ?? Number.NaN,
     freshness: () => freshness.report(),
   });
 
@@ -237,6 +241,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     ...(deniedFlows === undefined ? [] : [deniedFlows]),
     addresses,
     pods,
+    ...(expiry === undefined ? [] : [expiry]),
     new SocketServer({
       path: config.socket,
       cni,

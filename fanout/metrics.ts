@@ -15,6 +15,8 @@ export interface FanoutGauges {
   readonly revision: () => number;
   readonly isInSync: () => boolean;
   readonly upstreamAgeMs: () => number;
+  /** NaN without a certificate. */
+  readonly certificateSecondsLeft: () => number;
   readonly invalidObjects: () => number;
   readonly answering: () => number;
   readonly waiting: () => number;
@@ -157,6 +159,7 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   gauge("revision", "Revision of the table", gauges.revision);
   gauge("in_sync", "1 when the table holds the whole cluster", () => (gauges.isInSync() ? 1 : 0));
   gauge("upstream_age_seconds", "Time since the API last answered for the kind that has been silent longest", () => gauges.upstreamAgeMs() / 1000);
+  gauge("certificate_expiry_seconds", "Time until the server's certificate expires; NaN without one", gauges.certificateSecondsLeft);
   gauge("invalid_objects", "Objects that could not be understood; their last good value is in force", gauges.invalidObjects);
   gauge("answers_running", "Views being sent", gauges.answering);
   gauge("answers_waiting", "Agents that wait for their view to be sent", gauges.waiting);

@@ -7,6 +7,7 @@ import type { Registry } from "prom-client";
 import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
 import type { ClusterEvent } from "../src/model/event.ts";
 import { RESOURCE_KINDS } from "../src/model/resource.ts";
+import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Report } from "../src/runtime/health.ts";
 import type { Logger } from "../src/runtime/log.ts";
@@ -110,6 +111,8 @@ export class FanoutServer implements Part {
   readonly #book = new AddressBook();
   readonly #claims: BlockClaims;
   readonly #reports: EndpointReports;
+  /** One for each listener with a certificate. */
+  readonly #expiries: readonly CertificateExpiry[];
   readonly #introspection: Introspection;
   readonly #health = new HealthService([SYNC_SERVICE, INTROSPECTION_SERVICE]);
   #delivery: Delivery | undefined;
@@ -183,6 +186,7 @@ export class FanoutServer implements Part {
       log: options.log,
       upstream: () => this.#upstream(),
     });
+    this.#expiries = options.listen.flatMap(({ tls }) => (tls === undefined ? [] : [new CertificateExpiry({ file: tls.cert, clock, log: options.log })]));
     this.#registerGauges(registry);
   }
 
@@ -233,6 +237,7 @@ export class FanoutServer implements Part {
       { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) },
       { name: "readiness", run: (stop: AbortSignal) => this.#watchUpstream(stop) },
       { name: "certificates", run: (stop: AbortSignal) => this.#watchCertificates(stop) },
+      ...this.#expiries,
     ];
     const running = runAll(parts, { signal: inner.signal, log });
     const stopped = new Promise<void>((resolve) => {
@@ -331,6 +336,7 @@ export class FanoutServer implements Part {
       revision: () => Number(table.revision),
       isInSync: () => engine.isInSync,
       upstreamAgeMs: () => this.#options.upstreamAgeMs(),
+      certificateSecondsLeft: () => (this.#expiries.length === 0 ? Number.NaN : Math.min(...this.#expiries.map((one) => one.secondsLeft()))),
       invalidObjects: () => engine.problems.length,
       answering: () => sessions.admission.answering,
       waiting: () => sessions.admission.waiting,

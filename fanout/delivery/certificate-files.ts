@@ -16,6 +16,8 @@ export interface TlsContext {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca: Buffer;
+  /** Older peers do not exist: every client of ours speaks it. */
+  readonly minVersion: "TLSv1.3";
 }
 
 export class CertificateFiles {
@@ -44,7 +46,7 @@ export class CertificateFiles {
 }
 
 function readContext({ cert, key, ca }: TlsFiles): TlsContext {
-  const context = { cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(ca) };
+  const context = { cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(ca), minVersion: "TLSv1.3" } as const;
   createSecureContext(context);
   return context;
 }
