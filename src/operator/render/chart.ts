@@ -9,6 +9,7 @@ import { stringify } from "yaml";
 import { z } from "zod";
 import { renderCluster } from "./cluster.ts";
 import { DEFAULT_VALUES, type Values, valuesSchema } from "./values.ts";
+import { YAML_OPTIONS } from "./yaml-options.ts";
 
 const FIRST_NUMBER = 770_000_001;
 const LAST_NUMBER = 770_999_999;
@@ -28,9 +29,6 @@ export function renderChart(version: string): ReadonlyMap<string, string> {
     ...templates,
   ]);
 }
-
-/** Long texts stay on one line and nothing is an alias: what a template engine sees must not depend on lengths or on shared parts of the renderer. */
-export const YAML_OPTIONS = { lineWidth: 0, aliasDuplicateObjects: false } as const;
 
 class Marks {
   readonly #pathOfNumber = new Map<number, string>();

@@ -1,9 +1,11 @@
 /** Every file below manifests/ that is generated: path → text. CRDs are written by hand and stay where they are; the chart gets copies. */
 import { stringify } from "yaml";
-import { renderChart, YAML_OPTIONS } from "./chart.ts";
+import { renderChart } from "./chart.ts";
 import { renderCluster, renderNamespace } from "./cluster.ts";
 import { renderImages } from "./images.ts";
+import { renderMonitoring } from "./monitoring.ts";
 import { DEFAULT_NAMESPACE, DEFAULT_VALUES, type RenderInput } from "./values.ts";
+import { YAML_OPTIONS } from "./yaml-options.ts";
 
 const HEADER = "# Generated (npm run generate). To change a value use the chart, or sedge manifests --values FILE.\n";
 
@@ -19,6 +21,7 @@ export function renderFiles({ crds, version }: FilesInput): ReadonlyMap<string, 
   for (const [name, text] of renderPlain({ namespace: DEFAULT_NAMESPACE, values: DEFAULT_VALUES })) files.set(name, text);
   for (const [name, text] of renderChart(version)) files.set(`chart/${name}`, text);
   for (const [name, text] of crds) files.set(`chart/crds/${name}`, text);
+  for (const [name, text] of renderMonitoring()) files.set(`monitoring/${name}`, text);
   for (const [name, text] of renderImages()) files.set(`images/${name}`, text);
   return files;
 }
