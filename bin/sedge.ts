@@ -31,6 +31,9 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status [NAMESPACE/NAME]", load: ctl },
 };
 
+/** Codes of errors that a person can mend, and whose message says how: a stack would only hide it. */
+const MESSAGE_CODES: ReadonlySet<string> = new Set(["CONFIG", "KUBECONFIG", "START"]);
+
 const [name = "help", ...rest] = process.argv.slice(2);
 const program = PROGRAMS[name];
 
@@ -48,8 +51,9 @@ if (program === undefined) {
   try {
     process.exitCode = await main(program.load === ctl ? [name, ...rest] : rest);
   } catch (error) {
-    const isUsage = error instanceof Error && "code" in error && error.code === "CONFIG";
-    process.stderr.write(`sedge ${name}: ${error instanceof Error ? (isUsage ? error.message : (error.stack ?? error.message)) : String(error)}\n`);
-    process.exitCode = isUsage ? 2 : 1;
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const isForPeople = typeof code === "string" && MESSAGE_CODES.has(code);
+    process.stderr.write(`sedge ${name}: ${error instanceof Error ? (isForPeople ? error.message : (error.stack ?? error.message)) : String(error)}\n`);
+    process.exitCode = code === "CONFIG" ? 2 : 1;
   }
 }

@@ -14,11 +14,12 @@ import { Health } from "../src/runtime/health.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
+import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
 import { fanoutConfigSchema, listenersOf, parseListen } from "./config.ts";
 import { FanoutServer } from "./server.ts";
 
-/** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings. */
+/** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings, StartError for what it cannot use. */
 export async function main(argv: readonly string[]): Promise<number> {
   const { config, positional } = loadConfig(fanoutConfigSchema, { argv, env: process.env, program: "fanout" });
   if (config.help) {
@@ -66,6 +67,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     await runAll([source, server], { signal, log });
     return 0;
   } catch (error) {
+    if (error instanceof StartError) throw error;
     log.fatal({ err: error }, "stopped by a failure");
     return 1;
   } finally {

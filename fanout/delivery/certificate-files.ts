@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
+import { StartError } from "../../src/runtime/start-error.ts";
 
 export interface TlsFiles {
   readonly cert: string;
@@ -24,10 +25,15 @@ export class CertificateFiles {
   readonly #files: TlsFiles;
   #context: TlsContext;
 
-  /** Throws the system's or OpenSSL's error, which names the file or what is wrong in it. */
+  /** Throws StartError with the files and what is wrong with them. */
   constructor(files: TlsFiles) {
     this.#files = files;
-    this.#context = readContext(files);
+    try {
+      this.#context = readContext(files);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new StartError(`certificate ${files.cert}, key ${files.key} and authority ${files.ca} cannot be used: ${reason}`, { cause: error });
+    }
   }
 
   /** What was read last and can be used. */

@@ -13,6 +13,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { StartError } from "../../src/runtime/start-error.ts";
 import { RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
 import { CallError, statusOf } from "../status.ts";
@@ -102,7 +103,7 @@ function bind(server: Server, { host, port }: GrpcListen, credentials: ServerCre
   return new Promise((resolve, reject) => {
     server.bindAsync(formatAddress(host, port), credentials, (error, bound) => {
       if (error === null) resolve(bound);
-      else reject(new Error(`cannot listen on ${formatAddress(host, port)}: ${error.message}`, { cause: error }));
+      else reject(new StartError(`cannot listen on ${formatAddress(host, port)}: ${error.message}; choose another address or port`, { cause: error }));
     });
   });
 }

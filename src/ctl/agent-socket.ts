@@ -10,7 +10,12 @@ export interface AgentCall {
   readonly body?: unknown;
 }
 
-/** The answer's JSON. Rejects with an Error that names the socket: nobody serves it, no answer in time, no JSON, or the agent's own refusal. */
+/** The agent of this node did not give an answer; the message names the socket. */
+export class AgentCallError extends Error {
+  readonly code = "AGENT_CALL";
+}
+
+/** The answer's JSON. Rejects with AgentCallError, which names the socket: nobody serves it, no answer in time, no JSON, or the agent's own refusal. */
 export function callAgent({ socketPath, timeoutMs, path, body }: AgentCall): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath, path, timeout: timeoutMs, method: body === undefined ? "GET" : "POST" }, (response) => {
@@ -23,15 +28,15 @@ export function callAgent({ socketPath, timeoutMs, path, body }: AgentCall): Pro
         try {
           answer = JSON.parse(text);
         } catch {
-          reject(new Error(`${socketPath}: not an agent's answer: ${text.slice(0, 200)}`));
+          reject(new AgentCallError(`${socketPath}: not an agent's answer: ${text.slice(0, 200)}`));
           return;
         }
         if (response.statusCode === 200) resolve(answer);
-        else reject(new Error(`${socketPath}: ${path} was refused (${response.statusCode ?? "?"}): ${text.slice(0, 500)}`));
+        else reject(new AgentCallError(`${socketPath}: ${path} was refused (${response.statusCode ?? "?"}): ${text.slice(0, 500)}`));
       });
     });
     call.on("timeout", () => call.destroy(new Error("no answer in time")));
-    call.on("error", (error) => reject(new Error(`${socketPath}: ${error.message} (is the agent of this node running? --socket names its socket)`)));
+    call.on("error", (error) => reject(new AgentCallError(`${socketPath}: ${error.message} (is the agent of this node running? --socket names its socket)`)));
     call.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }

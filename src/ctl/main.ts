@@ -1,5 +1,6 @@
 /** The operator's verbs. Exit codes: 0 done, 1 the call failed, 2 wrong usage. */
 import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { AgentCallError } from "./agent-socket.ts";
 import { clientsCommand } from "./clients.ts";
 import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
 import { CallError, Connection } from "./connection.ts";
@@ -48,7 +49,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     return await run(connection, config, positional);
   } catch (error) {
-    if (!(error instanceof CallError)) throw error;
+    if (!(error instanceof CallError) && !(error instanceof AgentCallError)) throw error;
     process.stderr.write(`sedge ${verb}: ${error.message}\n`);
     return 1;
   } finally {

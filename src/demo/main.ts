@@ -1,7 +1,7 @@
 /**
  * `sedge demo`, what `npm start` runs: a cluster of three nodes on this machine, pods through the CNI executable, policies, real packets.
  *
- * Exit codes: 0 all as expected (or ended by Ctrl-C), 1 something was not as expected or failed, 2 wrong flags.
+ * Exit codes: 0 all as expected (or ended by Ctrl-C), 1 something was not as expected or failed, or a demo of that name runs already, 2 wrong flags.
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,8 +29,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const dir = config.dir ?? (isRoot ? `/run/sedge-${config.name}` : join(tmpdir(), `sedge-${config.name}-${process.getuid?.() ?? 0}`));
   const netnsPrefix = `sedge-${config.name}-`;
   const registry = new Registry(dir, netnsPrefix);
+  registry.claim();
   for (const found of await registry.cleanUp()) say(`cleaned up after an earlier run: ${found}`);
-  registry.prepare();
 
   const interrupted = new Promise<"interrupted">((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve("interrupted"));
@@ -65,7 +65,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     await deleteCluster(api).catch((error: unknown) => say(`could not delete the demo's objects: ${String(error)}`));
     api.close();
   }
-  await registry.cleanUp();
+  await registry.release();
   return exitCode;
 }
 

@@ -9,6 +9,7 @@ import { constants } from "node:crypto";
 import { createServer as createPlainServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from "node:tls";
 import { status } from "@grpc/grpc-js";
+import { StartError } from "../../../src/runtime/start-error.ts";
 import { RawSyncService } from "../../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../../identity.ts";
 import { CallError } from "../../status.ts";
@@ -115,7 +116,9 @@ class Listener implements ConnectionHost {
     if (isUnix) removeSocket(host.slice("unix:".length));
     const where = isUnix ? { path: host.slice("unix:".length) } : { host: host.replace(/^\[(.*)\]$/, "$1"), port };
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error) => reject(new Error(`cannot listen on ${formatAddress(host, port)}: ${error.message}`, { cause: error })));
+      this.#server.once("error", (error) =>
+        reject(new StartError(`cannot listen on ${formatAddress(host, port)}: ${error.message}; choose another address or port`, { cause: error })),
+      );
       this.#server.listen({ ...where, backlog: BACKLOG }, resolve);
     });
     const bound = this.#server.address();

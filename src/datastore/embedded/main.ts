@@ -3,6 +3,7 @@ import { renameSync, writeFileSync } from "node:fs";
 import { z } from "zod";
 import { ConfigError, describeFlags, loadConfig } from "../../runtime/config.ts";
 import { createLogger, LOG_LEVELS } from "../../runtime/log.ts";
+import { StartError } from "../../runtime/start-error.ts";
 import { signalsToAbort } from "../../runtime/supervisor.ts";
 import { startEmbeddedApi } from "./start.ts";
 
@@ -44,21 +45,31 @@ export async function main(argv: readonly string[]): Promise<number> {
       installsCrds: config.crds,
       log,
     });
-    if (config.kubeconfigOut !== undefined) {
-      writeFileSync(`${config.kubeconfigOut}.tmp`, api.kubeconfig, { mode: 0o600 });
-      renameSync(`${config.kubeconfigOut}.tmp`, config.kubeconfigOut);
+    try {
+      if (config.kubeconfigOut !== undefined) writeKubeconfig(config.kubeconfigOut, api.kubeconfig);
+      log.info({ url: api.url, dataDir: config.dataDir, kubeconfig: config.kubeconfigOut, revision: api.store.revision }, "serving");
+      await new Promise<void>((resolve) => {
+        if (signal.aborted) resolve();
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+    } finally {
+      await api.close();
     }
-    log.info({ url: api.url, dataDir: config.dataDir, kubeconfig: config.kubeconfigOut, revision: api.store.revision }, "serving");
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
-    await api.close();
     log.info("stopped");
     return 0;
   } catch (error) {
     process.stderr.write(`sedge api: ${error instanceof Error ? error.message : String(error)}\n`);
     return error instanceof ConfigError ? 2 : 1;
+  }
+}
+
+/** Whole or not at all: who waits for the file reads it as soon as it is there. */
+function writeKubeconfig(path: string, text: string): void {
+  try {
+    writeFileSync(`${path}.tmp`, text, { mode: 0o600 });
+    renameSync(`${path}.tmp`, path);
+  } catch (error) {
+    throw new StartError(`--kubeconfig-out ${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }
 

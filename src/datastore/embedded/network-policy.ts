@@ -94,7 +94,8 @@ function cidrProblems(text: string, path: string, accepted: ReadonlySet<string>)
   if (accepted.has(text)) return [];
   if (tryParseCidr(text) === undefined) {
     const [address = "", length = ""] = text.split("/");
-    const isSloppy = /^\d+$/.test(length) && isIP(address.replaceAll(/\b0+(?=\d)/g, "")) > 0 && Number(length) <= 128;
+    const family = isIP(address.replaceAll(/\b0+(?=\d)/g, ""));
+    const isSloppy = family > 0 && /^\d+$/.test(length) && Number(length) <= (family === 4 ? 32 : 128);
     return [
       fieldInvalid(
         path,

@@ -1,0 +1,67 @@
+/** What a person gets wrong when starting a program: the message names it, without a stack, and the program ends. */
+import { execFile } from "node:child_process";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+
+const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
+
+interface Ended {
+  readonly code: number | null;
+  readonly text: string;
+}
+
+function sedge(...args: string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [SEDGE, ...args],
+      { timeout: 60_000, env: { PATH: process.env["PATH"], HOME: "/nonexistent" } },
+      (_error, stdout, stderr) => resolve({ code: child.exitCode, text: stdout + stderr }),
+    );
+  });
+}
+
+async function takenPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const address = server.address();
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+const FANOUT = ["fanout", "--insecure-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+
+describe("a program that cannot start", () => {
+  it.for([
+    { name: "fanout: no kubeconfig at all", args: FANOUT, says: "--kubeconfig" },
+    { name: "fanout: kubeconfig missing", args: [...FANOUT, "--kubeconfig", "/nonexistent/kubeconfig"], says: "/nonexistent/kubeconfig" },
+    { name: "controllers: kubeconfig missing", args: ["controllers", "--kubeconfig", "/nonexistent/kubeconfig"], says: "/nonexistent/kubeconfig" },
+    { name: "ipam: kubeconfig missing", args: ["ipam", "show", "--kubeconfig", "/nonexistent/kubeconfig"], says: "/nonexistent/kubeconfig" },
+    {
+      name: "api: kubeconfig cannot be written",
+      args: ["api", "--listen", "127.0.0.1:0", "--kubeconfig-out", "/nonexistent/out"],
+      says: "--kubeconfig-out /nonexistent/out",
+    },
+    { name: "status: no agent at the socket", args: ["status", "--socket", "/nonexistent/agent.sock"], says: "/nonexistent/agent.sock" },
+  ])("$name", async ({ args, says }) => {
+    const { code, text } = await sedge(...args);
+    expect(text).toContain(says);
+    expect(text).not.toMatch(/^\s+at /m);
+    expect(code).toBe(1);
+  });
+
+  it("fanout, api: the port is taken", async () => {
+    const port = await takenPort();
+    const kubeconfig = join(import.meta.dirname, "..", "fakes", "unreachable.kubeconfig");
+    for (const args of [
+      [...FANOUT, "--kubeconfig", kubeconfig, "--metrics-listen", `127.0.0.1:${port}`],
+      ["api", "--listen", `127.0.0.1:${port}`],
+    ]) {
+      const { code, text } = await sedge(...args);
+      expect(text).toContain(`127.0.0.1:${port}`);
+      expect(text).not.toMatch(/^\s+at /m);
+      expect(code).toBe(1);
+    }
+  });
+});
