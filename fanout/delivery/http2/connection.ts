@@ -3,7 +3,7 @@
  *
  * Invariants: every error of the peer ends in the code that the RFC names, and ends what the RFC says it ends. Everything that a peer can make us hold or do is
  * bounded (`limits.ts`); what is beyond ends the connection with ENHANCE_YOUR_CALM, counted by reason. All writes of a tick leave in one.
- * Above 400 lines, because the windows, the streams and the header block being assembled are one state.
+ * Above 500 lines, because the windows, the streams and the header block being assembled are one state.
  */
 import type { Socket } from "node:net";
 import {
