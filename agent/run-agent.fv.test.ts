@@ -3,7 +3,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { silentLogger } from "../src/runtime/log.ts";
+import { createLogger, silentLogger } from "../src/runtime/log.ts";
 import { type AgentConfig, agentConfigSchema, configProblems } from "./config.ts";
 import { runAgent } from "./run-agent.ts";
 import type { AgentStatus } from "./status/status.ts";
@@ -41,10 +41,10 @@ interface Started {
   readonly status: () => AgentStatus;
 }
 
-function start(settings: AgentConfig): Promise<Started> {
+function start(settings: AgentConfig, log = silentLogger()): Promise<Started> {
   return new Promise((resolve, reject) => {
     const stop = new AbortController();
-    const running = runAgent({ config: settings, log: silentLogger(), signal: stop.signal, onStarted: resolve });
+    const running = runAgent({ config: settings, log, signal: stop.signal, onStarted: resolve });
     running.catch(reject);
     stops.push(async () => {
       stop.abort();
@@ -58,17 +58,17 @@ const text = async (port: number, path: string): Promise<{ status: number; body:
   return { status: response.status, body: await response.text() };
 };
 
-function overSocket(path: string): Promise<unknown> {
+function overSocket(path: string, body?: unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath: join(directory, "agent.sock"), path }, (response) => {
-      let body = "";
+    const call = request({ socketPath: join(directory, "agent.sock"), path, method: body === undefined ? "GET" : "POST" }, (response) => {
+      let answer = "";
       response.setEncoding("utf8").on("data", (chunk: string) => {
-        body += chunk;
+        answer += chunk;
       });
-      response.on("end", () => resolve(JSON.parse(body)));
+      response.on("end", () => resolve(JSON.parse(answer)));
     });
     call.on("error", reject);
-    call.end();
+    call.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }
 
@@ -84,6 +84,20 @@ describe("runAgent without a server and without a dataplane", () => {
     let status: unknown;
     while (status === undefined) status = await overSocket("/v1/status").catch(() => undefined);
     expect(status).toMatchObject({ node: "n1", isConnected: false, dataplane: "none", programmedRevision: null, view: { isComplete: false } });
+  });
+
+  it("the socket tells the view's hashes, and sets the log level of every part", async () => {
+    const lines: string[] = [];
+    const log = createLogger({ level: "silent", program: "agent", destination: { write: (line) => void lines.push(line) } });
+    await start(config(), log);
+    let view: unknown;
+    while (view === undefined) view = await overSocket("/v1/view").catch(() => undefined);
+    expect(view).toEqual({ isComplete: false, epoch: "", revision: 0, digest: "0000000000000000", hashes: {} });
+    expect(lines).toEqual([]);
+    expect(await overSocket("/v1/log-level", { level: "trace" })).toEqual({ ok: true, previous: "silent" });
+    expect(await overSocket("/v1/log-level", { level: "loud" })).toMatchObject({ ok: false, error: { details: expect.stringContaining('"loud"') } });
+    // Nobody listens at the server's address, and the part that tries is a child of the logger.
+    while (!lines.some((line) => line.includes('"component":"sync"'))) await new Promise((resolve) => setImmediate(resolve));
   });
 
   it("a second agent on the same state directory is refused with the reason; after the first has ended it starts", async () => {

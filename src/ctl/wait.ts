@@ -3,9 +3,11 @@
  *
  *   sedge wait --revision R [--node N]                      every connected node (or the one) has revision R, or all that concerns it
  *   sedge wait policy/NAMESPACE/NAME [--for programmed]     every node that the policy concerns has its present state
+ *   sedge wait KIND/[NAMESPACE/]NAME [--for programmed]     as much for any kind that the server watches, e.g. globalnetworkpolicy/deny-all
  *
  * It asks again and again: the server keeps no list of who waits. Exit codes: 0 it is so; 1 not in time (--timeout-ms), with who lacks it and why.
  */
+import { RESOURCE_KINDS } from "../model/resource.ts";
 import type { GetObjectStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { listClients } from "./clients.ts";
 import type { CtlConfig } from "./config.ts";
@@ -14,7 +16,7 @@ import { print } from "./output.ts";
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
-const USAGE = "usage: sedge wait --revision R [--node N] | sedge wait policy/NAMESPACE/NAME [--for programmed]\n";
+const USAGE = "usage: sedge wait --revision R [--node N] | sedge wait policy/NAMESPACE/NAME [--for programmed] | sedge wait KIND/[NAMESPACE/]NAME\n";
 
 /** What still lacks; empty: it is so. */
 type Look = () => Promise<readonly string[]>;
@@ -45,9 +47,8 @@ function lookFor(connection: Connection, config: CtlConfig, what: string | undef
     const { revision, node } = config;
     return revision === undefined ? undefined : () => lackingRevision(connection, BigInt(revision), node);
   }
-  const [kind, namespace = "", name = ""] = what.split("/");
-  if (kind !== "policy" || namespace === "" || name === "") return undefined;
-  return () => lackingPolicy(connection, namespace, name);
+  const object = objectOf(what);
+  return object === undefined ? undefined : () => lackingObject(connection, object);
 }
 
 async function lackingRevision(connection: Connection, revision: bigint, node: string | undefined): Promise<readonly string[]> {
@@ -66,8 +67,22 @@ async function lackingRevision(connection: Connection, revision: bigint, node: s
   return isThere ? lacking : [`${node ?? ""}: not connected`];
 }
 
-async function lackingPolicy(connection: Connection, namespace: string, name: string): Promise<readonly string[]> {
-  const request = { kind: "NetworkPolicy", namespace, name };
+interface ObjectName {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** "policy/shop/allow-web" is a NetworkPolicy; any other kind by its name, with the namespace when it has one: "globalnetworkpolicy/deny-all". */
+function objectOf(text: string): ObjectName | undefined {
+  const [word = "", ...names] = text.split("/");
+  const kind = word === "policy" ? "NetworkPolicy" : RESOURCE_KINDS.find((known) => known.toLowerCase() === word.toLowerCase());
+  const [namespace = "", name = ""] = names.length === 1 ? ["", ...names] : names;
+  if (kind === undefined || name === "" || names.length > 2 || (kind === "NetworkPolicy" && namespace === "")) return undefined;
+  return { kind, namespace, name };
+}
+
+async function lackingObject(connection: Connection, request: ObjectName): Promise<readonly string[]> {
   const status = await connection.call<GetObjectStatusResponse>((done) =>
     connection.client.getObjectStatus(request, connection.metadata, connection.deadline, done),
   );

@@ -105,6 +105,7 @@ describe("sedge wait", () => {
       code: 1,
       stderr: expect.stringContaining("the server: it is at revision 1"),
     });
+    expect(await sedge("wait", "pod/shop/web", "--server", f.address)).toMatchObject({ code: 0 });
     expect(await sedge("wait", "policy/shop", "--server", f.address)).toMatchObject({ code: 2 });
   });
 
