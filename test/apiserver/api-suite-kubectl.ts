@@ -161,6 +161,13 @@ export function kubectlCases(scope: GetScope): void {
       watching.kill();
     });
 
+    it("apply of a kind that is not served says so", async () => {
+      const path = await file("gadget.yaml", "apiVersion: gadgets.example.com/v1\nkind: Gadget\nmetadata: {name: g}\n");
+      const { code, err } = await run("apply", "-f", path);
+      expect(err).toContain('no matches for kind "Gadget" in version "gadgets.example.com/v1"');
+      expect(code).toBe(1);
+    });
+
     it("explain and api-resources know the kinds", async () => {
       expect((await run("explain", "networkpolicy.spec.ingress.from.ipBlock")).out).toMatch(/cidr\s+<string>/);
       expect((await run("explain", "ippools.spec.blockSize")).out).toMatch(/blockSize <integer>/);

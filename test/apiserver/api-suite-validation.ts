@@ -40,6 +40,11 @@ const REFUSED_POLICIES: readonly (readonly [string, Body, string[]])[] = [
     ['spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'],
   ],
   [
+    "length beyond the family",
+    block({ cidr: "10.0.0.0/33" }),
+    ['spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'],
+  ],
+  [
     "host bits",
     block({ cidr: "10.0.0.1/8" }),
     ['spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.1/8": must not have bits set beyond the prefix length'],
