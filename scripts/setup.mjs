@@ -2,7 +2,7 @@
 // Plain JavaScript for Node >= 20 without dependencies, since it runs before there are any. Everything is skipped when it is there already.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -43,9 +43,21 @@ export function installNpmPackages() {
     .digest("hex");
   const isCurrent = existsSync(stamp) && readFileSync(stamp, "utf8") === hash && existsSync(pinnedNode);
   if (isCurrent) return;
+  const modules = join(root, "node_modules");
+  if (lstatSync(modules, { throwIfNoEntry: false })?.isSymbolicLink()) {
+    stop(`${modules} is a link, and npm ci would empty the folder behind it: remove the link, or run npm ci where it points to (${readlinkSync(modules)})`);
+  }
   say("installing npm packages (npm ci)");
-  if (!run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"])) throw new Error("npm ci failed: see above");
+  if (!run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"])) {
+    stop("npm ci failed: see above. When another npm start or npm test installs here at this moment, start again after it");
+  }
   writeFileSync(stamp, hash);
+}
+
+/** Ends the process with what a person has to do. */
+function stop(message) {
+  say(message);
+  process.exit(1);
 }
 
 /** Installs what is missing where that is possible; returns the names of executables that are still not there. */
