@@ -20,7 +20,16 @@ export function toolEnv() {
 /** Debian packages by what they bring: executable → package. */
 const DEBIAN = {
   runtime: { nft: "nftables", ip: "iproute2" },
-  test: { nft: "nftables", ip: "iproute2", conntrack: "conntrack", python3: "python3", ctr: "containerd", podman: "podman" },
+  test: {
+    nft: "nftables",
+    ip: "iproute2",
+    conntrack: "conntrack",
+    python3: "python3",
+    ctr: "containerd",
+    podman: "podman",
+    runc: "runc",
+    "/usr/lib/cni/loopback": "containernetworking-plugins",
+  },
 };
 
 function say(line) {
