@@ -41,6 +41,8 @@ export const ERROR_CODES = {
   policyNotProgrammed: 106,
   /** GC: some attachments could not be removed; the details name each. */
   gcIncomplete: 107,
+  /** What the pod's annotations ask for (an address, pools, families) cannot be given; the message says why. */
+  unsatisfiable: 108,
 } as const;
 
 export type ErrorName = keyof typeof ERROR_CODES;

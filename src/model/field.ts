@@ -145,5 +145,6 @@ function typeName(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (value === null || value === undefined) return "nothing";
   if (typeof value === "object") return "an object";
-  return typeof value === "string" ? `the string ${JSON.stringify(value.slice(0, 60))}` : `the ${typeof value} ${String(value)}`;
+  if (typeof value === "string") return `the string ${JSON.stringify(value.slice(0, 60))}`;
+  return typeof value === "number" || typeof value === "bigint" || typeof value === "boolean" ? `the ${typeof value} ${value}` : typeof value;
 }

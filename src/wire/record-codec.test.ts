@@ -74,7 +74,7 @@ describe("record codec", () => {
       "an address of 5 bytes",
       gen.Record.encode({
         key: "endpoint/a/b",
-        value: { $case: "endpoint", value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)] } },
+        value: { $case: "endpoint", value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)], addressRequest: undefined } },
         hash: 0n,
       }).finish(),
     ],

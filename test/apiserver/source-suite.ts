@@ -388,7 +388,7 @@ async function createAll(client: ApiClient, label: "first" | "second" | "shapes"
   const namespace = label === "shapes" ? "shapes" : "kinds";
   const third = { first: 80, second: 81, shapes: 82 }[label];
   const cidr = parseCidr(`10.${third}.0.0/26`);
-  const affinity = affinityName("n1" as NodeName, cidr);
+  const affinity = affinityName("n1", cidr);
   const objects: Readonly<Record<SuiteKind, JsonObject>> = {
     Namespace: { apiVersion: "v1", kind: "Namespace", metadata: { name: `ns-${label}` } },
     Node: { apiVersion: "v1", kind: "Node", metadata: { name: `node-${label}` } },

@@ -9,6 +9,7 @@ import { ERROR_CODES, type ErrorName } from "../../cni/errors.ts";
 import { podKey } from "../../src/model/names.ts";
 
 const ADDRESS: Readonly<Record<AddressProblem, ErrorName>> = {
+  "bad-request": "unsatisfiable",
   "pool-full": "poolFull",
   cooling: "tryAgainLater",
   "no-pool": "noPool",

@@ -32,7 +32,7 @@ describe.skipIf(!isRoot || !hasCniExecutable())("runtimes", () => {
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "sedge-runtimes-"));
     const script = new URL("runtimes.sh", import.meta.url).pathname;
-    const argv = ["unshare", "-m", "-n", "--propagation", "private", "bash", script, directory, process.execPath, await findCnitool()];
+    const argv: [string, ...string[]] = ["unshare", "-m", "-n", "--propagation", "private", "bash", script, directory, process.execPath, await findCnitool()];
     const { stdout } = await exec(argv, { timeoutMs: 240_000, env: process.env });
     for (const line of stdout.split("\n")) {
       const [, name, code, output] = /^(\S+ \S+) (\d+) (.*)$/.exec(line) ?? [];

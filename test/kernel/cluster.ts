@@ -73,8 +73,7 @@ export class Cluster implements AsyncDisposable {
   static async start(): Promise<Cluster> {
     await removeAbandoned();
     const cluster = new Cluster(`${NAME}${process.pid}`);
-    await cluster.#registry.cleanUp();
-    cluster.#registry.prepare();
+    cluster.#registry.claim();
     try {
       await cluster.#begin();
     } catch (error) {
@@ -288,7 +287,7 @@ export class Cluster implements AsyncDisposable {
     this.#api?.close();
     this.#server?.close();
     this.#introspection?.close();
-    if (process.env["SEDGE_KEEP"] === undefined) await this.#registry.cleanUp();
+    if (process.env["SEDGE_KEEP"] === undefined) await this.#registry.release();
   }
 
   async #begin(): Promise<void> {
@@ -334,6 +333,6 @@ export function nodeOf(name: string): DemoNode {
 async function removeAbandoned(): Promise<void> {
   for (const entry of readdirSync(tmpdir())) {
     const pid = new RegExp(`^${NAME}(\\d+)$`).exec(entry)?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) await new Registry(join(tmpdir(), entry), `${entry}-`).cleanUp();
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) await new Registry(join(tmpdir(), entry), `${entry}-`).release();
   }
 }
