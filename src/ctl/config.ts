@@ -18,7 +18,7 @@ export const ctlSchema = z.strictObject({
 
 export type CtlConfig = z.infer<typeof ctlSchema>;
 
-/** kubectl's habit: `-o json`, `-n N` and `-h` are known here too. */
+/** kubectl's habit: `-o json` and `-h` are known here too. */
 export function expandShortFlags(argv: readonly string[]): string[] {
   const long: Readonly<Record<string, string>> = { "-o": "--output", "-h": "--help" };
   return argv.map((argument) => (argument.startsWith("-o=") ? `--output=${argument.slice(3)}` : (long[argument] ?? argument)));

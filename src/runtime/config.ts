@@ -43,16 +43,30 @@ export function loadConfig<S extends Schema>(schema: S, sources: ConfigSources):
   const { values: flags, positional } = readFlags(schema, sources.argv, problems);
   const file = readFile(flags.get("config"), keys, problems);
   const merged: Record<string, unknown> = { ...file };
+  // Where each value was given, for messages: the last one that was taken.
+  const places = new Map(Object.keys(file).map((key) => [key, `${flags.get("config")?.at(-1) ?? ""}: ${key}`]));
   for (const key of keys) {
     const variable = `SEDGE_${constantCase(sources.program)}_${constantCase(key)}`;
     const text = sources.env[variable];
-    if (text !== undefined) merged[key] = fromText(schema, key, [text], true);
+    if (text !== undefined) {
+      merged[key] = fromText(schema, key, [text], true);
+      places.set(key, variable);
+    }
     const given = flags.get(key);
-    if (given !== undefined) merged[key] = fromText(schema, key, given, false);
+    if (given !== undefined) {
+      merged[key] = fromText(schema, key, given, false);
+      places.set(key, flagOf(key));
+    }
   }
   const result = schema.safeParse(merged);
   if (!result.success) {
-    for (const issue of result.error.issues) problems.push(`${flagOf(String(issue.path[0] ?? ""))}: ${issue.message}`);
+    for (const { code, path, message } of result.error.issues) {
+      // Unknown keys of the file are named above, with those that are known.
+      if (code === "unrecognized_keys" && path.length === 0) continue;
+      const key = String(path[0] ?? "");
+      const value = merged[key];
+      problems.push(`${places.get(key) ?? flagOf(key)}: ${message}${code === "invalid_type" && typeof value === "string" ? ` ${JSON.stringify(value)}` : ""}`);
+    }
   }
   if (problems.length > 0 || !result.success) throw new ConfigError(problems);
   return { config: result.data, positional };
@@ -132,7 +146,7 @@ function fromText(schema: Schema, key: string, texts: readonly string[], isVaria
   if (type === "array") return isVariable ? (texts[0] ?? "").split(",").filter((part) => part !== "") : texts;
   const text = texts.at(-1) ?? "";
   if (type === "boolean") return text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text;
-  if (type === "number") return text.trim() === "" ? text : Number(text);
+  if (type === "number") return text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text);
   return text;
 }
 
