@@ -17,6 +17,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     run: (argv) => runProgram("./delivery/main.ts", argv),
   },
   compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: (argv) => runProgram("./compute/main.ts", argv) },
+  plan: { summary: "what one change costs a node's planner: bench plan", run: (argv) => runProgram("./plan/main.ts", argv) },
   cni: { summary: "ADD and DEL of the CNI executable (needs root)", run: (argv) => runProgram("./cni/main.ts", argv) },
 };
 

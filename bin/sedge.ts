@@ -18,7 +18,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
     summary: "a cluster of three nodes on this machine, with pods, policies and probes (what npm start runs)",
     load: () => import("../src/demo/main.ts"),
   },
-  bench: { summary: "benchmarks: sedge bench fanout", load: () => import("../bench/main.ts") },
+  bench: { summary: "benchmarks: sedge bench fanout | delivery | compute | plan | cni", load: () => import("../bench/main.ts") },
   status: { summary: "the server, and with --node an agent, at a glance", load: ctl },
   clients: { summary: "connected agents: revision, lag, what is in force", load: ctl },
   get: { summary: "records: sedge get <kind> [--node N]", load: ctl },

@@ -7,6 +7,8 @@ import { agentConfigSchema } from "../agent/config.ts";
 import { type AgentGauges, AgentMetrics, registerGauges as registerAgentGauges, registerPolicyCounters } from "../agent/metrics.ts";
 import { fanoutConfigSchema } from "../fanout/config.ts";
 import { type FanoutGauges, FanoutMetrics, registerGauges as registerFanoutGauges } from "../fanout/metrics.ts";
+import { controllersConfigSchema } from "../src/controllers/config.ts";
+import { passMetrics } from "../src/controllers/metrics.ts";
 import { ctlSchema } from "../src/ctl/config.ts";
 import { apiConfig } from "../src/datastore/embedded/main.ts";
 import { demoSchema } from "../src/demo/config.ts";
@@ -17,6 +19,7 @@ type Shape = Readonly<Record<string, z.ZodType>>;
 const PROGRAMS: readonly { readonly name: string; readonly environment: string; readonly shape: Shape }[] = [
   { name: "sedge fanout", environment: "FANOUT", shape: fanoutConfigSchema.shape },
   { name: "sedge agent", environment: "AGENT", shape: agentConfigSchema.shape },
+  { name: "sedge controllers", environment: "CONTROLLERS", shape: controllersConfigSchema.shape },
   { name: "sedge api", environment: "API", shape: apiConfig.shape },
   { name: "sedge demo", environment: "DEMO", shape: demoSchema.shape },
   { name: "sedge status, clients, get, watch, policy status", environment: "CTL", shape: ctlSchema.shape },
@@ -63,6 +66,8 @@ function metricsDoc(): string {
   new AgentMetrics(agent);
   registerAgentGauges(agent, unread as AgentGauges);
   registerPolicyCounters(agent, () => Promise.resolve([]));
+  const controllers = new Registry();
+  passMetrics(controllers);
   const table = (registry: Registry): string =>
     (registry.getMetricsAsArray() as unknown as DescribedMetric[])
       .map(
@@ -72,7 +77,7 @@ function metricsDoc(): string {
       .sort()
       .join("\n");
   const head = "| name | type | labels | meaning |\n|---|---|---|---|";
-  return `# Metrics\n\nGenerated from the programs (\`npm run generate\`). Node's own process metrics come beside them. No label ever holds a node, a pod or an address.\n\n## sedge fanout\n\n${head}\n${table(fanout)}\n\n## sedge agent\n\n${head}\n${table(agent)}\n`;
+  return `# Metrics\n\nGenerated from the programs (\`npm run generate\`). Node's own process metrics come beside them. No label ever holds a node, a pod or an address.\n\n## sedge fanout\n\n${head}\n${table(fanout)}\n\n## sedge agent\n\n${head}\n${table(agent)}\n\n## sedge controllers\n\n${head}\n${table(controllers)}\n`;
 }
 
 const [folder = "."] = process.argv.slice(2);

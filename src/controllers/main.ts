@@ -1,6 +1,6 @@
 /** `sedge controllers`. Exit codes: 0 stopped by a signal; 1 something broke; 2 the settings are wrong; 130 ended by a second signal. */
 import { hostname } from "node:os";
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { collectDefaultMetrics, Registry } from "prom-client";
 import { AddressRepair, readAddresses } from "../datastore/address-repair.ts";
 import { ApiClient } from "../datastore/api-client.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
@@ -11,9 +11,10 @@ import { Health } from "../runtime/health.ts";
 import { serveHealth, serveMetrics } from "../runtime/http.ts";
 import { createLogger } from "../runtime/log.ts";
 import { runAll, signalsToAbort } from "../runtime/supervisor.ts";
-import { Collector, type CollectorPass } from "./collector.ts";
+import { Collector } from "./collector.ts";
 import { controllersConfigSchema } from "./config.ts";
 import { Leader } from "./lease.ts";
+import { passMetrics } from "./metrics.ts";
 
 const LEASE_NAME = "sedge-controllers";
 
@@ -68,26 +69,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     await healthEndpoint.close();
     client.close();
   }
-}
-
-function passMetrics(registry: Registry): (pass: CollectorPass) => void {
-  const findings = new Gauge({
-    name: "sedge_ipam_findings",
-    help: "What the last look through the addresses found wrong",
-    labelNames: ["kind"],
-    registers: [registry],
-  });
-  const repairs = new Counter({
-    name: "sedge_ipam_repairs_total",
-    help: "Addresses and blocks that were to be freed",
-    labelNames: ["outcome"],
-    registers: [registry],
-  });
-  return (pass) => {
-    findings.reset();
-    for (const { kind } of pass.findings) findings.inc({ kind });
-    for (const outcome of ["freed", "kept", "failed"] as const) repairs.inc({ outcome }, pass[outcome]);
-  };
 }
 
 function hostAndPort(text: string): { readonly host: string; readonly port: number } {
