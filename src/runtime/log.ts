@@ -49,5 +49,5 @@ export function findLogLevel(name: string): LogLevel | undefined {
 
 /** For tests and for libraries that need a logger and have none. */
 export function silentLogger(): Logger {
-  return pino({ level: "silent" });
+  return pino({ level: "silent" }, { write: () => undefined });
 }
