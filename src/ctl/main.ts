@@ -17,6 +17,12 @@ import { whyCommand } from "./why.ts";
 
 type Verb = (connection: Connection, config: CtlConfig, positional: readonly string[]) => Promise<number>;
 
+/** Usage of verbs that take more than flags. */
+const USAGES: Readonly<Record<string, string>> = {
+  get: "sedge get <kind> [name] [flags]",
+  policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME [flags]",
+};
+
 const VERBS: Readonly<Record<string, Verb>> = {
   status: statusCommand,
   clients: clientsCommand,
@@ -28,7 +34,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   "log-level": logLevelCommand,
   policy: (connection, config, [what, ...rest]) => {
     if (what === "status") return policyStatusCommand(connection, config, rest);
-    process.stderr.write("usage: sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME\n");
+    process.stderr.write(`usage: ${USAGES["policy"] ?? ""}\n`);
     return Promise.resolve(2);
   },
 };
@@ -41,7 +47,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (run === undefined) throw new Error(`no verb ${verb}`);
   const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });
   if (config.help) {
-    print(`usage: sedge ${verb} [flags]\n${describeFlags(ctlSchema)}`);
+    print(`usage: ${USAGES[verb] ?? `sedge ${verb} [flags]`}\n${describeFlags(ctlSchema)}`);
     return 0;
   }
   const connection = new Connection(config);
