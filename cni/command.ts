@@ -56,7 +56,9 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
   };
   try {
     environment = parseEnvironment(context.variables);
-    const value = parseJsonObject(await context.readStdin());
+    const text = await context.readStdin();
+    // A person who asks for the versions at a prompt gives no configuration; the reference plugins answer then too.
+    const value = environment.command === "VERSION" && text.trim() === "" ? {} : parseJsonObject(text);
     if (typeof value["cniVersion"] === "string" && value["cniVersion"] !== "") cniVersion = value["cniVersion"];
     if (environment.command === "VERSION") return { exitCode: 0, stdout: line({ cniVersion, supportedVersions: SUPPORTED_VERSIONS }) };
     config = parseConfig(value);

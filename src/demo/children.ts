@@ -29,6 +29,7 @@ export class Children {
 
   /** Starts `sedge <argv>`, in a network namespace when given. `withPipe`: stdin and stdout are pipes for the caller. */
   start(name: string, argv: readonly string[], options: { netns?: string; withPipe?: boolean; entry?: string } = {}): Child {
+    if (this.#isStopping) throw new Error(`${name} is not started: the demo is being stopped`);
     const logFile = join(this.#registry.dir, `${name}.log`);
     const log = openSync(logFile, "a");
     const command = [...(options.netns === undefined ? [] : ["ip", "netns", "exec", options.netns]), process.execPath, options.entry ?? sedgeEntry, ...argv];
@@ -46,10 +47,15 @@ export class Children {
     return entry;
   }
 
-  /** Stops everything, the newest first; what has not ended after 5 s is killed. */
+  /**
+   * Stops everything: pods and agents at once, then the programs that they depend on, the newest first. What has not ended after 5 s is killed. Nothing can
+   * be started any more.
+   */
   async stopAll(): Promise<void> {
     this.#isStopping = true;
-    for (const child of this.#children.reverse()) await stop(child.process);
+    const isLeaf = ({ name }: Child): boolean => name.startsWith("pod-") || name.startsWith("agent-");
+    await Promise.all(this.#children.filter(isLeaf).map((child) => stop(child.process)));
+    for (const child of this.#children.filter((child) => !isLeaf(child)).reverse()) await stop(child.process);
   }
 }
 

@@ -41,7 +41,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   });
   broken.catch(() => undefined);
 
-  const show = new Show({ config, dir, children, network: new DemoNetwork(netnsPrefix), hasKernel: isRoot, say });
+  const network = new DemoNetwork(netnsPrefix);
+  const show = new Show({ config, dir, children, network, hasKernel: isRoot, say });
   let exitCode = 0;
   try {
     const outcome = await Promise.race([show.run(), broken, interrupted]);
@@ -59,6 +60,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     exitCode = 1;
   }
   say("cleaning up");
+  network.close();
   await children.stopAll();
   if (config.kubeconfig !== undefined) {
     const api = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: process.env }) });

@@ -17,10 +17,16 @@ export const NODES: readonly DemoNode[] = [1, 2, 3].map((i) => ({ name: `n${i}`,
 
 export class DemoNetwork {
   readonly #prefix: string;
+  #isClosed = false;
 
   /** `prefix`: every namespace's name begins with it. */
   constructor(prefix: string) {
     this.#prefix = prefix;
+  }
+
+  /** From now on no namespace is made: what is cleaned up stays so. */
+  close(): void {
+    this.#isClosed = true;
   }
 
   get fabric(): string {
@@ -52,6 +58,7 @@ export class DemoNetwork {
 
   /** The namespace that a container runtime would have made for the pod. */
   async createPodNetns(namespace: string, pod: string): Promise<{ name: string; path: string }> {
+    if (this.#isClosed) throw new Error("the demo is being stopped");
     const name = `${this.#prefix}pod-${namespace}-${pod}`;
     await execOk(["ip", "netns", "add", name]);
     await inNetns(name, "link", "set", "lo", "up");
