@@ -1,10 +1,11 @@
 // Brings a fresh machine to where the project runs: npm packages (with the pinned Node), Debian packages, the CNI executable.
 // Plain JavaScript for Node >= 20 without dependencies, since it runs before there are any. Everything is skipped when it is there already.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildOnce } from "./single-build.mjs";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const stamp = join(root, "node_modules", ".sedge-lock-hash");
@@ -46,21 +47,35 @@ export function hasCommand(name) {
   return spawnSync("sh", ["-c", `command -v ${name}`], { env: toolEnv() }).status === 0;
 }
 
-export function installNpmPackages() {
+/** npm ci empties node_modules first, so two at once spoil each other's: the second waits, and then finds everything there. */
+export async function installNpmPackages() {
   const hash = createHash("sha256")
     .update(readFileSync(join(root, "package-lock.json")))
     .digest("hex");
-  const isCurrent = existsSync(stamp) && readFileSync(stamp, "utf8") === hash && existsSync(pinnedNode);
-  if (isCurrent) return;
-  const modules = join(root, "node_modules");
-  if (lstatSync(modules, { throwIfNoEntry: false })?.isSymbolicLink()) {
-    stop(`${modules} is a link, and npm ci would empty the folder behind it: remove the link, or run npm ci where it points to (${readlinkSync(modules)})`);
-  }
-  say("installing npm packages (npm ci)");
-  if (!run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"])) {
-    stop("npm ci failed: see above. When another npm start or npm test installs here at this moment, start again after it");
-  }
-  writeFileSync(stamp, hash);
+  await buildOnce({
+    // Not in node_modules, which npm ci removes.
+    path: join(root, "dist", "npm-packages"),
+    isDone: () => existsSync(stamp) && readFileSync(stamp, "utf8") === hash && existsSync(pinnedNode),
+    onWait: () => say("another npm start or npm test is installing npm packages here: waiting for it"),
+    build: async () => {
+      const modules = join(root, "node_modules");
+      if (lstatSync(modules, { throwIfNoEntry: false })?.isSymbolicLink()) {
+        stop(`${modules} is a link, and npm ci would empty the folder behind it: remove the link, or run npm ci where it points to (${readlinkSync(modules)})`);
+      }
+      say("installing npm packages (npm ci)");
+      if (!(await npmCi())) stop("npm ci failed: see above");
+      writeFileSync(stamp, hash);
+    },
+  });
+}
+
+/** Not spawnSync: the lock shows that this process lives by what it does meanwhile. */
+function npmCi() {
+  return new Promise((resolve, reject) => {
+    const child = spawn("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", 2, 2], env: toolEnv() });
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code === 0));
+  });
 }
 
 /** Ends the process with what a person has to do. */

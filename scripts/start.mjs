@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { buildCni, installDebianPackages, installNpmPackages, pinnedNode, root, toolEnv } from "./setup.mjs";
 
-installNpmPackages();
+await installNpmPackages();
 buildCni();
 if (process.getuid?.() === 0) {
   const missing = installDebianPackages("runtime");

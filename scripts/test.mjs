@@ -76,7 +76,7 @@ const stages = {
   kernel: () => vitest("kernel"),
 };
 
-installNpmPackages();
+await installNpmPackages();
 const missing = isRoot ? installDebianPackages("test") : [];
 if (missing.length > 0) process.stdout.write(`not on this machine and not installable: ${missing.join(", ")}\n`);
 buildCni();
