@@ -3,11 +3,19 @@ import { z } from "zod";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
 import { DEFAULT_FAILSAFE_INBOUND, DEFAULT_FAILSAFE_OUTBOUND, parseFailsafePort } from "./plan/failsafe.ts";
 
-const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473");
+/** Text without a number at its end is refused for its form. */
+const isPortInRange = (text: string): boolean => text.startsWith("unix:") || !(Number(text.slice(text.lastIndexOf(":") + 1)) > 65_535);
+const PORT_RANGE = "the port must be 65535 or lower";
+
+const hostAndPort = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "want HOST:PORT, for example 127.0.0.1:5473 or [::1]:5473")
+  .refine(isPortInRange, PORT_RANGE);
 
 const serverAddress = z
   .string()
-  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH");
+  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 10.0.0.1:5473 or [fd00::1]:5473, or unix:/PATH")
+  .refine(isPortInRange, PORT_RANGE);
 
 const failsafePort = z.string().refine((text) => parseFailsafePort(text) !== undefined, "want PROTOCOL:PORT or PROTOCOL:PREFIX:PORT, for example tcp:22");
 const failsafe = (ports: readonly string[]) => z.array(failsafePort).default([...ports]);

@@ -31,6 +31,15 @@ describe("fanout settings", () => {
     expect(load(...argv).problems.join()).toContain(problem);
   });
 
+  it.each([
+    ["--listen", "0.0.0.0:65536"],
+    ["--insecure-listen", "127.0.0.1:99999"],
+    ["--metrics-listen", "[::1]:70000"],
+    ["--peer", "10.0.0.2:99999"],
+  ])("%s %s → no such port", (flag, address) => {
+    expect(() => load(flag, address)).toThrow(`${flag}: the port must be 65535 or lower`);
+  });
+
   it("every setting says what it is", () => {
     for (const [key, type] of Object.entries(fanoutConfigSchema.shape)) expect(type.description, key).toBeTruthy();
   });

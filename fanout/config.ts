@@ -6,10 +6,14 @@ import type { GrpcListen } from "./delivery/grpc-delivery.ts";
 import { isLoopback } from "./delivery/listen.ts";
 
 const HOST_AND_PORT = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/;
-const hostAndPort = z.string().regex(HOST_AND_PORT, "want HOST:PORT, for example 127.0.0.1:9093 or [::1]:9093");
+/** Text without a number at its end is refused for its form. */
+const isPortInRange = (text: string): boolean => text.startsWith("unix:") || !(Number(text.slice(text.lastIndexOf(":") + 1)) > 65_535);
+const PORT_RANGE = "the port must be 65535 or lower";
+const hostAndPort = z.string().regex(HOST_AND_PORT, "want HOST:PORT, for example 127.0.0.1:9093 or [::1]:9093").refine(isPortInRange, PORT_RANGE);
 const listenAddress = z
   .string()
-  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 0.0.0.0:5473 or [::]:5473, or unix:/PATH");
+  .regex(/^(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/, "want HOST:PORT, for example 0.0.0.0:5473 or [::]:5473, or unix:/PATH")
+  .refine(isPortInRange, PORT_RANGE);
 
 export const fanoutConfigSchema = z
   .object({

@@ -43,3 +43,26 @@ describe("loadConfig: a wrong value is named where it was given", () => {
     ]);
   });
 });
+
+describe("loadConfig: what is missing", () => {
+  it("every required setting: its flag and its meaning; not what has a default or may be left out", () => {
+    const required = z.strictObject({
+      nodeName: z.string().min(1).describe("Name of the Node object"),
+      server: z.array(z.string()).min(1).describe("Where the server is"),
+      count: z.number(),
+      mode: z.enum(["a", "b"]),
+      level: z.string().default("info"),
+      file: z.string().optional(),
+    });
+    expect(() => loadConfig(required, { argv: [], env: {}, program: "agent" })).toThrowError(
+      expect.objectContaining({
+        problems: [
+          "--node-name is required: Name of the Node object",
+          "--server is required: Where the server is",
+          "--count is required",
+          "--mode is required",
+        ],
+      }),
+    );
+  });
+});

@@ -65,6 +65,11 @@ export function loadConfig<S extends Schema>(schema: S, sources: ConfigSources):
       if (code === "unrecognized_keys" && path.length === 0) continue;
       const key = String(path[0] ?? "");
       const value = merged[key];
+      if ((code === "invalid_type" || code === "invalid_value") && path.length === 1 && value === undefined) {
+        const meaning = schema.shape[key]?.description;
+        problems.push(`${flagOf(key)} is required${meaning === undefined ? "" : `: ${meaning}`}`);
+        continue;
+      }
       problems.push(`${places.get(key) ?? flagOf(key)}: ${message}${code === "invalid_type" && typeof value === "string" ? ` ${JSON.stringify(value)}` : ""}`);
     }
   }
