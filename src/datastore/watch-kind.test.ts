@@ -238,6 +238,25 @@ describe("WatchKind", () => {
     expect(followed.listings.every(Boolean)).toBe(true);
   });
 
+  it("404 → no age between questions, however rare; then the age of the question that is not answered", async () => {
+    const api = new FakeApi();
+    api.missing.add(PATH);
+    await using followed = new Followed(api);
+    let oldest = 0;
+    await followed.until(() => {
+      oldest = Math.max(oldest, followed.watch.status.ageMs);
+      return api.requests.length === 10;
+    });
+    // Steps of the clock are 500 ms long; questions are 22 s apart at the end.
+    expect(oldest).toBeLessThanOrEqual(500);
+    const askedAt = followed.clock.now();
+    api.failures.push(...Array.from({ length: 30 }, () => new ApiUnreachableError("CONNECTION", "LIST", "connect ECONNREFUSED")));
+    await followed.until(() => followed.watch.status.phase === "retrying");
+    await followed.clock.advance(10_000);
+    expect(followed.watch.status.ageMs).toBeGreaterThanOrEqual(10_000);
+    expect(followed.watch.status.ageMs).toBeLessThan(followed.clock.now() - askedAt);
+  });
+
   it("404 for a kind that had objects → none is deleted", async () => {
     const api = apiWith("a");
     await using followed = new Followed(api);

@@ -59,7 +59,10 @@ export interface KindStatus {
   readonly objects: number;
   /** Objects that could not be understood; their last good values are in force. */
   readonly invalid: number;
-  /** Since the server last answered for this kind, in ms. */
+  /**
+   * Since the server last answered for this kind, in ms. While the server has no such kind: since it was to be asked again, because until then there is
+   * no answer that it owes.
+   */
   readonly ageMs: number;
   /** Where a watch would resume; "" before the first list. */
   readonly resourceVersion: string;
@@ -98,6 +101,8 @@ export class WatchKind {
   #phase: KindPhase = "starting";
   #isListed = false;
   #heardAt: number;
+  /** Until then nothing is asked, since the server has no such kind. */
+  #quietUntil = Number.NEGATIVE_INFINITY;
   #resourceVersion = "";
   #problem = "";
 
@@ -119,7 +124,7 @@ export class WatchKind {
       isListed: this.#isListed,
       objects: this.#store.size,
       invalid: this.#store.invalid,
-      ageMs: this.#options.clock.now() - this.#heardAt,
+      ageMs: Math.max(0, this.#options.clock.now() - Math.max(this.#heardAt, this.#quietUntil)),
       resourceVersion: this.#resourceVersion,
       problem: this.#problem,
     };
@@ -173,10 +178,14 @@ export class WatchKind {
 
   async #perform(action: EffectAction, signal: AbortSignal): Promise<EffectAction | undefined> {
     switch (action.kind) {
-      case "wait":
+      case "wait": {
+        const { clock } = this.#options;
+        const delayMs = (action.pace === "slow" ? this.#missingBackoff : this.#backoff).next(action.atLeastMs);
         if (action.pace === "backoff") this.#phase = "retrying";
-        await this.#options.clock.sleep((action.pace === "slow" ? this.#missingBackoff : this.#backoff).next(action.atLeastMs), signal);
+        else this.#quietUntil = clock.now() + delayMs;
+        await clock.sleep(delayMs, signal);
         return this.#advance({ kind: "due" });
+      }
       case "get-page":
         return await this.#getPage(action, signal);
       case "open-stream-list":
