@@ -1,11 +1,11 @@
 /**
  * Kubernetes objects from files, directories and stdin, each with the place where it was read.
  *
- * Reads what kubectl reads: YAML of several documents with merge keys, JSON, and lists of objects. Every problem is collected, so that one run names all.
+ * Reads what kubectl reads: YAML 1.1 (`yes` and `on` are true, `017` is 15) of several documents with merge keys, JSON, and lists of objects. Every problem is collected, so that one run names all.
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { parseAllDocuments } from "yaml";
+import { parseAllDocuments, type Tags } from "yaml";
 
 /** One object and where it stands, for messages: "policies.yaml, document 2". */
 export interface SourcedObject {
@@ -52,7 +52,7 @@ export function parseDocuments(text: string, source: string): { readonly values:
       // YAML too may begin with a bracket; when it is neither, the YAML parser's message has the line.
     }
   }
-  const parsed = parseAllDocuments(text, { merge: true, prettyErrors: true });
+  const parsed = parseAllDocuments(text, { version: "1.1", customTags: withoutTimes, merge: true, prettyErrors: true });
   const documents = Array.isArray(parsed) ? parsed : [];
   const values: SourcedObject[] = [];
   const problems: SourcedProblem[] = [];
@@ -67,6 +67,11 @@ export function parseDocuments(text: string, source: string): { readonly values:
     }
   }
   return { values, problems };
+}
+
+/** YAML 1.1 without what kubectl's parser leaves out of it: `10:30` and `2026-01-31` stay text. */
+function withoutTimes(tags: Tags): Tags {
+  return tags.filter((tag) => typeof tag === "string" || (tag.format !== "TIME" && tag.tag !== "tag:yaml.org,2002:timestamp"));
 }
 
 /** `kind: List`, `kind: PodList`, and a plain array, as their items. Items of a typed list may leave out their own kind. */

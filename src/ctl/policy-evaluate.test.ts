@@ -178,6 +178,27 @@ describe("evaluate", () => {
 describe("parseManifests", () => {
   const kinds = (text: string): unknown[] => parseManifests(text, "f").objects.map(({ source, object }) => [source, (object as { kind?: unknown }).kind]);
 
+  it("plain words as kubectl reads them: YAML 1.1, without its times", () => {
+    const text = "a: yes\nb: on\nc: 'yes'\nd: 017\ne: 10:30\nf: 2026-01-31\ng: 10.0.0.1\nh: fd00::1\n";
+    expect(parseManifests(text, "f").objects[0]?.object).toEqual({
+      a: true,
+      b: true,
+      c: "yes",
+      d: 15,
+      e: "10:30",
+      f: "2026-01-31",
+      g: "10.0.0.1",
+      h: "fd00::1",
+    });
+  });
+
+  it("a label yes without quotes is no label", () => {
+    const text = "{ apiVersion: v1, kind: Namespace, metadata: { name: shop, labels: { public: yes } } }";
+    expect(() => evaluate({ manifests: parseManifests(text, "f").objects.map(({ object }) => object), probes: [] })).toThrow(
+      /metadata\.labels\[public\]: must be a string, not .*put it in quotes/,
+    );
+  });
+
   it("documents, JSON, arrays and lists", () => {
     expect(kinds("kind: A\n---\n---\n# nothing\n---\nkind: B\n")).toEqual([
       ["f, document 1", "A"],
