@@ -108,6 +108,7 @@ export class Introspection {
       listRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEntry>) =>
         stream(call, () => {
           requireOperator(identityOf(call));
+          this.#requireKnown(call.request.node);
           return this.#records(call.request);
         }),
       watchRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEvent>) => this.#watch(call, identityOf),
@@ -189,6 +190,15 @@ export class Introspection {
     return { previous };
   }
 
+  /** A mistyped node would be answered with what every node has, and look right. */
+  #requireKnown(node: string): void {
+    const { table, engine } = this.#options;
+    // A number belongs to a name while a record's audience, a session or a watch holds it.
+    if (node === "" || table.findEntry(`node/${node}`) !== undefined || table.nodes.findId(node as NodeName) !== undefined) return;
+    const advice = engine.isInSync ? "sedge get nodes lists them" : "the server has not read the API to its end yet, ask again when sedge status says in-sync";
+    throw new CallError("unknown-object", `there is no node ${JSON.stringify(node)}: ${advice}`);
+  }
+
   *#records({ node, keyPrefix }: ListRecordsRequest): Generator<RecordEntry> {
     const { table } = this.#options;
     const view = node === "" ? table.entries() : table.viewOf(node as NodeName);
@@ -202,6 +212,7 @@ export class Introspection {
   #watch(call: ServerWritableStream<ListRecordsRequest, RecordEvent>, identityOf: IdentityOfCall): void {
     try {
       requireOperator(identityOf(call));
+      this.#requireKnown(call.request.node);
     } catch (error) {
       call.emit("error", statusOf(error));
       return;

@@ -91,6 +91,21 @@ describe("sedge why", () => {
   });
 });
 
+describe("sedge get and watch --node", () => {
+  it("a node with a Node object; one that is only connected; one that nothing knows, also after it was asked for", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const guest = agentFor(f.address, "guest");
+    await until(() => expect(guest.isLive).toBe(true));
+    const get = (name: string) => sedge("get", "endpoints", "--node", name, "--server", f.address);
+    expect(await get("n1")).toMatchObject({ code: 0, stdout: expect.stringContaining("endpoint/shop/web") });
+    expect(await get("guest")).toMatchObject({ code: 0, stderr: "" });
+    const refusal = { code: 1, stdout: "", stderr: expect.stringContaining('there is no node "n11": sedge get nodes lists them') };
+    expect(await get("n11")).toMatchObject(refusal);
+    expect(await sedge("watch", "--node", "n11", "--server", f.address)).toMatchObject(refusal);
+    expect(await get("n11")).toMatchObject(refusal);
+  });
+});
+
 describe("sedge wait", () => {
   it("a revision and a policy: in force at once with an agent, told who lacks it with one that does not acknowledge", async () => {
     await using f = await startFanout({ events: WORLD });

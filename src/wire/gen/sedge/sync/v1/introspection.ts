@@ -2594,7 +2594,7 @@ export const IntrospectionServiceService = {
     responseSerialize: (value: ClientPage): Buffer => Buffer.from(ClientPage.encode(value).finish()),
     responseDeserialize: (value: Buffer): ClientPage => ClientPage.decode(value),
   },
-  /** Records of the table (or of one node's view), sorted by key. */
+  /** Records of the table (or of one node's view), sorted by key. NOT_FOUND: the server knows no such node. */
   listRecords: {
     path: "/sedge.sync.v1.IntrospectionService/ListRecords" as const,
     requestStream: false as const,
@@ -2606,7 +2606,7 @@ export const IntrospectionServiceService = {
   },
   /**
    * The records now, a RecordEvent with `synced`, then each change as it is committed. A watcher that falls behind sees the newest value of each
-   * record once.
+   * record once. NOT_FOUND: the server knows no such node.
    */
   watchRecords: {
     path: "/sedge.sync.v1.IntrospectionService/WatchRecords" as const,
@@ -2659,11 +2659,11 @@ export interface IntrospectionServiceServer extends UntypedServiceImplementation
   listClients: handleServerStreamingCall<ListClientsRequest, Client>;
   /** The same, some hundred at a time: thousands of clients in a few messages. */
   listClientPages: handleServerStreamingCall<ListClientsRequest, ClientPage>;
-  /** Records of the table (or of one node's view), sorted by key. */
+  /** Records of the table (or of one node's view), sorted by key. NOT_FOUND: the server knows no such node. */
   listRecords: handleServerStreamingCall<ListRecordsRequest, RecordEntry>;
   /**
    * The records now, a RecordEvent with `synced`, then each change as it is committed. A watcher that falls behind sees the newest value of each
-   * record once.
+   * record once. NOT_FOUND: the server knows no such node.
    */
   watchRecords: handleServerStreamingCall<ListRecordsRequest, RecordEvent>;
   /** On which nodes the current state of a cluster object is in force. NOT_FOUND: the server does not know the object. */
@@ -2705,7 +2705,7 @@ export interface IntrospectionServiceClient extends Client1 {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ClientPage>;
-  /** Records of the table (or of one node's view), sorted by key. */
+  /** Records of the table (or of one node's view), sorted by key. NOT_FOUND: the server knows no such node. */
   listRecords(request: ListRecordsRequest, options?: Partial<CallOptions>): ClientReadableStream<RecordEntry>;
   listRecords(
     request: ListRecordsRequest,
@@ -2714,7 +2714,7 @@ export interface IntrospectionServiceClient extends Client1 {
   ): ClientReadableStream<RecordEntry>;
   /**
    * The records now, a RecordEvent with `synced`, then each change as it is committed. A watcher that falls behind sees the newest value of each
-   * record once.
+   * record once. NOT_FOUND: the server knows no such node.
    */
   watchRecords(request: ListRecordsRequest, options?: Partial<CallOptions>): ClientReadableStream<RecordEvent>;
   watchRecords(
