@@ -17,8 +17,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   let config;
   try {
-    ({ config } = loadConfig(agentConfigSchema, { argv, env: process.env, program: "agent" }));
-    const problems = configProblems(config);
+    const loaded = loadConfig(agentConfigSchema, { argv, env: process.env, program: "agent" });
+    config = loaded.config;
+    const problems = [...configProblems(config), ...loaded.positional.map((word) => `unexpected argument ${word}`)];
     if (problems.length > 0) throw new ConfigError(problems);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

@@ -6,7 +6,7 @@ import { ApiClient } from "../datastore/api-client.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
 import { AddressWriter } from "../datastore/writer.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { Health } from "../runtime/health.ts";
 import { serveHealth, serveMetrics } from "../runtime/http.ts";
 import { createLogger } from "../runtime/log.ts";
@@ -23,7 +23,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(`usage: sedge controllers [flags]\n\n${describeFlags(controllersConfigSchema)}\n`);
     return 0;
   }
-  const { config } = loadConfig(controllersConfigSchema, { argv, env: process.env, program: "controllers" });
+  const { config, positional } = loadConfig(controllersConfigSchema, { argv, env: process.env, program: "controllers" });
+  if (positional.length > 0) throw new ConfigError(positional.map((word) => `unexpected argument ${word}`));
   const log = createLogger({ level: config.logLevel, program: "controllers" });
   const signal = signalsToAbort(log);
   const clock = systemClock;

@@ -14,7 +14,7 @@ import { blockAddressCount, blockCount } from "../ipam/block.ts";
 import { cidrContainsCidr } from "../net/cidr.ts";
 import { tryParseIp } from "../net/ip.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { expandShortFlags } from "./config.ts";
 import { json, print, table } from "./output.ts";
 
@@ -36,11 +36,12 @@ const FOR_PEOPLE: readonly Finding["kind"][] = ["duplicate", "untracked", "overl
 /** Exit codes: 0 all is well or done; 1 something is wrong with the addresses, or the API cannot be asked; 2 wrong usage. */
 export async function ipamCommand(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   const { config, positional } = loadConfig(schema, { argv: expandShortFlags(argv), env, program: "ctl" });
-  const [verb = ""] = positional;
+  const [verb = "", ...surplus] = positional;
   if (config.help || !["show", "check", "doctor", "release"].includes(verb)) {
     (config.help ? process.stdout : process.stderr).write(`${USAGE}\n\n${describeFlags(schema)}\n`);
     return config.help ? 0 : 2;
   }
+  if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
   const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: env }), userAgent: "sedge-ipam" });
   try {
     const snapshot = await readAddresses(client);

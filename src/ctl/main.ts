@@ -1,5 +1,5 @@
 /** The operator's verbs. Exit codes: 0 done, 1 the call failed, 2 wrong usage. */
-import { describeFlags, loadConfig } from "../runtime/config.ts";
+import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { AgentCallError } from "./agent-socket.ts";
 import { clientsCommand } from "./clients.ts";
 import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
@@ -22,6 +22,9 @@ const USAGES: Readonly<Record<string, string>> = {
   get: "sedge get <kind> [name] [flags]",
   policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME [flags]",
 };
+
+/** How many words a verb takes beside its flags, at most; none unless it stands here. */
+const WORDS: Readonly<Record<string, number>> = { get: 2, watch: 2, why: 2, diff: 1, wait: 1, "log-level": 1, policy: 2 };
 
 const VERBS: Readonly<Record<string, Verb>> = {
   status: statusCommand,
@@ -50,6 +53,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     print(`usage: ${USAGES[verb] ?? `sedge ${verb} [flags]`}\n${describeFlags(ctlSchema)}`);
     return 0;
   }
+  const surplus = positional.slice(WORDS[verb] ?? 0);
+  if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
   const connection = new Connection(config);
   process.once("SIGINT", () => process.exit(130));
   try {

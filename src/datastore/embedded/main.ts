@@ -33,7 +33,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   try {
-    const { config } = loadConfig(apiConfig, { argv, env: process.env, program: "api" });
+    const { config, positional } = loadConfig(apiConfig, { argv, env: process.env, program: "api" });
+    if (positional.length > 0) throw new ConfigError(positional.map((word) => `unexpected argument ${word}`));
     const log = createLogger({ level: config.logLevel, program: "api" });
     const signal = signalsToAbort(log);
     const [, host = "", port = ""] = LISTEN.exec(config.listen) ?? [];
