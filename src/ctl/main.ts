@@ -8,10 +8,12 @@ import { diffCommand } from "./diff.ts";
 import { ipamCommand } from "./ipam.ts";
 import { logLevelCommand } from "./log-level.ts";
 import { print } from "./output.ts";
+import { policyDiffCommand } from "./policy-diff.ts";
 import { policyEvaluateCommand } from "./policy-evaluate.ts";
 import { policyStatusCommand } from "./policy-status.ts";
 import { getCommand, watchCommand } from "./records.ts";
 import { statusCommand } from "./status.ts";
+import { traceCommand } from "./trace-command.ts";
 import { waitCommand } from "./wait.ts";
 import { whyCommand } from "./why.ts";
 
@@ -20,7 +22,7 @@ type Verb = (connection: Connection, config: CtlConfig, positional: readonly str
 /** Usage of verbs that take more than flags. */
 const USAGES: Readonly<Record<string, string>> = {
   get: "sedge get <kind> [name] [flags]",
-  policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy status NAMESPACE/NAME [flags]",
+  policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status NAMESPACE/NAME [flags]",
 };
 
 /** How many words a verb takes beside its flags, at most; none unless it stands here. */
@@ -45,6 +47,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
 export async function main(argv: readonly string[]): Promise<number> {
   const [verb = "", ...rest] = argv;
   if (verb === "policy" && rest[0] === "evaluate") return policyEvaluateCommand(rest.slice(1));
+  if (verb === "policy" && rest[0] === "diff") return policyDiffCommand(rest.slice(1), process.env);
+  if (verb === "trace") return traceCommand(rest, process.env);
   if (verb === "ipam") return ipamCommand(rest, process.env);
   const run = VERBS[verb];
   if (run === undefined) throw new Error(`no verb ${verb}`);

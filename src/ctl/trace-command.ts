@@ -1,0 +1,226 @@
+/**
+ * `sedge trace SRC DST PORT`: asks the server for the records that decide on the connection, and decides.
+ *
+ * Only the records of the two ends are read. They come in several calls, so the table's revision is asked before and after: a table that moved meanwhile
+ * is read again, and an answer from one that never rests says so. Exit codes: 0 answered, 1 a call failed or an end is not known, 2 wrong usage.
+ */
+import { z } from "zod";
+import type { Endpoint, HostEndpoint, NodeEntry, RecordKey, RecordValue } from "../model/record.ts";
+import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
+import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
+import { describeFlags, loadConfig } from "../runtime/config.ts";
+import type { GetStatusResponse, RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
+import { Record as RecordMessage } from "../wire/gen/sedge/sync/v1/records.ts";
+import { decodeRecord } from "../wire/record-codec.ts";
+import { ctlSchema, expandShortFlags } from "./config.ts";
+import { CallError, Connection } from "./connection.ts";
+import { json, print } from "./output.ts";
+import { protocolText, type Trace, type TraceEnd, type TraceRecords, type TraceStep, type TraceVerdict, trace, traceRecords } from "./trace.ts";
+
+const USAGE = "usage: sedge trace SRC DST PORT [--protocol TCP] [flags]\n\nSRC and DST: NAMESPACE/POD or an address. PORT: a number; - for ICMP.\n";
+const schema = ctlSchema
+  .pick({ server: true, tlsCert: true, tlsKey: true, tlsCa: true, output: true, timeoutMs: true, help: true })
+  .extend({ protocol: z.string().default("TCP").describe("TCP, UDP, SCTP, ICMP or a protocol number") });
+
+/** Times that a table which moves is read before the answer is given with a warning. */
+const TRIES = 3;
+
+/** What keeps the question from being answered, with what to do. */
+class TraceError extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number) {
+    super(message);
+    this.name = "TraceError";
+    this.exitCode = exitCode;
+  }
+}
+
+export async function traceCommand(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const { config, positional } = loadConfig(schema, { argv: expandShortFlags(argv), env, program: "ctl" });
+  if (config.help) {
+    print(`${USAGE}\n${describeFlags(schema)}`);
+    return 0;
+  }
+  const connection = new Connection({ ...config, for: "programmed" });
+  try {
+    const question = readQuestion(positional, config.protocol);
+    const { answer, revision, isTorn } = await ask(connection, question);
+    if (isTorn) process.stderr.write(`sedge trace: the table changed while it was read (revision ${revision} is the last); ask again if in doubt\n`);
+    if (config.output === "json") print(json({ revision, from: question.from, to: question.to, ...answer }));
+    else print(traceText(answer, revision));
+    return 0;
+  } catch (error) {
+    if (!(error instanceof CallError) && !(error instanceof TraceError)) throw error;
+    process.stderr.write(`sedge trace: ${error.message}\n`);
+    return error instanceof TraceError ? error.exitCode : 1;
+  } finally {
+    connection.close();
+  }
+}
+
+interface Question {
+  readonly from: string;
+  readonly to: string;
+  readonly port: number | undefined;
+  /** As written, in capitals; a number, or one of those that have a number. */
+  readonly protocol: string;
+}
+
+function readQuestion(positional: readonly string[], protocolFlag: string): Question {
+  const [from, to, portText = "-", ...more] = positional;
+  const protocol = protocolFlag.toUpperCase();
+  const hasPorts =
+    protocolNumber(protocol, undefined) !== undefined && Object.values(PROTOCOL_NUMBERS).some((number) => number === protocolNumber(protocol, undefined));
+  if (from === undefined || to === undefined || more.length > 0) throw new TraceError(USAGE, 2);
+  if (protocolNumber(protocol, undefined) === undefined)
+    throw new TraceError(`--protocol ${protocolFlag}: must be TCP, UDP, SCTP, ICMP or a protocol number from 1 to 255`, 2);
+  if (!hasPorts && portText !== "-") throw new TraceError(`${portText}: ${protocol} has no ports; write - for the port`, 2);
+  if (!hasPorts) return { from, to, port: undefined, protocol };
+  if (!/^\d+$/.test(portText))
+    throw new TraceError(
+      `port ${JSON.stringify(portText)}: must be a number; the server's records have no names of ports (kubectl describe pod shows the number)`,
+      2,
+    );
+  const port = Number(portText);
+  if (port < 1 || port > 65535) throw new TraceError(`port ${portText}: must be from 1 to 65535`, 2);
+  return { from, to, port, protocol };
+}
+
+/** undefined: no protocol of that name. ICMP is the one of the address's family. */
+function protocolNumber(protocol: string, address: IpAddress | undefined): number | undefined {
+  if (protocol === "ICMP" || protocol === "ICMPV6") return address !== undefined && ipVersion(address) === 6 ? 58 : 1;
+  const known = Object.entries(PROTOCOL_NUMBERS).find(([name]) => name === protocol)?.[1];
+  const number = known ?? (/^\d+$/.test(protocol) ? Number(protocol) : 0);
+  return number >= 1 && number <= 255 ? number : undefined;
+}
+
+async function ask(connection: Connection, question: Question): Promise<{ answer: Trace; revision: bigint; isTorn: boolean }> {
+  for (let tries = 1; ; tries++) {
+    const before = await revisionOf(connection);
+    const answer = await askOnce(connection, question);
+    const after = await revisionOf(connection);
+    const isTorn = before !== after;
+    if (isTorn && tries < TRIES) continue;
+    if (answer instanceof TraceError) throw answer;
+    return { answer, revision: after, isTorn };
+  }
+}
+
+async function askOnce(connection: Connection, { from, to, port, protocol }: Question): Promise<Trace | TraceError> {
+  try {
+    const source = await readEnd(connection, from);
+    const destination = await readEnd(connection, to);
+    const ipProtocol = protocolNumber(protocol, destination.addresses[0]) ?? 0;
+    const isOwnNode = await isNodeOf(connection, source, destination);
+    const answer = trace(await readRecords(connection, [source, destination]), { from: source, to: destination, protocol: ipProtocol, port, isOwnNode });
+    return answer ?? new TraceError(`${from} and ${to} have no address of the same family`, 1);
+  } catch (error) {
+    if (error instanceof TraceError) return error;
+    throw error;
+  }
+}
+
+interface LiveEnd extends TraceEnd {
+  /** The node whose address this is. */
+  readonly node: NodeEntry | undefined;
+}
+
+async function readEnd(connection: Connection, text: string): Promise<LiveEnd> {
+  const address = tryParseIp(text);
+  if (address === undefined) {
+    if (!/^[^/]+\/[^/]+$/.test(text)) throw new TraceError(`${JSON.stringify(text)} is neither an address nor NAMESPACE/POD`, 2);
+    const key = `endpoint/${text}`;
+    const owner = (await list(connection, key)).find(
+      (value): value is Endpoint => value.kind === "endpoint" && `endpoint/${value.namespace}/${value.pod}` === key,
+    );
+    if (owner === undefined)
+      throw new TraceError(`no pod ${text} at the server: it is not scheduled, has ended, or is on the host's network (give its node's address then)`, 1);
+    if (owner.addresses.length === 0) throw new TraceError(`pod ${text} has no address yet`, 1);
+    return { text, addresses: owner.addresses, owner, node: undefined };
+  }
+  const endpoints = await list(connection, "endpoint/");
+  const owner = endpoints.find((value): value is Endpoint => value.kind === "endpoint" && value.addresses.includes(address));
+  if (owner !== undefined) return { text, addresses: [address], owner, node: undefined };
+  const nodes = await list(connection, "node/");
+  const node = nodes.find((value): value is NodeEntry => value.kind === "node" && value.addresses.includes(address));
+  return { text, addresses: [address], owner: await hostOf(connection, address, node), node };
+}
+
+/** The host endpoint that has the address, else the one for all interfaces of the node. */
+async function hostOf(connection: Connection, address: IpAddress, node: NodeEntry | undefined): Promise<HostEndpoint | undefined> {
+  const hosts = (await list(connection, "host/", node?.name ?? "")).filter((value) => value.kind === "host");
+  const own = hosts.find(({ addresses }) => addresses.includes(address));
+  return own ?? (node === undefined ? undefined : hosts.find(({ interfaceName }) => interfaceName === "*"));
+}
+
+async function isNodeOf(connection: Connection, { node }: LiveEnd, { owner }: LiveEnd): Promise<boolean> {
+  if (node === undefined || owner?.kind !== "endpoint") return false;
+  const local = await list(connection, `endpoint/${owner.namespace}/${owner.pod}`, node.name);
+  return local.some((value) => value.kind === "endpoint" && value.namespace === owner.namespace && value.pod === owner.pod);
+}
+
+/** The stacks of both ends, their policies, and the sets that those name. */
+async function readRecords(connection: Connection, ends: readonly TraceEnd[]): Promise<TraceRecords> {
+  const stacks = await listAll(connection, unique(ends.flatMap(({ owner }) => (owner === undefined || owner.stack === "" ? [] : [owner.stack]))));
+  const policyKeys = stacks.flatMap((value) =>
+    value.kind === "stack" ? [...value.tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress]), ...(value.profiles ?? [])] : [],
+  );
+  const policies = await listAll(connection, unique(policyKeys));
+  const sides = policies.flatMap((value) =>
+    value.kind === "policy" ? [...value.ingress, ...value.egress].flatMap(({ source, destination }) => [source, destination]) : [],
+  );
+  const ids = sides.flatMap(({ sets, notSets, portSets, notPortSets = [] }) => [...sets, ...notSets, ...portSets, ...notPortSets]);
+  const sets = await listAll(
+    connection,
+    unique(ids).map((id) => `set/${id}/`),
+  );
+  return traceRecords([...stacks, ...policies, ...sets]);
+}
+
+function unique(keys: readonly RecordKey[]): RecordKey[] {
+  return [...new Set(keys)];
+}
+
+async function listAll(connection: Connection, prefixes: readonly string[]): Promise<RecordValue[]> {
+  const values: RecordValue[] = [];
+  for (const prefix of prefixes) values.push(...(await list(connection, prefix)));
+  return values;
+}
+
+/** Records whose key begins so; a record that this version cannot understand ends the trace, as an answer without it could be wrong. */
+async function list(connection: Connection, keyPrefix: string, node = ""): Promise<RecordValue[]> {
+  const { client, metadata, deadline } = connection;
+  const values: RecordValue[] = [];
+  for await (const { record } of connection.messages<RecordEntry>(client.listRecords({ node, keyPrefix }, metadata, deadline))) {
+    if (record === undefined) continue;
+    const { key, value, problem } = decodeRecord(RecordMessage.encode(record).finish());
+    if (value === undefined) throw new TraceError(`record ${key} is not understood (${problem}): use the sedge of the server's version`, 1);
+    values.push(value);
+  }
+  return values;
+}
+
+async function revisionOf(connection: Connection): Promise<bigint> {
+  const { client, metadata, deadline } = connection;
+  const { revision } = await connection.call<GetStatusResponse>((done) => client.getStatus({}, metadata, deadline, done));
+  return revision;
+}
+
+function traceText({ verdict, packet, egress, ingress }: Trace, revision: bigint): string {
+  const port = packet.destinationPort === undefined ? "" : ` port ${packet.destinationPort}`;
+  const head = `${verdict}: ${packet.sourceAddress} to ${packet.destinationAddress}, ${protocolText(packet.protocol)}${port} (revision ${revision})`;
+  return [head, ...endText("egress", egress), ...endText("ingress", ingress), ""].join("\n");
+}
+
+function endText(direction: string, { end, verdict, reason, chain }: TraceVerdict): string[] {
+  return [`${direction} at ${end}: ${verdict}`, `  ${reason}`, ...chain.flatMap((step, i) => stepText(step, i === chain.length - 1))];
+}
+
+function stepText({ tier, policy, outcome, rule, says, sets = [] }: TraceStep, isLast: boolean): string[] {
+  const where = tier === "" ? "profiles" : `tier ${tier}`;
+  const mark = isLast ? "=>" : "- ";
+  if (policy === "") return [`  ${mark} ${where}: its end: ${outcome}`];
+  const line = `  ${mark} ${where}: ${policy}: ${rule === undefined ? outcome : `${rule}: ${says ?? outcome}`}`;
+  return [line, ...sets.map(({ id, member }) => `       set ${id} has ${member}`)];
+}

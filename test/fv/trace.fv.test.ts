@@ -1,0 +1,59 @@
+/** `sedge trace` as a process against a real server over loopback. */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { NodeName } from "../../src/model/names.ts";
+import { parseIp } from "../../src/net/ip.ts";
+import { namespace, node, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+
+const SEDGE = join(import.meta.dirname, "../../bin/sedge.ts");
+const at = (name: string, address: string) => pod("shop", name, { node: "n1" as NodeName, addresses: [parseIp(address)] });
+const EVENTS = upsert(
+  node("n1", 1),
+  node("n2", 2),
+  namespace("shop"),
+  pool(),
+  at("web", "10.65.0.1"),
+  at("client", "10.65.0.2"),
+  at("other", "10.65.0.3"),
+  policy("shop", "from-client", "client"),
+);
+
+describe("sedge trace", () => {
+  it("asks a live server which rule decides", async () => {
+    await using f = await startFanout({ events: EVENTS });
+    const run = (...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
+      new Promise((resolve) => {
+        execFile(process.execPath, [SEDGE, "trace", ...args, "--server", f.address], (error, stdout, stderr) => {
+          resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
+        });
+      });
+    const allowed = await run("shop/client", "10.65.0.1", "80");
+    expect([allowed.code, allowed.stderr]).toEqual([0, ""]);
+    expect(allowed.stdout).toMatch(/^allow: 10\.65\.0\.2 to 10\.65\.0\.1, tcp port 80 \(revision \d+\)\n/);
+    expect(allowed.stdout).toMatch(
+      /=> tier default: policy\/KubernetesNetworkPolicy\/shop\/from-client: spec\.ingress\[0\]: allow any from set \S+ to anywhere\n/,
+    );
+    expect(allowed.stdout).toMatch(/set \S+ has 10\.65\.0\.2\n/);
+    const denied = await run("shop/other", "shop/web", "80", "-o", "json");
+    expect(JSON.parse(denied.stdout)).toMatchObject({
+      from: "shop/other",
+      verdict: "deny",
+      egress: { verdict: "allow" },
+      ingress: {
+        verdict: "deny",
+        chain: [
+          { tier: "default", outcome: "no rule matches" },
+          { tier: "default", policy: "", outcome: "deny" },
+        ],
+      },
+    });
+    expect((await run("192.168.0.1", "shop/web", "80")).stdout).toContain("192.168.0.1 is the node of shop/web");
+    expect((await run("192.168.0.2", "shop/web", "80")).stdout).toMatch(/^deny/);
+    const byName = await run("shop/client", "shop/web", "http");
+    expect([byName.code, byName.stdout]).toEqual([2, ""]);
+    expect(byName.stderr).toContain("records have no names of ports");
+    const nobody = await run("shop/nobody", "shop/web", "80");
+    expect([nobody.code, nobody.stderr]).toEqual([1, expect.stringContaining("no pod shop/nobody at the server")]);
+  });
+});
