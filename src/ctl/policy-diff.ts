@@ -69,12 +69,13 @@ export function policyDiff({ world, change, prune = false, onNotice }: DiffInput
   const after = worldOf(applyChange(world, change, prune));
   if (onNotice !== undefined) for (const notice of after.notices) onNotice(notice);
   const names = [...before.pods.keys()].filter((name) => after.pods.has(name)).sort();
-  const ranges = portRanges([before, after], [...world, ...change]);
+  const cuts = new PortCuts([before, after], [...world, ...change]);
   const asked = changesMembers(change) ? { egress: new Set(names), ingress: new Set(names) } : changedEnds(before, after, names);
   const differences: PolicyDifference[] = [];
   for (const from of names) {
     for (const to of names) {
       if (from === to || (!asked.egress.has(from) && !asked.ingress.has(to))) continue;
+      const ranges = cuts.rangesOf(from, to);
       const families = endsOf(before, from, to).map((ends) => compare(before, after, { from, to, ends, ranges }));
       differences.push(...joinFamilies(families));
     }
@@ -183,25 +184,41 @@ function rulesOf(world: World, stack: Stack | undefined, direction: Direction): 
   return JSON.stringify([stack.tiers.map((tier) => [tier.name, tier.defaultAction, rules(tier[direction])]), rules(stack.profiles ?? []), stack.noMatchAction]);
 }
 
-/** 1-65535 cut wherever a policy of either world or a container begins or ends a range. */
-export function portRanges(worlds: readonly World[], objects: readonly SourcedObject[]): PortRange[] {
-  const starts = new Set<number>([1]);
-  const cut = ({ first, last }: PortRange): void => {
-    starts.add(first);
-    starts.add(last + 1);
-  };
-  for (const world of worlds) {
-    const stacks = [...[...world.pods.values()].map(({ stack }) => stack), ...world.hosts.map(({ stack }) => stack)];
-    const keys = new Set(
-      stacks.flatMap((stack) => [...(stack?.tiers ?? []).flatMap(({ ingress, egress }) => [...ingress, ...egress]), ...(stack?.profiles ?? [])]),
-    );
-    const rules = [...keys].flatMap((key) => [...(world.policy(key)?.ingress ?? []), ...(world.policy(key)?.egress ?? [])]);
-    for (const { destination } of rules) for (const range of [...destination.ports, ...(destination.notPorts ?? [])]) cut(range);
-    for (const { pod } of world.pods.values()) for (const { port } of pod.namedPorts) cut({ first: port, last: port });
+/** Ports at which something begins or has just ended, by who brings them in. */
+class PortCuts {
+  readonly #worlds: readonly World[];
+  readonly #everywhere: readonly number[];
+  readonly #ofStack = new Map<Stack, readonly number[]>();
+
+  constructor(worlds: readonly World[], objects: readonly SourcedObject[]) {
+    this.#worlds = worlds;
+    this.#everywhere = [
+      ...servicePorts(objects).flatMap((port) => [port, port + 1]),
+      ...worlds.flatMap((world) => world.hosts.flatMap(({ stack }) => this.#cutsOf(world, stack))),
+    ];
   }
-  for (const port of servicePorts(objects)) cut({ first: port, last: port });
-  const sorted = [...starts].filter((start) => start >= 1 && start <= 65535).sort((a, b) => a - b);
-  return sorted.map((first, i) => ({ first, last: (sorted[i + 1] ?? 65536) - 1 }));
+
+  /** 1-65535 cut wherever a policy of either pod in either world, or a named port of the destination, begins or ends a range. */
+  rangesOf(from: string, to: string): PortRange[] {
+    const starts = new Set<number>([1, ...this.#everywhere]);
+    for (const world of this.#worlds) {
+      for (const name of [from, to]) for (const start of this.#cutsOf(world, world.pods.get(name)?.stack)) starts.add(start);
+      for (const { port } of world.pods.get(to)?.pod.namedPorts ?? []) starts.add(port).add(port + 1);
+    }
+    const sorted = [...starts].filter((start) => start >= 1 && start <= 65535).sort((a, b) => a - b);
+    return sorted.map((first, i) => ({ first, last: (sorted[i + 1] ?? 65536) - 1 }));
+  }
+
+  #cutsOf(world: World, stack: Stack | undefined): readonly number[] {
+    if (stack === undefined) return [];
+    const known = this.#ofStack.get(stack);
+    if (known !== undefined) return known;
+    const keys = [...stack.tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress]), ...(stack.profiles ?? [])];
+    const rules = keys.flatMap((key) => [...(world.policy(key)?.ingress ?? []), ...(world.policy(key)?.egress ?? [])]);
+    const cuts = rules.flatMap(({ destination }) => [...destination.ports, ...(destination.notPorts ?? [])].flatMap(({ first, last }) => [first, last + 1]));
+    this.#ofStack.set(stack, cuts);
+    return cuts;
+  }
 }
 
 /** Ports of EndpointSlices, which rules that name a Service mean. */
