@@ -13,6 +13,7 @@ export const apiConfig = z.object({
   listen: z
     .string()
     .regex(LISTEN, "must be ADDRESS:PORT, for example 127.0.0.1:6443 or [::1]:6443")
+    .refine((text) => !(Number(LISTEN.exec(text)?.[2]) > 65_535), "the port must be 65535 or lower")
     .default("127.0.0.1:6443")
     .describe("Address and port of the API; port 0 picks a free one."),
   dataDir: z
