@@ -6,6 +6,8 @@
  * (`isTrusted`): then the API's blocks and the kernel's routes are asked first.
  * The next block is claimed when few addresses are left, so a request waits for the server only when none is free; one claim serves all that wait.
  * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
+ * Above 500 lines, because giving, releasing and recovering share the one table of entries that must agree with the journal; choosing among blocks is in
+ * `blocks.ts`, files in `journal.ts`.
  */
 import type { AddressRequest, Pool } from "../../src/model/record.ts";
 import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";

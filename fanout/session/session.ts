@@ -4,6 +4,8 @@
  * Memory: a set of dirty keys, never a queue of messages. At most `maxBytesInFlight` and one message are given to the transport; while it is full, changes
  * only mark keys, so that a slow client later gets the newest value once and delays nobody. What is too large for one message goes out in parts, each made
  * when there is room for it; keys that change meanwhile are in the commit that ends them.
+ * Above 500 lines, because dirty keys, the answer under way and what is in flight are one state of one stream; frames, windows and answers have files of
+ * their own.
  */
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
