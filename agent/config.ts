@@ -1,10 +1,10 @@
 /** Settings of `sedge agent`. The schema is the only home of name, type, range, default and meaning; see src/runtime/config.ts for the sources. */
 import { z } from "zod";
+import { isPortInRange } from "../src/runtime/host-port.ts";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
 import { DEFAULT_FAILSAFE_INBOUND, DEFAULT_FAILSAFE_OUTBOUND, parseFailsafePort } from "./plan/failsafe.ts";
 
 /** Text without a number at its end is refused for its form. */
-const isPortInRange = (text: string): boolean => text.startsWith("unix:") || !(Number(text.slice(text.lastIndexOf(":") + 1)) > 65_535);
 const PORT_RANGE = "the port must be 65535 or lower";
 
 const hostAndPort = z

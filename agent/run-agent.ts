@@ -9,6 +9,7 @@ import type { Pool } from "../src/model/record.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
+import { parseHostAndPort } from "../src/runtime/host-port.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import { findLogLevel, type Logger, setLogLevel } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
@@ -229,9 +230,9 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   if (config.policyMetrics) registerPolicyCounters(registry, () => reconciler.policyCounts());
 
   const health = new Health(clock);
-  const metricsServer = await serveMetrics(registry, hostAndPort(config.metricsListen));
+  const metricsServer = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
   closers.push(() => metricsServer.close());
-  const healthServer = await serveHealth(health, hostAndPort(config.healthListen));
+  const healthServer = await serveHealth(health, parseHostAndPort(config.healthListen));
   closers.push(() => healthServer.close());
   onStarted?.({ metricsPort: metricsServer.port, healthPort: healthServer.port, status });
 
@@ -320,9 +321,4 @@ function healthPart({ health, clock, store, reconciler }: { health: Health; cloc
 function tlsFiles({ insecure, tlsCert, tlsKey, tlsCa }: AgentConfig): { cert: string; key: string; ca: string } | undefined {
   if (insecure || tlsCert === undefined || tlsKey === undefined || tlsCa === undefined) return undefined;
   return { cert: tlsCert, key: tlsKey, ca: tlsCa };
-}
-
-function hostAndPort(text: string): { readonly host: string; readonly port: number } {
-  const colon = text.lastIndexOf(":");
-  return { host: text.slice(0, colon).replaceAll(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };
 }

@@ -5,8 +5,9 @@
  * Rejected: a file with a process number (numbers are used again, and differ between containers).
  */
 import { mkdir, unlink } from "node:fs/promises";
-import { connect, createServer, type Server } from "node:net";
+import { createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { socketAnswers } from "./socket-answers.ts";
 import { StateError } from "./view/store.ts";
 
 export interface StateLock {
@@ -20,7 +21,7 @@ export async function lockState(directory: string): Promise<StateLock> {
   for (let attempt = 0; attempt < 3; attempt++) {
     const server = await tryListen(path);
     if (server !== undefined) return { release: () => new Promise((resolve) => server.close(() => resolve())) };
-    if (await isAlive(path)) break;
+    if (await socketAnswers(path)) break;
     // Of a dead agent. On a file system that is read-only it cannot go: that is then what is wrong, not another agent.
     await unlink(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
@@ -38,16 +39,5 @@ function tryListen(path: string): Promise<Server | undefined> {
       server.unref();
       resolve(server);
     });
-  });
-}
-
-function isAlive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
   });
 }

@@ -1,5 +1,6 @@
 /** Settings of `sedge fanout`. The schema is the only home of name, type, range, default and meaning; see src/runtime/config.ts for the sources. */
 import { z } from "zod";
+import { isPortInRange, parseHostAndPort } from "../src/runtime/host-port.ts";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
 import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "./delivery/delivery.ts";
 import type { GrpcListen } from "./delivery/grpc-delivery.ts";
@@ -7,7 +8,6 @@ import { isLoopback } from "./delivery/listen.ts";
 
 const HOST_AND_PORT = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/;
 /** Text without a number at its end is refused for its form. */
-const isPortInRange = (text: string): boolean => text.startsWith("unix:") || !(Number(text.slice(text.lastIndexOf(":") + 1)) > 65_535);
 const PORT_RANGE = "the port must be 65535 or lower";
 const hostAndPort = z.string().regex(HOST_AND_PORT, "want HOST:PORT, for example 127.0.0.1:9093 or [::1]:9093").refine(isPortInRange, PORT_RANGE);
 const listenAddress = z
@@ -72,14 +72,14 @@ export function listenersOf(config: FanoutConfig): { readonly listeners: readonl
   const listeners: GrpcListen[] = [];
   const problems: string[] = [];
   const given = [cert, key, ca].filter((file) => file !== undefined).length;
-  if (cert !== undefined && key !== undefined && ca !== undefined) listeners.push({ ...parseListen(config.listen), tls: { cert, key, ca } });
+  if (cert !== undefined && key !== undefined && ca !== undefined) listeners.push({ ...parseHostAndPort(config.listen), tls: { cert, key, ca } });
   else if (given > 0) problems.push("--tls-cert, --tls-key and --tls-ca go together: give all three");
   else if (insecureListen === undefined)
     problems.push(
       "no listener: give --tls-cert, --tls-key and --tls-ca (agents then connect to --listen), or --insecure-listen 127.0.0.1:5473 for a trial on one machine",
     );
   if (insecureListen !== undefined) {
-    const listen = parseListen(insecureListen);
+    const listen = parseHostAndPort(insecureListen);
     if (isLoopback(listen.host)) listeners.push({ ...listen, tls: undefined });
     else
       problems.push(
@@ -87,11 +87,4 @@ export function listenersOf(config: FanoutConfig): { readonly listeners: readonl
       );
   }
   return { listeners, problems };
-}
-
-/** "host:port" or "unix:/path" (port 0 then). */
-export function parseListen(text: string): { readonly host: string; readonly port: number } {
-  if (text.startsWith("unix:")) return { host: text, port: 0 };
-  const colon = text.lastIndexOf(":");
-  return { host: text.slice(0, colon).replace(/^\[(.*)\]$/, "$1"), port: Number(text.slice(colon + 1)) };
 }

@@ -11,12 +11,13 @@ import { AddressWriter } from "../src/datastore/writer.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { ConfigError, describeFlags, loadConfig } from "../src/runtime/config.ts";
 import { Health } from "../src/runtime/health.ts";
+import { parseHostAndPort } from "../src/runtime/host-port.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
 import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
-import { fanoutConfigSchema, listenersOf, parseListen } from "./config.ts";
+import { fanoutConfigSchema, listenersOf } from "./config.ts";
 import { FanoutServer } from "./server.ts";
 
 /** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings, StartError for what it cannot use. */
@@ -40,8 +41,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const health = new Health(clock);
   const registry = new Registry();
   const report = health.register("sync");
-  const metricsEndpoint = await serveMetrics(registry, parseListen(config.metricsListen));
-  const healthEndpoint = await serveHealth(health, parseListen(config.healthListen));
+  const metricsEndpoint = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
+  const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));
   log.info({ metricsPort: metricsEndpoint.port, healthPort: healthEndpoint.port }, "metrics and health are served");
   try {
     const uid = await waitForClusterUid(client, { clock, log, signal });

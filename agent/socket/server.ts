@@ -11,10 +11,10 @@
  */
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Logger } from "../../src/runtime/log.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
+import { socketAnswers } from "../socket-answers.ts";
 import { badRequest, tryAgain } from "./cni-problem.ts";
 import { CNI_VERBS, type CniAnswer, type CniVerb } from "./cni-request.ts";
 import type { CniService } from "./cni-service.ts";
@@ -93,7 +93,7 @@ export class SocketServer implements Part {
   async #listen(server: Server): Promise<void> {
     const { path } = this.#options;
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    if (await isServed(path)) throw new SocketInUseError(path);
+    if (await socketAnswers(path)) throw new SocketInUseError(path);
     rmSync(path, { force: true });
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -170,18 +170,6 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-/** True when something answers behind the socket file. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
 }
 
 /** "" when the text is not what is wanted. */

@@ -8,6 +8,7 @@ import { AddressWriter } from "../datastore/writer.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { Health } from "../runtime/health.ts";
+import { parseHostAndPort } from "../runtime/host-port.ts";
 import { serveHealth, serveMetrics } from "../runtime/http.ts";
 import { createLogger } from "../runtime/log.ts";
 import { runAll, signalsToAbort } from "../runtime/supervisor.ts";
@@ -55,8 +56,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     leaseMs: config.leaseMs,
     work: (stop) => collector.run(stop),
   });
-  const metrics = await serveMetrics(registry, hostAndPort(config.metricsListen));
-  const healthEndpoint = await serveHealth(health, hostAndPort(config.healthListen));
+  const metrics = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
+  const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));
   // Ready also while another leads: there is nothing that it could not do then.
   report({ live: true, ready: true, detail: "running" });
   try {
@@ -70,9 +71,4 @@ export async function main(argv: readonly string[]): Promise<number> {
     await healthEndpoint.close();
     client.close();
   }
-}
-
-function hostAndPort(text: string): { readonly host: string; readonly port: number } {
-  const colon = text.lastIndexOf(":");
-  return { host: text.slice(0, colon).replaceAll(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };
 }

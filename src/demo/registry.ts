@@ -7,6 +7,7 @@
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { exec } from "../runtime/exec.ts";
+import { processStartTime } from "../runtime/process-start.ts";
 import { StartError } from "../runtime/start-error.ts";
 
 const OWNER = "owner";
@@ -83,7 +84,7 @@ export class Registry {
 
 /** One line a process: "PID START". */
 function processLine(pid: number): string {
-  return `${pid} ${startTime(pid) ?? ""}\n`;
+  return `${pid} ${processStartTime(pid) ?? ""}\n`;
 }
 
 /** Those in the file that still are the same processes. */
@@ -93,7 +94,7 @@ function liveIn(file: string): number[] {
     .split("\n")
     .flatMap((line) => {
       const [pid, start] = line.split(" ");
-      return pid !== undefined && pid !== "" && start !== "" && startTime(Number(pid)) === start ? [Number(pid)] : [];
+      return pid !== undefined && pid !== "" && start !== "" && processStartTime(Number(pid)) === start ? [Number(pid)] : [];
     });
 }
 
@@ -103,15 +104,4 @@ async function namespacesWith(prefix: string): Promise<string[]> {
     .split("\n")
     .map((line) => line.split(" ")[0] ?? "")
     .filter((name) => name.startsWith(prefix));
-}
-
-/** Field 22 of /proc/PID/stat: clock ticks from boot to the start of the process. The name before it may hold blanks and parentheses. */
-function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
 }

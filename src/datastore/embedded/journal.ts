@@ -30,6 +30,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { processStartTime } from "../../runtime/process-start.ts";
 import type { JsonObject } from "./json.ts";
 import type { Change, Entry, ObjectKey, Snapshot, Store } from "./store.ts";
 
@@ -362,25 +363,11 @@ async function writeAll(file: number, bytes: Buffer): Promise<void> {
   }
 }
 
-/**
- * Start time of a process in clock ticks, so that a reused process number is not taken for the owner. undefined when it is gone, or dead and only not yet
- * waited for by its parent (state Z: proc(5)).
- */
-function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
-}
-
 function lock(directory: string): void {
   const path = join(directory, "lock");
   const [pid = "", started = ""] = existsSync(path) ? readFileSync(path, "utf8").trim().split(" ") : [];
-  if (/^\d+$/.test(pid) && Number(pid) !== process.pid && startTime(Number(pid)) === started && started !== "") {
+  if (/^\d+$/.test(pid) && Number(pid) !== process.pid && processStartTime(Number(pid)) === started && started !== "") {
     throw new DataDirectoryError(`${directory} is in use by process ${pid} (${path}). Stop that process first, or give --data-dir another directory.`);
   }
-  writeFileSync(path, `${process.pid} ${startTime(process.pid) ?? ""}\n`, { mode: 0o600 });
+  writeFileSync(path, `${process.pid} ${processStartTime(process.pid) ?? ""}\n`, { mode: 0o600 });
 }
