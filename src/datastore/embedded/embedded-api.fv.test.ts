@@ -132,8 +132,10 @@ describe("sedge api", () => {
   it("a killed process whose parent has not waited for it does not hold the data directory", async () => {
     const data = join(directory, "data");
     await (await startEmbeddedApi({ dataDir: data })).close();
-    // A stopped shell does not wait for its child.
-    const parent = spawn("sh", ["-c", 'sleep 1000 & echo "$!"; kill -STOP $$'], { stdio: ["ignore", "pipe", "ignore"] });
+    // A parent whose thread is blocked never waits for its child.
+    const script =
+      'const { pid } = require("node:child_process").spawn("sleep", ["1000"]); require("node:fs").writeSync(1, String(pid)); for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);';
+    const parent = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "ignore"] });
     closing.push(() => void parent.kill("SIGKILL"));
     const [chunk] = (await once(parent.stdout, "data")) as [Buffer];
     const pid = Number(chunk.toString("utf8"));
