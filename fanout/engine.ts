@@ -10,6 +10,7 @@ import type { ClusterEvent, Problem, SyncStatus } from "../src/model/event.ts";
 import type { RecordChange, RecordKey } from "../src/model/record.ts";
 import type { ResourceKey } from "../src/model/resource.ts";
 import type { Clock } from "../src/runtime/clock.ts";
+import { Due } from "../src/runtime/due.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
 import { ObjectLog } from "./object-log.ts";
 import type { Commit, Table } from "./table/table.ts";
@@ -48,7 +49,7 @@ export class Engine implements Part {
   readonly #options: EngineOptions & { readonly sliceMs: number; readonly gapMs: number; readonly deadlineMs: number };
   /** Bounded by what the source reads at once: it holds at most one list of each kind. */
   #queue: (readonly ClusterEvent[])[] = [];
-  #wake: () => void = () => undefined;
+  readonly #due = new Due();
   #status: SyncStatus = "wait-for-datastore";
   #isInSync = false;
   #hasUncommitted = false;
@@ -80,17 +81,15 @@ export class Engine implements Part {
   /** Where the source delivers. */
   readonly sink = (events: readonly ClusterEvent[]): void => {
     this.#queue.push(events);
-    this.#wake();
+    this.#due.mark();
   };
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, gapMs, deadlineMs } = this.#options;
-    signal.addEventListener("abort", () => this.#wake(), { once: true });
     while (!signal.aborted) {
+      await this.#due.wait(signal);
       if (this.#queue.length === 0) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        this.#due.clear();
         continue;
       }
       const start = clock.now();

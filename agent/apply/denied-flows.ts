@@ -10,6 +10,7 @@ import type { IpAddress } from "../../src/net/ip.ts";
 import { type Direction, evaluate, type SetLookup } from "../../src/policy/evaluate.ts";
 import { setsOfShards } from "../../src/policy/shard-sets.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { Due } from "../../src/runtime/due.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import type { Conntrack, ConntrackFlow } from "../drivers/conntrack/driver.ts";
 import type { LocalEndpoint } from "./local-endpoints.ts";
@@ -37,8 +38,7 @@ const REST_MS = 500;
 export class DeniedFlows {
   readonly name = "connections";
   readonly #options: DeniedFlowsOptions;
-  #isDue = false;
-  #wake: () => void = () => undefined;
+  readonly #due = new Due();
 
   constructor(options: DeniedFlowsOptions) {
     this.#options = options;
@@ -46,16 +46,15 @@ export class DeniedFlows {
 
   /** The kernel has another policy. */
   policyChanged(): void {
-    this.#isDue = true;
-    this.#wake();
+    this.#due.mark();
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, onCut } = this.#options;
     while (!signal.aborted) {
-      await this.#untilDue(signal);
+      await this.#due.wait(signal);
       if (signal.aborted) return;
-      this.#isDue = false;
+      this.#due.clear();
       try {
         const cut = this.cut();
         if (cut > 0) log.info({ connections: cut }, "connections that policy denies now were cut");
@@ -78,19 +77,6 @@ export class DeniedFlows {
     if (flows.length === 0) return 0;
     const judge = new FlowJudge(source.records, byAddress, hostAddresses());
     return flows.filter((flow) => judge.isDenied(flow) && conntrack.deleteFlow(flow)).length;
-  }
-
-  #untilDue(signal: AbortSignal): Promise<void> {
-    if (this.#isDue || signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const finish = (): void => {
-        signal.removeEventListener("abort", finish);
-        this.#wake = () => undefined;
-        resolve();
-      };
-      this.#wake = finish;
-      signal.addEventListener("abort", finish, { once: true });
-    });
   }
 }
 

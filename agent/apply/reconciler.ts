@@ -12,6 +12,7 @@ import type { RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
 import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { Due } from "../../src/runtime/due.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
 import type { Nftables } from "../drivers/nftables/driver.ts";
@@ -103,15 +104,14 @@ export class Reconciler {
   /** undefined: to be read when a host endpoint needs it. */
   #interfacesByAddress: ReadonlyMap<IpAddress, string> | undefined;
   #pending: PendingCommit[] = [];
-  #isDirty = true;
-  #wake: () => void = () => undefined;
+  readonly #dirty = new Due(true);
   #hasOwnTable = false;
   #programmed: ProgrammedState | undefined;
   #lastError: string | undefined;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
-    this.#registry = new EndpointRegistry({ clock: options.clock, onChange: () => this.#markDirty(), deadlineMs: ENDPOINT_DEADLINE_MS });
+    this.#registry = new EndpointRegistry({ clock: options.clock, onChange: () => this.#dirty.mark(), deadlineMs: ENDPOINT_DEADLINE_MS });
     this.#table = new KernelTable(options.nft);
     this.#routes = options.rtnetlink === undefined ? undefined : new KernelRoutes(options.rtnetlink);
   }
@@ -140,12 +140,12 @@ export class Reconciler {
     if (this.#pending.length < MAX_PENDING_COMMITS) this.#pending.push(commit);
     if (keys === undefined) this.#changed = undefined;
     else if (this.#changed !== undefined) for (const key of keys) this.#changed.add(key);
-    this.#markDirty();
+    this.#dirty.mark();
   }
 
   /** The view's revision grew without a change for us: the kernel has that one too. */
   viewConfirmed(): void {
-    if (this.#isDirty || this.#programmed === undefined) return;
+    if (this.#dirty.isDue || this.#programmed === undefined) return;
     const { revision, epoch } = this.#options.source;
     this.#setProgrammed({ ...this.#programmed, revision, epoch });
   }
@@ -154,7 +154,7 @@ export class Reconciler {
     const { clock } = this.#options;
     const watchers = [this.#watchTable(signal), this.#watchRoutes(signal), this.#checkRegularly(signal)];
     while (!signal.aborted) {
-      await this.#untilDirty(signal);
+      await this.#dirty.wait(signal);
       if (signal.aborted) break;
       const began = clock.now();
       const isDone = await this.#applyOnce();
@@ -168,7 +168,7 @@ export class Reconciler {
   /** False: it failed and is to be tried again after a while. */
   async #applyOnce(): Promise<boolean> {
     const { observer, log } = this.#options;
-    this.#isDirty = false;
+    this.#dirty.clear();
     try {
       await this.#apply();
       this.#backoff.reset();
@@ -176,7 +176,7 @@ export class Reconciler {
       this.#lastError = undefined;
       return true;
     } catch (error) {
-      this.#isDirty = true;
+      this.#dirty.mark();
       observer.failed();
       const reason = error instanceof Error ? error.message : String(error);
       if (reason !== this.#lastError) log.error({ err: error }, "programming the kernel failed: trying again");
@@ -364,24 +364,6 @@ export class Reconciler {
     this.#options.onProgrammed(state);
   }
 
-  #markDirty(): void {
-    this.#isDirty = true;
-    this.#wake();
-  }
-
-  #untilDirty(signal: AbortSignal): Promise<void> {
-    if (this.#isDirty || signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const finish = (): void => {
-        signal.removeEventListener("abort", finish);
-        this.#wake = () => undefined;
-        resolve();
-      };
-      this.#wake = finish;
-      signal.addEventListener("abort", finish, { once: true });
-    });
-  }
-
   async #watchTable(signal: AbortSignal): Promise<void> {
     const { nft } = this.#options;
     await this.#keepWatching("nftables", signal, () =>
@@ -389,7 +371,7 @@ export class Reconciler {
         TABLE,
         () => {
           this.#table.doubt();
-          this.#markDirty();
+          this.#dirty.mark();
         },
         signal,
       ),
@@ -403,7 +385,7 @@ export class Reconciler {
       rtnetlink.watch((change) => {
         if (change.kind !== "route" && this.#interfacesByAddress !== undefined) {
           this.#interfacesByAddress = undefined;
-          this.#markDirty();
+          this.#dirty.mark();
         }
         const isOurs =
           change.kind === "lost" ||
@@ -413,7 +395,7 @@ export class Reconciler {
         if (!isOurs) return;
         if (change.kind === "route") observer.repaired("routes");
         this.#routes?.doubt();
-        this.#markDirty();
+        this.#dirty.mark();
       }, signal),
     );
   }
@@ -431,7 +413,7 @@ export class Reconciler {
       await clock.sleep(1_000, signal);
       this.#table.doubt();
       this.#routes?.doubt();
-      this.#markDirty();
+      this.#dirty.mark();
     }
   }
 
@@ -446,7 +428,7 @@ export class Reconciler {
         log.warn({ err: error }, "nftables cannot be read");
       }
       this.#routes?.doubt();
-      this.#markDirty();
+      this.#dirty.mark();
     }
   }
 }
