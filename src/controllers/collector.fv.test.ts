@@ -9,6 +9,7 @@ import { fixedConnection } from "../datastore/connection.ts";
 import { type EmbeddedApi, startEmbeddedApi } from "../datastore/embedded/start.ts";
 import type { JsonObject } from "../datastore/json-object.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
+import { Leader } from "../datastore/lease.ts";
 import { AddressWriter } from "../datastore/writer.ts";
 import { affinityName, blockName } from "../ipam/block.ts";
 import { type NodeName, podKey } from "../model/names.ts";
@@ -18,7 +19,6 @@ import { parseIp } from "../net/ip.ts";
 import { ManualClock, systemClock } from "../runtime/clock.ts";
 import { silentLogger } from "../runtime/log.ts";
 import { Collector } from "./collector.ts";
-import { Leader } from "./lease.ts";
 
 const GRACE_MS = 1_000;
 let api: EmbeddedApi;

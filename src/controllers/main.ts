@@ -4,6 +4,7 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import { AddressRepair, readAddresses } from "../datastore/address-repair.ts";
 import { ApiClient } from "../datastore/api-client.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
+import { Leader } from "../datastore/lease.ts";
 import { AddressWriter } from "../datastore/writer.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
@@ -14,7 +15,6 @@ import { createLogger } from "../runtime/log.ts";
 import { runAll, signalsToAbort } from "../runtime/supervisor.ts";
 import { Collector } from "./collector.ts";
 import { controllersConfigSchema } from "./config.ts";
-import { Leader } from "./lease.ts";
 import { passMetrics } from "./metrics.ts";
 
 const LEASE_NAME = "sedge-controllers";

@@ -1,7 +1,8 @@
-/** Every file below manifests/ that is generated: path → text. CRDs are written by hand and stay where they are; the chart gets copies. */
+/** Every file below manifests/ that is generated: path → text. The chart gets copies of the CRDs. */
 import { stringify } from "yaml";
 import { renderChart } from "./chart.ts";
 import { renderCluster, renderNamespace } from "./cluster.ts";
+import { renderCrds } from "./crds.ts";
 import { renderImages } from "./images.ts";
 import { renderMonitoring } from "./monitoring.ts";
 import { DEFAULT_NAMESPACE, DEFAULT_VALUES, type RenderInput } from "./values.ts";
@@ -10,7 +11,7 @@ import { YAML_OPTIONS } from "./yaml-options.ts";
 const HEADER = "# Generated (npm run generate). To change a value use the chart, or sedge manifests --values FILE.\n";
 
 export interface FilesInput {
-  /** Name of a file in manifests/crds → its text. */
+  /** Name of a file in manifests/crds → its text, for those that are written by hand. */
   readonly crds: ReadonlyMap<string, string>;
   /** The package's version. */
   readonly version: string;
@@ -20,7 +21,9 @@ export function renderFiles({ crds, version }: FilesInput): ReadonlyMap<string, 
   const files = new Map<string, string>();
   for (const [name, text] of renderPlain({ namespace: DEFAULT_NAMESPACE, values: DEFAULT_VALUES })) files.set(name, text);
   for (const [name, text] of renderChart(version)) files.set(`chart/${name}`, text);
-  for (const [name, text] of crds) files.set(`chart/crds/${name}`, text);
+  const rendered = renderCrds();
+  for (const [name, text] of rendered) files.set(`crds/${name}`, text);
+  for (const [name, text] of new Map([...crds, ...rendered])) files.set(`chart/crds/${name}`, text);
   for (const [name, text] of renderMonitoring()) files.set(`monitoring/${name}`, text);
   for (const [name, text] of renderImages()) files.set(`images/${name}`, text);
   return files;

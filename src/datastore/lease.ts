@@ -5,13 +5,14 @@
  * thirds of its time, another takes over only after all of it as measured by the taker's own clock from when it saw the last renewal. What the leader writes
  * must be safe with two leaders nevertheless (a paused process): every write of ours is a compare-and-swap.
  */
-import type { ApiClient } from "../datastore/api-client.ts";
-import { ApiError } from "../datastore/api-error.ts";
-import type { ApiResource } from "../datastore/api-resources.ts";
-import { type JsonObject, numberAt, objectAt, stringAt } from "../datastore/json-object.ts";
+
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { Part } from "../runtime/supervisor.ts";
+import type { ApiClient } from "./api-client.ts";
+import { ApiError } from "./api-error.ts";
+import type { ApiResource } from "./api-resources.ts";
+import { type JsonObject, numberAt, objectAt, stringAt } from "./json-object.ts";
 
 export interface LeaderOptions {
   readonly client: ApiClient;
