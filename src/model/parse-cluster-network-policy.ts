@@ -50,8 +50,8 @@ function readSubject(field: Field): ClusterPods {
 
 function readNamespacedPods(field: Field): ClusterPods {
   field.object(["namespaceSelector", "podSelector"]);
-  for (const required of ["namespaceSelector", "podSelector"])
-    if (field.child(required).isAbsent) field.child(required).problem("is required; write {} for all");
+  // Absent, the selector of namespaces means all of them.
+  if (field.child("podSelector").isAbsent) field.child("podSelector").problem("is required; write {} for all");
   return { namespaceSelector: readLabelSelector(field.child("namespaceSelector")), podSelector: readLabelSelector(field.child("podSelector")) };
 }
 

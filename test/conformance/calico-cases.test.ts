@@ -5,11 +5,15 @@ import { CALICO_CASES, CLUSTER_POLICY_CASES, type ObjectCase } from "./cases/cal
 import { probesOf } from "./cases/case.ts";
 import { WORLD_MANIFESTS } from "./cases/world.ts";
 
-function play({ objects, ...rest }: ObjectCase): void {
-  const probes = probesOf({ policies: [], ...rest });
+function play({ objects, ...rows }: ObjectCase): void {
+  const probes = probesOf(rows);
   const results = evaluate({
     manifests: [...WORLD_MANIFESTS, ...objects],
-    probes: probes.map(({ from, to, port, protocol }) => ({ from: from.text, to: to.text, port, protocol })),
+    probes: probes.map(({ from, to, port, protocol }) => {
+      // A ping, as packets are.
+      const icmp = protocol === "ICMP" ? { icmpType: from.address.includes(":") ? 128 : 8, icmpCode: 0 } : {};
+      return { from: from.text, to: to.text, port, protocol, ...icmp };
+    }),
   });
   expect(probes.map(({ text }, i) => `${text}: ${results[i]?.verdict ?? "none"}`)).toEqual(probes.map(({ text, verdict }) => `${text}: ${verdict}`));
 }

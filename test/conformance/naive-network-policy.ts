@@ -67,24 +67,29 @@ export interface NaiveWorld {
 
 /** True when the policies let the connection pass at one end: egress at the source, ingress at the destination. */
 export function isAllowed(world: NaiveWorld, probe: NaiveProbe, direction: "ingress" | "egress"): boolean {
+  return verdictOf(world, probe, direction) !== "deny";
+}
+
+/** undefined: no policy isolates that end. */
+export function verdictOf(world: NaiveWorld, probe: NaiveProbe, direction: "ingress" | "egress"): "allow" | "deny" | undefined {
   const own = direction === "ingress" ? probe.to : probe.from;
   const peer = direction === "ingress" ? probe.from : probe.to;
   const { pod } = own;
-  if (pod === undefined) return true;
+  if (pod === undefined) return undefined;
   const isolating = world.policies.filter(
     (policy) => policy.metadata.namespace === pod.namespace && selects(policy.spec.podSelector ?? {}, pod.labels) && isFor(policy, direction),
   );
-  if (isolating.length === 0) return true;
+  if (isolating.length === 0) return undefined;
   for (const policy of isolating) {
     for (const rule of policy.spec[direction] ?? []) {
       const peers = (direction === "ingress" ? rule.from : rule.to) ?? [];
       const isPeer = peers.length === 0 || peers.some((candidate) => isSuchPeer(world, policy, candidate, peer));
       const ports = rule.ports ?? [];
       const isPort = ports.length === 0 || ports.some((candidate) => isSuchPort(candidate, probe));
-      if (isPeer && isPort) return true;
+      if (isPeer && isPort) return "allow";
     }
   }
-  return false;
+  return "deny";
 }
 
 function isFor(policy: NaivePolicy, direction: "ingress" | "egress"): boolean {
@@ -93,7 +98,7 @@ function isFor(policy: NaivePolicy, direction: "ingress" | "egress"): boolean {
   return direction === "ingress" || (policy.spec.egress ?? []).length > 0;
 }
 
-function selects(selector: NaiveSelector, labels: Readonly<Record<string, string>>): boolean {
+export function selects(selector: NaiveSelector, labels: Readonly<Record<string, string>>): boolean {
   for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
   for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
     const value = labels[key];

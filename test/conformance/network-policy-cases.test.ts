@@ -25,7 +25,7 @@ describe("NetworkPolicy", () => {
   });
 
   it("the table covers both verdicts, every protocol and both families, in no small number", () => {
-    const probes = CASES.flatMap(probesOf);
+    const probes = CASES.flatMap((given) => probesOf(given));
     expect(new Set(CASES.map(({ name }) => name)).size).toBe(CASES.length);
     expect(probes.length).toBeGreaterThanOrEqual(150);
     for (const protocol of ["TCP", "UDP", "SCTP", "ICMP"]) {

@@ -13,7 +13,7 @@ import { desiredRoutes } from "../../agent/plan/routes.ts";
 import { desiredRuleset, PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
 import { createPodLinks } from "../../agent/pods/pod-link.ts";
 import { type Commit, Compute } from "../../src/compute/compute.ts";
-import { podKey } from "../../src/model/names.ts";
+import { type PodKey, podKey } from "../../src/model/names.ts";
 import { parseResource } from "../../src/model/parse-resource.ts";
 import { type RecordKey, type RecordValue, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
 import { keyOf, type Resource } from "../../src/model/resource.ts";
@@ -24,6 +24,11 @@ import { createNetns, type Netns } from "../kernel/netns.ts";
 import { PacketProber, type PlaceSpec } from "../kernel/packets.ts";
 import { LISTENING_PORTS, OUTSIDE } from "./cases/world.ts";
 import { allProbes, NODES, type PacketWorld, worldManifests } from "./packet-world.ts";
+
+export interface ClusterOptions {
+  /** What every place listens on. Absent: the cases' ports. */
+  readonly ports?: readonly number[];
+}
 
 const SETTINGS = { interfacePrefix: "cali" };
 const HASH_SEED = 1n;
@@ -45,6 +50,7 @@ export class PacketCluster implements AsyncDisposable {
   readonly prober: PacketProber;
   readonly places: ReadonlyMap<string, PlaceSpec>;
   readonly #nodes: ReadonlyMap<string, PacketNode>;
+  readonly #endpoints: ReadonlyMap<PodKey, PlannedEndpoint>;
   readonly #namespaces: readonly Netns[];
   readonly #compute = new Compute();
   readonly #audiences = new Map<RecordKey, Set<string>>();
@@ -54,16 +60,19 @@ export class PacketCluster implements AsyncDisposable {
   private constructor(options: {
     readonly places: readonly PlaceSpec[];
     readonly nodes: ReadonlyMap<string, PacketNode>;
+    readonly endpoints: ReadonlyMap<PodKey, PlannedEndpoint>;
     readonly namespaces: readonly Netns[];
+    readonly ports: readonly number[];
   }) {
     this.places = new Map(options.places.map((place) => [place.name, place]));
     this.#nodes = options.nodes;
+    this.#endpoints = options.endpoints;
     this.#namespaces = options.namespaces;
-    this.prober = new PacketProber(options.places, LISTENING_PORTS);
+    this.prober = new PacketProber(options.places, options.ports);
   }
 
   /** Addresses and nodes of the pods stay as in this world; labels, ports and policies may change with `apply`. */
-  static async create(prefix: string, world: PacketWorld): Promise<PacketCluster> {
+  static async create(prefix: string, world: PacketWorld, { ports = LISTENING_PORTS }: ClusterOptions = {}): Promise<PacketCluster> {
     const namespaces: Netns[] = [];
     const make = async (): Promise<Netns> => {
       const netns = await createNetns(prefix);
@@ -81,6 +90,7 @@ export class PacketCluster implements AsyncDisposable {
       await uplink(outside, "outside", [`${GATEWAY.v4}/24`, `${GATEWAY.v6}/64`, `${OUTSIDE.v4}/32`, `${OUTSIDE.v6}/128`]);
       const places: PlaceSpec[] = [{ name: "outside", netns: outside.path, addresses: [parseIp(OUTSIDE.v4), parseIp(OUTSIDE.v6)], isUnguarded: true }];
       const nodes = new Map<string, PacketNode>();
+      const endpoints = new Map<PodKey, PlannedEndpoint>();
       for (const { name, v4, v6 } of NODES) {
         const netns = await make();
         await netns.sysctl("net.ipv4.ip_forward", "1");
@@ -94,18 +104,20 @@ export class PacketCluster implements AsyncDisposable {
         const node = nodes.get(pod.node);
         if (node === undefined) throw new RangeError(`no node ${pod.node}`);
         const addresses = [parseIp(pod.v4), parseIp(pod.v6)];
-        const interfaceName = `cali${pod.namespace}${pod.name}`;
+        const interfaceName = `cali${places.length}`;
         const mac = `ee:00:00:00:00:${places.length.toString(16).padStart(2, "0")}`;
         inNetns(node.netns.path, () =>
           createPodLinks(node.rtnetlink).connect({ hostName: interfaceName, netns: netns.path, ifname: "eth0", mac, mtu: 1500, addresses }),
         );
-        node.endpoints = [...node.endpoints, { podKey: podKey(pod.namespace, pod.name), interfaceName, addresses }];
+        const endpoint = { podKey: podKey(pod.namespace, pod.name), interfaceName, addresses };
+        endpoints.set(endpoint.podKey, endpoint);
+        node.endpoints = [...node.endpoints, endpoint];
         places.push({ name: `${pod.namespace}/${pod.name}`, netns: netns.path, addresses, isUnguarded: false });
       }
       await connectNodes(world, nodes, outside);
-      const cluster = new PacketCluster({ places, nodes, namespaces });
+      const cluster = new PacketCluster({ places, nodes, endpoints, namespaces, ports });
       await cluster.apply({ ...world, policies: [] });
-      const pairs = allProbes(world).filter(({ protocol, port }) => protocol === "UDP" && port === LISTENING_PORTS[0]);
+      const pairs = allProbes(world, ports.slice(0, 1)).filter(({ protocol }) => protocol === "UDP");
       if (!cluster.prober.passesAll(pairs)) throw new Error("without policies, not everybody reaches everybody");
       return cluster;
     } catch (error) {
@@ -123,10 +135,22 @@ export class PacketCluster implements AsyncDisposable {
     return this.#node(node).netns;
   }
 
+  /** The host's end of a pod's link. */
+  interfaceOf(pod: { readonly namespace: string; readonly name: string }): string {
+    const endpoint = this.#endpoints.get(podKey(pod.namespace, pod.name));
+    if (endpoint === undefined) throw new RangeError(`no pod ${pod.namespace}/${pod.name}`);
+    return endpoint.interfaceName;
+  }
+
   /** Makes the cluster that world: what differs from the last one goes in as events. Throws when an object or a record is not understood. */
   async apply(world: PacketWorld): Promise<void> {
+    await this.applyObjects(worldManifests(world));
+  }
+
+  /** As `apply`, for objects of every kind. `mayBeNarrower`: some are not enforced as written, and that is no error. */
+  async applyObjects(manifests: readonly unknown[], { mayBeNarrower = false }: { readonly mayBeNarrower?: boolean } = {}): Promise<void> {
     const wanted = new Map<string, { readonly text: string; readonly resource: Resource }>();
-    for (const manifest of worldManifests(world)) {
+    for (const manifest of manifests) {
       const parsed = parseResource(manifest, { isStrict: true });
       if (!parsed.ok) throw new Error(`manifest is not understood: ${JSON.stringify(parsed.problems)} in ${JSON.stringify(manifest)}`);
       wanted.set(JSON.stringify(keyOf(parsed.value)), { text: JSON.stringify(manifest), resource: parsed.value });
@@ -135,7 +159,9 @@ export class PacketCluster implements AsyncDisposable {
     for (const [key, { text, resource }] of wanted) if (this.#resources.get(key)?.text !== text) this.#compute.apply({ kind: "upsert", resource });
     this.#resources.clear();
     for (const [key, value] of wanted) this.#resources.set(key, value);
-    this.#deliver(this.#compute.flush());
+    const commit = this.#compute.flush();
+    if (commit.problems.length > 0 && !mayBeNarrower) throw new Error(`objects are not understood: ${JSON.stringify(commit.problems)}`);
+    this.#deliver(commit);
     for (const node of this.#nodes.values()) await this.#program(node);
   }
 
@@ -152,9 +178,9 @@ export class PacketCluster implements AsyncDisposable {
   async setConnected(pod: { readonly namespace: string; readonly name: string; readonly node: string }, isConnected: boolean): Promise<void> {
     const node = this.#node(pod.node);
     const key = podKey(pod.namespace, pod.name);
-    const place = this.places.get(`${pod.namespace}/${pod.name}`);
+    const planned = this.#endpoints.get(key);
     const others = node.endpoints.filter((endpoint) => endpoint.podKey !== key);
-    node.endpoints = isConnected ? [...others, { podKey: key, interfaceName: `cali${pod.namespace}${pod.name}`, addresses: place?.addresses ?? [] }] : others;
+    node.endpoints = isConnected && planned !== undefined ? [...others, planned] : others;
     const plan = planOf(node, node.cache);
     await node.table.apply(plan.ruleset);
   }
@@ -174,8 +200,7 @@ export class PacketCluster implements AsyncDisposable {
     return node;
   }
 
-  #deliver({ changes, problems }: Commit): void {
-    if (problems.length > 0) throw new Error(`objects are not understood: ${JSON.stringify(problems)}`);
+  #deliver({ changes }: Commit): void {
     for (const { key, value, isRemoved, entered, left } of changes) {
       const audience = this.#audiences.get(key) ?? new Set<string>();
       const before = [...audience].map((name) => this.#nodes.get(name)?.view.get(key)).find((known) => known !== undefined);

@@ -24,7 +24,13 @@ export interface ExtraPod {
   readonly phase: "Running" | "Succeeded" | "Failed";
 }
 
-export const NODES = [1, 2, 3].map((i) => ({ name: `n${i}`, v4: `172.30.90.${10 + i}`, v6: `fd30:90::${10 + i}` }));
+/** The first is of another system than the others by its label. */
+export const NODES = [1, 2, 3].map((i) => ({
+  name: `n${i}`,
+  v4: `172.30.90.${10 + i}`,
+  v6: `fd30:90::${10 + i}`,
+  labels: { "kubernetes.io/os": i === 1 ? "other" : "linux", "kubernetes.io/hostname": `n${i}` },
+}));
 
 /** The cases' world. */
 export function caseWorld(policies: readonly NaivePolicy[]): PacketWorld {
@@ -33,10 +39,10 @@ export function caseWorld(policies: readonly NaivePolicy[]): PacketWorld {
 
 export function worldManifests({ namespaces, pods, policies, extras = [] }: PacketWorld): unknown[] {
   return [
-    ...NODES.map(({ name, v4, v6 }) => ({
+    ...NODES.map(({ name, v4, v6, labels }) => ({
       apiVersion: "v1",
       kind: "Node",
-      metadata: { name },
+      metadata: { name, labels },
       status: { addresses: [v4, v6].map((address) => ({ type: "InternalIP", address })) },
     })),
     ...Object.entries(namespaces).map(([name, labels]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } })),
@@ -61,7 +67,7 @@ function podManifest({ namespace, name, labels, node, addresses, ports, hostNetw
 }
 
 /** Every pair of places of which one is a pod, each protocol, port and family. */
-export function allProbes({ pods }: PacketWorld): PacketProbe[] {
+export function allProbes({ pods }: PacketWorld, ports: readonly number[] = LISTENING_PORTS): PacketProbe[] {
   const names = pods.map(({ namespace, name }) => `${namespace}/${name}`);
   const others = ["outside", ...NODES.map(({ name }) => name)];
   const pairs = [
@@ -70,36 +76,42 @@ export function allProbes({ pods }: PacketWorld): PacketProbe[] {
   ].filter(({ from, to }) => from !== to);
   return pairs.flatMap((pair) =>
     ([4, 6] as const).flatMap((version) => [
-      ...(["TCP", "UDP", "SCTP"] as const).flatMap((protocol) => LISTENING_PORTS.map((port): PacketProbe => ({ ...pair, version, protocol, port }))),
+      ...(["TCP", "UDP", "SCTP"] as const).flatMap((protocol) => ports.map((port): PacketProbe => ({ ...pair, version, protocol, port }))),
       { ...pair, version, protocol: "ICMP" as const, port: 0 },
     ]),
   );
 }
 
-/** The verdicts of `sedge policy evaluate`. */
-export function evaluatedVerdicts(world: PacketWorld, probes: readonly PacketProbe[]): ("allow" | "deny")[] {
+/** The verdicts of `sedge policy evaluate`. `objects`: in place of those of the world's policies. */
+export function evaluatedVerdicts(world: PacketWorld, probes: readonly PacketProbe[], objects = worldManifests(world)): ("allow" | "deny")[] {
   const address = (name: string, version: 4 | 6): string => endOf(world, name, version).address;
   return evaluate({
-    manifests: worldManifests(world),
+    manifests: objects,
     probes: probes.map(({ from, to, version, protocol, port }) => ({
       from: address(from, version),
       to: address(to, version),
       protocol,
-      ...(protocol === "ICMP" ? {} : { port }),
+      // A ping is all that is sent of it.
+      ...(protocol === "ICMP" ? { icmpType: version === 4 ? 8 : 128, icmpCode: 0 } : { port }),
     })),
   }).map(({ verdict }) => verdict);
 }
 
 /** The verdicts of the evaluator that shares nothing with the program. A node always reaches its own pods. */
 export function literalVerdicts(world: PacketWorld, probes: readonly PacketProbe[]): ("allow" | "deny")[] {
-  return probes.map(({ from, to, version, protocol, port }) => {
+  return probes.map((packet) => {
+    const { from, to, version, protocol, port } = packet;
     const probe = { from: endOf(world, from, version), to: endOf(world, to, version), protocol, port: protocol === "ICMP" ? undefined : port };
-    const isOwnNode = world.pods.some((pod) => pod.node === from && `${pod.namespace}/${pod.name}` === to);
-    return isAllowed(world, probe, "egress") && (isOwnNode || isAllowed(world, probe, "ingress")) ? "allow" : "deny";
+    return isAllowed(world, probe, "egress") && (isOwnNode(world, packet) || isAllowed(world, probe, "ingress")) ? "allow" : "deny";
   });
 }
 
-function endOf({ pods }: PacketWorld, name: string, version: 4 | 6): NaiveEnd {
+/** A node always reaches its own pods. */
+export function isOwnNode({ pods }: PacketWorld, { from, to }: PacketProbe): boolean {
+  return pods.some((pod) => pod.node === from && `${pod.namespace}/${pod.name}` === to);
+}
+
+export function endOf({ pods }: PacketWorld, name: string, version: 4 | 6): NaiveEnd {
   const pod = pods.find((candidate) => `${candidate.namespace}/${candidate.name}` === name);
   const other = name === "outside" ? OUTSIDE : NODES.find((node) => node.name === name);
   const address = (pod ?? other)?.[version === 4 ? "v4" : "v6"];

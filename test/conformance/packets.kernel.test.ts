@@ -4,13 +4,13 @@ import { parseIp } from "../../src/net/ip.ts";
 import { Connection } from "../kernel/connection.ts";
 import { canUseNetns } from "../kernel/netns.ts";
 import type { PacketProbe, PlaceSpec, SctpOddity } from "../kernel/packets.ts";
-import { type ConformanceCase, policy, policyManifest, probesOf } from "./cases/case.ts";
+import { policy, policyManifest, probesOf } from "./cases/case.ts";
 import { PORT_AND_BLOCK_CASES } from "./cases/ports-and-blocks.ts";
 import { SELECTOR_CASES } from "./cases/selectors.ts";
 import { PODS } from "./cases/world.ts";
 import type { NaivePolicy } from "./naive-network-policy.ts";
 import { PacketCluster } from "./packet-cluster.ts";
-import { judge, shrink } from "./packet-judge.ts";
+import { judge, packetProbes, shrink } from "./packet-judge.ts";
 import { allProbes, caseWorld } from "./packet-world.ts";
 import { matrixProbes, policyMatrix } from "./policy-matrix.ts";
 import { randomProbes, randomWorld } from "./random-policies.ts";
@@ -43,7 +43,7 @@ describe.skipIf(!canUseNetns())("NetworkPolicy by packets", () => {
 
   it.each(CASES.map((given) => [given.name, given] as const))("%s", async (_name, given) => {
     await use(given.policies);
-    const probes = packetProbes(given);
+    const probes = packetProbes(probesOf(given));
     const outcomes = verdicts(probes);
     const silent = probes.filter((_, i) => outcomes[i] === "deny");
     cluster.prober.settle();
@@ -174,7 +174,8 @@ describe.skipIf(!canUseNetns())("NetworkPolicy by packets", () => {
   it("packet too big from a router on the way comes back, and the pod learns the path's MTU", async () => {
     await use(CLOSED_INGRESS.filter(({ metadata }) => metadata.namespace === "x"));
     const node = cluster.netns("n3");
-    await node.ip("link", "set", "caliyc", "mtu", "1300");
+    const link = cluster.interfaceOf({ namespace: "y", name: "c" });
+    await node.ip("link", "set", link, "mtu", "1300");
     try {
       for (const version of [4, 6] as const) {
         using connection = new Connection({ from: place("x/b"), to: place("y/c"), version, protocol: "UDP", port: 92 });
@@ -183,7 +184,7 @@ describe.skipIf(!canUseNetns())("NetworkPolicy by packets", () => {
         expect(connection.error()).toBe("EMSGSIZE");
       }
     } finally {
-      await node.ip("link", "set", "caliyc", "mtu", "1500");
+      await node.ip("link", "set", link, "mtu", "1500");
     }
   });
 
@@ -212,12 +213,3 @@ describe.skipIf(!canUseNetns())("NetworkPolicy by packets", () => {
     expect(cluster.prober.passesAll(probes)).toBe(true);
   });
 });
-
-function packetProbes(given: ConformanceCase): PacketProbe[] {
-  const name = (end: { readonly pod: { readonly namespace: string; readonly name: string } | undefined }): string =>
-    end.pod === undefined ? "outside" : `${end.pod.namespace}/${end.pod.name}`;
-  return probesOf(given).map(({ from, to, protocol, port }): PacketProbe => {
-    if (protocol !== "TCP" && protocol !== "UDP" && protocol !== "SCTP" && protocol !== "ICMP") throw new RangeError(`no protocol ${protocol}`);
-    return { from: name(from), to: name(to), version: from.address.includes(":") ? 6 : 4, protocol, port: port ?? 0 };
-  });
-}

@@ -416,6 +416,7 @@ const clusterPolicies = [
     good: [
       { tier: "Admin", priority: 0, subject: { namespaces: {} } },
       { tier: "Baseline", priority: 1000, subject: { pods: { namespaceSelector: {}, podSelector: { matchLabels: { a: "b" } } } } },
+      { tier: "Admin", priority: 1, subject: { pods: { podSelector: {} } } },
     ],
     bad: [
       undefined,
@@ -429,7 +430,7 @@ const clusterPolicies = [
       { tier: "Admin", priority: "1", subject: { namespaces: {} } },
       { tier: "Admin", priority: 1, subject: {} },
       { tier: "Admin", priority: 1, subject: { namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } } },
-      { tier: "Admin", priority: 1, subject: { pods: { podSelector: {} } } },
+      { tier: "Admin", priority: 1, subject: { pods: { namespaceSelector: {} } } },
       { tier: "Admin", priority: 1, subject: { namespaces: { matchExpressions: [{ key: "a", operator: "NotIn" }] } } },
     ],
   }),
@@ -445,7 +446,7 @@ const clusterPolicies = [
       [{ namespaces: {}, pods: { namespaceSelector: {}, podSelector: {} } }],
       [{ networks: ["10.0.0.0/8"] }],
       [{ nodes: {} }],
-      [{ pods: { podSelector: {} } }],
+      [{ pods: { namespaceSelector: {} } }],
       many(26, () => ({ namespaces: {} })),
     ],
   }),

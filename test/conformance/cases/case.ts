@@ -5,6 +5,18 @@
 import type { NaivePolicy } from "../naive-network-policy.ts";
 import { type CasePod, OUTSIDE, PODS } from "./world.ts";
 
+/** What a probe can name: its addresses, and the pod that has them; a place without a pod is outside, or a node. */
+export interface CasePlace {
+  readonly v4: string;
+  readonly v6: string;
+  readonly pod?: CasePod;
+}
+
+export const CASE_PLACES: ReadonlyMap<string, CasePlace> = new Map<string, CasePlace>([
+  ["outside", OUTSIDE],
+  ...PODS.map((pod): [string, CasePlace] => [`${pod.namespace}/${pod.name}`, { v4: pod.v4, v6: pod.v6, pod }]),
+]);
+
 export interface ConformanceCase {
   readonly name: string;
   readonly policies: readonly NaivePolicy[];
@@ -27,8 +39,10 @@ export interface CaseEnd {
   /** As in a file of probes. */
   readonly text: string;
   readonly address: string;
-  /** undefined: outside. */
+  /** undefined: outside, or a node. */
   readonly pod: CasePod | undefined;
+  /** "namespace/name" of a pod, otherwise as named. */
+  readonly place: string;
 }
 
 /** A policy of namespace x unless another is given. */
@@ -41,21 +55,23 @@ export function policyManifest(of: NaivePolicy): unknown {
   return { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", ...of };
 }
 
-export function probesOf(given: ConformanceCase): CaseProbe[] {
-  return [...given.allow.map((text) => probeOf(text, "allow")), ...given.deny.map((text) => probeOf(text, "deny"))];
+export function probesOf(given: Pick<ConformanceCase, "allow" | "deny">, places: ReadonlyMap<string, CasePlace> = CASE_PLACES): CaseProbe[] {
+  return [...given.allow.map((text) => probeOf(text, "allow", places)), ...given.deny.map((text) => probeOf(text, "deny", places))];
 }
 
-function probeOf(text: string, verdict: "allow" | "deny"): CaseProbe {
+function probeOf(text: string, verdict: "allow" | "deny", places: ReadonlyMap<string, CasePlace>): CaseProbe {
   const match = /^(\S+) > (\S+) (?:(\d+)\/)?(TCP|UDP|SCTP|ICMP)( v6)?$/.exec(text);
   if (match === null) throw new Error(`not a probe: ${text}`);
   const [, from = "", to = "", port, protocol = "", v6] = match;
-  const isV6 = v6 !== undefined;
-  return { text, from: endOf(from, isV6), to: endOf(to, isV6), protocol, port: port === undefined ? undefined : Number(port), verdict };
+  const end = (name: string): CaseEnd => endOf(name, v6 !== undefined, places);
+  return { text, from: end(from), to: end(to), protocol, port: port === undefined ? undefined : Number(port), verdict };
 }
 
-function endOf(name: string, isV6: boolean): CaseEnd {
-  const pod = PODS.find((candidate) => `${candidate.namespace}/${candidate.name}` === name);
-  if (pod === undefined && name !== "outside") throw new Error(`no pod ${name}`);
-  const address = (pod ?? OUTSIDE)[isV6 ? "v6" : "v4"];
-  return { text: pod === undefined || isV6 ? address : name, address, pod };
+function endOf(name: string, isV6: boolean, places: ReadonlyMap<string, CasePlace>): CaseEnd {
+  const found = places.get(name);
+  if (found === undefined) throw new Error(`no place ${name}`);
+  const { pod } = found;
+  const address = found[isV6 ? "v6" : "v4"];
+  const place = pod === undefined ? name : `${pod.namespace}/${pod.name}`;
+  return { text: pod === undefined || isV6 ? address : place, address, pod, place };
 }

@@ -1,0 +1,91 @@
+/**
+ * Calico's kinds and ClusterNetworkPolicies by real packets: the rule-level tables and the conformance suite's one, each case's own rows and a share of all
+ * probes between the places. What the packets do, the evaluator says beforehand. Host endpoints: of the node's own traffic, before NAT, untracked, forwarded.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { canUseNetns } from "../kernel/netns.ts";
+import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
+import { CALICO_CASES, CLUSTER_POLICY_CASES } from "./cases/calico.ts";
+import { type CaseProbe, probesOf } from "./cases/case.ts";
+import { CLUSTER_POLICY_SUITE, HOUSE_PLACES, HOUSE_PORTS } from "./cases/cluster-policy-suite.ts";
+import { HOST_CASES, HOST_PLACES } from "./cases/hosts.ts";
+import { houseManifests, houseWorld, literalHouseVerdicts } from "./cluster-policy-world.ts";
+import { PacketCluster } from "./packet-cluster.ts";
+import { packetProbes, packetVerdicts } from "./packet-judge.ts";
+import { allProbes, caseWorld, evaluatedVerdicts, worldManifests } from "./packet-world.ts";
+import { randomHousePolicies, randomHouseProbes } from "./random-cluster-policies.ts";
+
+/** Besides its own rows, each case makes one in so many of all probes, the next case others. */
+const SHARE = 29;
+const RANDOM_SETS = 30;
+const PROBES_PER_SET = 300;
+
+/** Rows as written, with what the packets did. */
+function checkRows(cluster: PacketCluster, rows: readonly CaseProbe[]): void {
+  const expected = rows.map(({ verdict }) => verdict);
+  const packets = packetVerdicts(cluster, packetProbes(rows), expected);
+  expect(rows.map(({ text }, i) => `${text}: ${packets[i]}`)).toEqual(rows.map(({ text, verdict }) => `${text}: ${verdict}`));
+}
+
+function mismatches(cluster: PacketCluster, probes: readonly PacketProbe[], expected: readonly ("allow" | "deny")[]): string[] {
+  const packets = packetVerdicts(cluster, probes, expected);
+  return probes.flatMap((probe, i) => (packets[i] === expected[i] ? [] : [`${describeProbe(probe)}: evaluate ${expected[i]}, packets ${packets[i]}`]));
+}
+
+const share = (probes: readonly PacketProbe[], index: number): PacketProbe[] => probes.filter((_, i) => i % SHARE === index % SHARE);
+
+describe.skipIf(!canUseNetns())("the cases' world", () => {
+  let cluster: PacketCluster;
+  const world = caseWorld([]);
+  const all = allProbes(world);
+  beforeAll(async () => {
+    cluster = await PacketCluster.create("sedge-op", world);
+  });
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+  });
+
+  const cases = [...CALICO_CASES.map((given) => ({ kind: "Calico", given })), ...CLUSTER_POLICY_CASES.map((given) => ({ kind: "cluster", given }))];
+  it.each(cases.map(({ kind, given }, index) => [kind, given.name, given, index] as const))("%s: %s", async (_kind, _name, given, index) => {
+    const manifests = [...worldManifests(world), ...given.objects];
+    await cluster.applyObjects(manifests, { mayBeNarrower: true });
+    checkRows(cluster, probesOf(given));
+    const probes = share(all, index);
+    expect(mismatches(cluster, probes, evaluatedVerdicts(world, probes, manifests))).toEqual([]);
+  });
+
+  it.each(HOST_CASES.map((given) => [given.name, given] as const))("host endpoints: %s", async (_name, given) => {
+    await cluster.applyObjects([...worldManifests(world), ...given.objects]);
+    checkRows(cluster, probesOf(given, HOST_PLACES));
+  });
+
+  it("what is in the kernel after all that is what an agent with no memory wants", async () => {
+    await cluster.restartAgents();
+  });
+});
+
+describe.skipIf(!canUseNetns())("the houses", () => {
+  let cluster: PacketCluster;
+  beforeAll(async () => {
+    cluster = await PacketCluster.create("sedge-oh", houseWorld({}), { ports: HOUSE_PORTS });
+  });
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+  });
+
+  it.each(CLUSTER_POLICY_SUITE.map((given) => [given.name, given] as const))("%s", async (_name, given) => {
+    await cluster.applyObjects(houseManifests(given));
+    checkRows(cluster, probesOf(given, HOUSE_PLACES));
+  });
+
+  it("random policies: packets, the program's evaluator and the independent one agree", async () => {
+    for (let seed = 1; seed <= RANDOM_SETS; seed++) {
+      const given = randomHousePolicies(seed);
+      const probes = randomHouseProbes(seed, PROBES_PER_SET);
+      await cluster.applyObjects(houseManifests(given));
+      const expected = evaluatedVerdicts(houseWorld(given), probes, houseManifests(given));
+      expect(expected, `seed ${seed}`).toEqual(literalHouseVerdicts(given, probes));
+      expect(mismatches(cluster, probes, expected), `seed ${seed}: ${JSON.stringify(given)}`).toEqual([]);
+    }
+  });
+});
