@@ -105,7 +105,7 @@ const DOMAIN = "^(\\*\\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\\.)+[a-zA-Z0-
 const namespacedPods: Schema = {
   description: "Pods by their labels, in namespaces by theirs.",
   type: "object",
-  required: ["namespaceSelector", "podSelector"],
+  required: ["podSelector"],
   properties: { namespaceSelector: labelSelector, podSelector: labelSelector },
 };
 const portNumber: Schema = { type: "integer", format: "int32", minimum: 1, maximum: 65535 };
