@@ -1,8 +1,4 @@
-/**
- * One request on the agent's unix socket, as HTTP by hand: Bun.connect takes 2 ms less than fetch or node:http to start.
- *
- * Invariant: every call ends: with the agent's answer, or with AgentCallError that says whether the agent can have seen the request.
- */
+/** One request to the agent and its answer, as HTTP by hand: fetch and node:http take 2 ms more to start. Pure; `agent-socket.ts` carries it. */
 import type { Connection } from "./result.ts";
 
 export type AgentVerb = "add" | "del" | "check" | "status" | "gc";
@@ -22,34 +18,6 @@ export class AgentCallError extends Error {
     this.name = "AgentCallError";
     this.code = code;
   }
-}
-
-/** The part of Bun's API that is used; @types/bun would be a dependency for twenty lines. */
-interface BunSocket {
-  write(bytes: Uint8Array): number;
-  end(): void;
-}
-interface BunConnect {
-  connect(options: {
-    readonly unix: string;
-    readonly socket: {
-      open(socket: BunSocket): void;
-      data(socket: BunSocket, bytes: Uint8Array): void;
-      drain(socket: BunSocket): void;
-      close(): void;
-      error(socket: BunSocket, error: Error): void;
-      connectError(socket: BunSocket, error: Error): void;
-    };
-  }): Promise<unknown>;
-}
-declare const Bun: BunConnect;
-
-/** Longer than the agent takes for any request. */
-const TIMEOUT_MS = 60_000;
-const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
-
-export async function askAgent(socketPath: string, verb: AgentVerb, request: object): Promise<AgentAnswer> {
-  return parseAnswer(await exchange(socketPath, httpRequest(verb, request)));
 }
 
 /** HTTP/1.0: the answer is never chunked and ends with the connection. */
@@ -81,52 +49,4 @@ export function parseAnswer(text: string): AgentAnswer {
   const { ok, error } = (answer ?? {}) as { readonly ok?: unknown; readonly error?: { readonly code?: unknown; readonly msg?: unknown } };
   if (ok === true || (ok === false && typeof error?.code === "number" && typeof error.msg === "string")) return answer as AgentAnswer;
   throw new AgentCallError("unreadable", `the agent's answer is not understood: ${body.slice(0, 200)}`);
-}
-
-function exchange(unix: string, request: Uint8Array): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const decoder = new TextDecoder();
-    let answer = "";
-    let rest = request;
-    let isOpen = false;
-    const timer = setTimeout(() => reject(new AgentCallError("lost", `the agent did not answer in ${TIMEOUT_MS / 1_000} s`)), TIMEOUT_MS);
-    const settle = (action: () => void): void => {
-      clearTimeout(timer);
-      action();
-    };
-    const fail = (error: unknown): void => {
-      const reason = error instanceof Error ? error.message : String(error);
-      settle(() =>
-        reject(
-          new AgentCallError(
-            isOpen ? "lost" : "unreachable",
-            isOpen ? `the connection to the agent broke: ${reason}` : `no agent answers at ${unix}: ${reason}`,
-            { cause: error },
-          ),
-        ),
-      );
-    };
-    const push = (socket: BunSocket): void => {
-      rest = rest.subarray(socket.write(rest));
-    };
-    Bun.connect({
-      unix,
-      socket: {
-        open(socket) {
-          isOpen = true;
-          push(socket);
-        },
-        drain: push,
-        data(socket, bytes) {
-          answer += decoder.decode(bytes, { stream: true });
-          if (answer.length <= MAX_ANSWER_BYTES) return;
-          socket.end();
-          settle(() => reject(new AgentCallError("unreadable", `the agent's answer is longer than ${MAX_ANSWER_BYTES} bytes`)));
-        },
-        close: () => settle(() => resolve(answer)),
-        error: (_socket, error) => fail(error),
-        connectError: (_socket, error) => fail(error),
-      },
-    }).catch(fail);
-  });
 }

@@ -13,9 +13,10 @@ import { type CniVersion, isSince, NEWEST_VERSION, SUPPORTED_VERSIONS } from "./
 
 export interface CommandContext {
   readonly variables: Readonly<Record<string, string | undefined>>;
-  readonly readStdin: () => Promise<string>;
+  /** Throws what reading does. */
+  readonly readStdin: () => string;
   /** Throws AgentCallError. */
-  readonly ask: (socket: string, verb: AgentVerb, request: object) => Promise<AgentAnswer>;
+  readonly ask: (socket: string, verb: AgentVerb, request: object) => AgentAnswer;
   readonly queueDelete: (
     directory: string,
     key: { readonly containerId: string; readonly ifname: string; readonly network: string },
@@ -56,7 +57,7 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
   };
   try {
     environment = parseEnvironment(context.variables);
-    const text = await context.readStdin();
+    const text = context.readStdin();
     // A person who asks for the versions at a prompt gives no configuration; the reference plugins answer then too.
     const value = environment.command === "VERSION" && text.trim() === "" ? {} : parseJsonObject(text);
     if (typeof value["cniVersion"] === "string" && value["cniVersion"] !== "") cniVersion = value["cniVersion"];
@@ -78,7 +79,7 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
   const { command } = environment;
   switch (command) {
     case "ADD": {
-      const answer = await ask("add", attachmentRequest(environment, config), config, context);
+      const answer = ask("add", attachmentRequest(environment, config), config, context);
       if (answer.result === undefined) throw new CniError("ioFailure", "the agent's answer to ADD has no result");
       return addResult(answer.result, config);
     }
@@ -88,7 +89,7 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
     case "CHECK":
       if (config.prevResult === undefined)
         throw new CniError("invalidConfig", "the network configuration is wrong: prevResult is missing", "CHECK compares with the result of ADD");
-      await ask("check", attachmentRequest(environment, config), config, context);
+      ask("check", attachmentRequest(environment, config), config, context);
       return undefined;
     case "GC":
       if (config.validAttachments === undefined)
@@ -97,10 +98,10 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
           "the network configuration is wrong: cni.dev/valid-attachments is missing",
           "GC removes all attachments that are not in it; without it nothing is removed",
         );
-      await ask("gc", { version: REQUEST_VERSION, config: { name: config.name, "cni.dev/valid-attachments": config.validAttachments } }, config, context);
+      ask("gc", { version: REQUEST_VERSION, config: { name: config.name, "cni.dev/valid-attachments": config.validAttachments } }, config, context);
       return undefined;
     case "STATUS":
-      await ask("status", { version: REQUEST_VERSION, config: { name: config.name } }, config, context);
+      ask("status", { version: REQUEST_VERSION, config: { name: config.name } }, config, context);
       return undefined;
     case "VERSION":
       return undefined;
@@ -109,10 +110,10 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
   }
 }
 
-async function ask(verb: AgentVerb, request: object, config: NetworkConfig, context: CommandContext): Promise<Extract<AgentAnswer, { ok: true }>> {
+function ask(verb: AgentVerb, request: object, config: NetworkConfig, context: CommandContext): Extract<AgentAnswer, { ok: true }> {
   let answer: AgentAnswer;
   try {
-    answer = await context.ask(config.socket, verb, request);
+    answer = context.ask(config.socket, verb, request);
   } catch (error) {
     if (!(error instanceof AgentCallError)) throw error;
     if (error.code === "unreadable")
@@ -126,7 +127,7 @@ async function ask(verb: AgentVerb, request: object, config: NetworkConfig, cont
 async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): Promise<void> {
   const request = attachmentRequest(environment, config);
   try {
-    await ask("del", request, config, context);
+    ask("del", request, config, context);
     return;
   } catch (error) {
     if (!(error instanceof CniError) || error.code !== AWAY) throw error;
@@ -143,7 +144,7 @@ async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig,
   }
   // An agent that started in between has read the directory already.
   try {
-    await ask("del", request, config, context);
+    ask("del", request, config, context);
     await context.unqueueDelete(path);
   } catch (error) {
     if (!(error instanceof CniError)) throw error;

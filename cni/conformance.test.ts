@@ -61,10 +61,10 @@ async function run(
   const unqueued: string[] = [];
   const context: CommandContext = {
     variables: { ...ENVIRONMENT, CNI_COMMAND: command, ...environment },
-    readStdin: () => Promise.resolve(typeof stdin === "string" ? stdin : JSON.stringify(stdin)),
-    ask: async (_socket, verb, request) => {
+    readStdin: () => (typeof stdin === "string" ? stdin : JSON.stringify(stdin)),
+    ask: (_socket, verb, request) => {
       asked.push({ verb, request: request as Record<string, unknown> });
-      return await Promise.resolve().then(agent);
+      return agent();
     },
     queueDelete: async (_directory, _key, request) => {
       const path = await Promise.resolve().then(queue);

@@ -2,16 +2,16 @@
  * A DEL for an agent that is away: one file in a directory that the agent empties at its start.
  *
  * Invariant: the file is whole or not there, and on the disk when the executable says that the DEL succeeded. One container's interface has one file, so
- * that a DEL that is repeated does not pile up.
+ * that a DEL that is repeated does not pile up. `node:fs` is imported where it is needed: a bundle loads what stands at the top of any of its files.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 
-/** The file's path. Throws what the file system does. */
-export function queueDelete(
+/** The file's path. Rejects with what the file system throws. */
+export async function queueDelete(
   directory: string,
   { containerId, ifname, network }: { readonly containerId: string; readonly ifname: string; readonly network: string },
   request: object,
-): string {
+): Promise<string> {
+  const { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } = await import("node:fs");
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const path = `${directory}/${network}.${containerId}.${ifname}.json`;
   const temporary = `${path}.${process.pid}.tmp`;
@@ -33,6 +33,7 @@ export function queueDelete(
 }
 
 /** Of one that is gone: nothing. */
-export function unqueueDelete(path: string): void {
+export async function unqueueDelete(path: string): Promise<void> {
+  const { rmSync } = await import("node:fs");
   rmSync(path, { force: true });
 }

@@ -1,25 +1,26 @@
 /** The CNI executable: process in, process out. Everything else is in command.ts. */
-import { appendFileSync, readFileSync, writeSync } from "node:fs";
-import { askAgent } from "./agent-call.ts";
+import { askAgent } from "./agent-socket.ts";
 import { runCommand } from "./command.ts";
+import { appendLine } from "./command-log.ts";
+import type { JsonObject } from "./config.ts";
+import { queueDelete, unqueueDelete } from "./delete-queue.ts";
+import { readAll, writeAll } from "./system-calls.ts";
 
 const STDIN = 0;
 const STDOUT = 1;
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
+let logged: { readonly file: string; readonly line: JsonObject } | undefined;
 const { exitCode, stdout } = await runCommand({
   variables: process.env,
-  readStdin: () => Promise.resolve(readFileSync(STDIN, "utf8")),
+  readStdin: () => readAll(STDIN, MAX_CONFIG_BYTES),
   ask: askAgent,
-  // Loaded only where an agent is away: the usual way pays nothing for it.
-  queueDelete: async (...args) => (await import("./delete-queue.ts")).queueDelete(...args),
-  unqueueDelete: async (path) => (await import("./delete-queue.ts")).unqueueDelete(path),
-  log: (file, facts) => {
-    try {
-      appendFileSync(file, `${JSON.stringify({ time: new Date().toISOString(), ...facts })}\n`, { mode: 0o600 });
-    } catch {
-      // A log that cannot be written must not keep a pod from its network.
-    }
+  queueDelete,
+  unqueueDelete,
+  log(file, line) {
+    logged = { file, line };
   },
 });
-for (let rest = Buffer.from(stdout, "utf8"); rest.length > 0; ) rest = rest.subarray(writeSync(STDOUT, rest));
+writeAll(STDOUT, new TextEncoder().encode(stdout));
+if (logged !== undefined) await appendLine(logged.file, logged.line);
 process.exit(exitCode);

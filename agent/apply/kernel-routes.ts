@@ -11,7 +11,7 @@ import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.
 import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
 
 /** What this needs of the kernel's links and routes. */
-export type RouteDriver = Pick<Rtnetlink, "links" | "addresses" | "routes" | "changeRoutes" | "watch">;
+export type RouteDriver = Pick<Rtnetlink, "findLink" | "links" | "addresses" | "routes" | "changeRoutes" | "watch">;
 
 export interface FailedRoute {
   readonly route: PlannedRoute;
@@ -22,6 +22,8 @@ export interface RoutesResult {
   readonly changed: number;
   readonly failed: readonly FailedRoute[];
 }
+
+const MOST_ASKED_FOR_ONE_BY_ONE = 16;
 
 export class KernelRoutes {
   readonly #rtnetlink: RouteDriver;
@@ -46,11 +48,9 @@ export class KernelRoutes {
 
   apply(desired: ReadonlyMap<Cidr, PlannedRoute>): RoutesResult {
     if (desired === this.#desired && this.#installed !== undefined && this.#failed.length === 0) return { changed: 0, failed: [] };
-    const links = new Map<string, number>();
-    const read = this.#installed === undefined;
-    for (const { name, index } of read || [...desired.values()].some(({ kind }) => kind === "pod") ? this.#rtnetlink.links() : []) links.set(name, index);
-    this.#installed ??= this.#read(links);
+    this.#installed ??= this.#read();
     const { removed, added } = diffRoutes(this.#installed, desired);
+    const links = this.#linksOf(added);
     const failed: FailedRoute[] = [];
     const changes: RouteChange[] = [];
     const routeOf: PlannedRoute[] = [];
@@ -85,8 +85,20 @@ export class KernelRoutes {
     return { changed: changes.length, failed };
   }
 
-  #read(links: ReadonlyMap<string, number>): Map<Cidr, PlannedRoute> {
-    const names = new Map([...links].map(([name, index]) => [index, name]));
+  /** A pod that is connected asks for one interface of the hundreds that a node has. */
+  #linksOf(routes: readonly PlannedRoute[]): ReadonlyMap<string, number> {
+    const names = new Set(routes.flatMap((route) => (route.kind === "pod" ? [route.interfaceName] : [])));
+    if (names.size > MOST_ASKED_FOR_ONE_BY_ONE) return new Map(this.#rtnetlink.links().map(({ name, index }) => [name, index]));
+    const links = new Map<string, number>();
+    for (const name of names) {
+      const link = this.#rtnetlink.findLink(name);
+      if (link !== undefined) links.set(name, link.index);
+    }
+    return links;
+  }
+
+  #read(): Map<Cidr, PlannedRoute> {
+    const names = new Map(this.#rtnetlink.links().map(({ name, index }) => [index, name]));
     const found = new Map<Cidr, PlannedRoute>();
     for (const route of this.#rtnetlink.routes({ protocol: SEDGE_ROUTE_PROTOCOL, table: RT_TABLE_MAIN })) found.set(route.destination, plannedOf(route, names));
     return found;

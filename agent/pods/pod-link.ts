@@ -150,13 +150,14 @@ class KernelPodLinks implements PodLinks {
   }
 
   #setUpHost({ hostName, addresses }: PodLinkSpec, linkIndex: number): void {
-    if (addresses.some((address) => ipVersion(address) === 4)) {
-      setSysctl(`ipv4/conf/${hostName}/forwarding`, "1");
-      // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
-      setSysctl(`ipv4/conf/${hostName}/proxy_arp`, "1");
-      setSysctl(`ipv4/neigh/${hostName}/proxy_delay`, "0");
-    }
-    if (!addresses.some((address) => ipVersion(address) === 6)) return;
+    const { hasV4, hasV6 } = familiesOf(addresses);
+    if (hasV4)
+      this.#host.configure([
+        // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
+        { kind: "link", linkIndex, change: { ipv4: { forwarding: true, proxyArp: true } } },
+        { kind: "proxy-delay", linkIndex, milliseconds: 0 },
+      ]);
+    if (!hasV6) return;
     setSysctl(`ipv6/conf/${hostName}/disable_ipv6`, "0");
     setSysctl(`ipv6/conf/${hostName}/forwarding`, "1");
     setSysctl(`ipv6/conf/${hostName}/accept_ra`, "0");
@@ -166,23 +167,29 @@ class KernelPodLinks implements PodLinks {
 }
 
 function setUpContainer({ netns, ifname, addresses }: PodLinkSpec, linkIndex: number): void {
-  const hasV4 = addresses.some((address) => ipVersion(address) === 4);
-  const hasV6 = addresses.some((address) => ipVersion(address) === 6);
-  inNetns(netns, () => {
+  const { hasV4, hasV6 } = familiesOf(addresses);
+  using driver = inNetns(netns, () => {
     if (hasV4) setSysctl("ipv4/ip_forward", "0");
-    if (!hasV6) return;
-    for (const name of ["all", "default", "lo", ifname]) setSysctl(`ipv6/conf/${name}/disable_ipv6`, "0");
-    setSysctl(`ipv6/conf/${ifname}/accept_dad`, "0");
-    setSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
+    if (hasV6) {
+      for (const name of ["all", "default", "lo", ifname]) setSysctl(`ipv6/conf/${name}/disable_ipv6`, "0");
+      setSysctl(`ipv6/conf/${ifname}/accept_dad`, "0");
+      setSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
+    }
+    return RtnetlinkDriver.open();
   });
-  using driver = openNetns(netns);
-  driver.setLink(LOOPBACK_INDEX, { up: true });
-  for (const address of addresses) driver.addAddress({ linkIndex, address, prefixLength: ipBits(ipVersion(address)) });
-  driver.setLink(linkIndex, { up: true });
-  if (hasV4) driver.setNeighbour({ linkIndex, address: GATEWAY_V4, mac: HOST_MAC });
-  if (hasV6) driver.setNeighbour({ linkIndex, address: GATEWAY_V6, mac: HOST_MAC });
-  const failures = driver.changeRoutes(containerRoutes(addresses, linkIndex).map((route) => ({ kind: "replace", route })));
-  if (failures[0] !== undefined) throw failures[0].error;
+  driver.configure([
+    { kind: "link", linkIndex: LOOPBACK_INDEX, change: { up: true } },
+    ...addresses.map((address) => ({ kind: "address" as const, address: { linkIndex, address, prefixLength: ipBits(ipVersion(address)) } })),
+    { kind: "link", linkIndex, change: { up: true } },
+    ...(hasV4 ? [{ kind: "neighbour" as const, neighbour: { linkIndex, address: GATEWAY_V4, mac: HOST_MAC } }] : []),
+    ...(hasV6 ? [{ kind: "neighbour" as const, neighbour: { linkIndex, address: GATEWAY_V6, mac: HOST_MAC } }] : []),
+    ...containerRoutes(addresses, linkIndex).map((route) => ({ kind: "route" as const, change: { kind: "replace" as const, route } })),
+  ]);
+}
+
+function familiesOf(addresses: readonly IpAddress[]): { readonly hasV4: boolean; readonly hasV6: boolean } {
+  const has = (version: 4 | 6): boolean => addresses.some((address) => ipVersion(address) === version);
+  return { hasV4: has(4), hasV6: has(6) };
 }
 
 interface ContainerRoute {

@@ -82,6 +82,8 @@ export type RequestSubject = { readonly operation: string; readonly object: stri
 /** Writes the body (family header and attributes) of one message. */
 export type MessageBody = (writer: MessageWriter) => void;
 
+export type NetlinkRequest = { readonly type: number; readonly flags?: number; readonly subject: RequestSubject; readonly body: MessageBody };
+
 export class NetlinkSocket implements Disposable {
   readonly portId: number;
   readonly #fd: number;
@@ -127,6 +129,32 @@ export class NetlinkSocket implements Disposable {
     writer.end();
     this.sendDatagram(writer.bytes());
     return this.#replies(sequence, message.subject);
+  }
+
+  /** Many requests in one datagram; the kernel carries out each, in order, whatever became of those before. Throws the first one's NetlinkError. */
+  requestAll(requests: readonly NetlinkRequest[]): void {
+    if (requests.length === 0) return;
+    const writer = new MessageWriter(requests.length * 96);
+    const waiting = new Map<number, RequestSubject>();
+    for (const { type, flags = 0, subject, body } of requests) {
+      const sequence = this.nextSequence();
+      waiting.set(sequence, subject);
+      writer.begin({ type, flags: NLM_F_REQUEST | NLM_F_ACK | flags, sequence });
+      body(writer);
+      writer.end();
+    }
+    this.sendDatagram(writer.bytes());
+    let failure: NetlinkError | undefined;
+    for (let subject = firstOf(waiting); subject !== undefined; subject = firstOf(waiting)) {
+      for (const reply of this.receiveDatagram(subject)) {
+        const answered = reply.type === NLMSG_ERROR ? waiting.get(reply.sequence) : undefined;
+        if (answered === undefined) continue;
+        waiting.delete(reply.sequence);
+        const { errno, reason } = decodeReply(reply);
+        if (errno !== 0) failure ??= new NetlinkError({ ...answered, errno, reason });
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   /** As `request`, for one that the kernel works on for long: it is sent on another thread. The socket must be left alone until it settles. */
@@ -271,6 +299,10 @@ export class NetlinkSocket implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function firstOf(waiting: ReadonlyMap<number, RequestSubject>): RequestSubject | undefined {
+  return waiting.values().next().value;
 }
 
 function throwFailed(reply: KernelReply, subject: RequestSubject): void {

@@ -2,8 +2,8 @@
 import { type IpAddress, ipBytes, ipFromBytes, parseIp } from "../../../src/net/ip.ts";
 import { Attributes } from "../netlink/attributes.ts";
 import { type NetlinkMessage, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../netlink/message.ts";
-import type { NetlinkSocket } from "../netlink/socket.ts";
-import { AF_INET6, familyOf, IFA, IFA_F_NODAD, macBytes, macText, NDA, NUD_PERMANENT, RT_SCOPE, RTM, u32Bytes } from "./protocol.ts";
+import type { NetlinkRequest, NetlinkSocket } from "../netlink/socket.ts";
+import { AF_INET, AF_INET6, familyOf, IFA, IFA_F_NODAD, macBytes, macText, NDA, NDTA, NDTPA, NUD_PERMANENT, RT_SCOPE, RTM, u32Bytes } from "./protocol.ts";
 
 export type LinkAddress = {
   readonly linkIndex: number;
@@ -22,13 +22,23 @@ const NDMSG = 12;
 
 /** IPv6 without duplicate address detection: the address is ours by allocation. Throws NetlinkError EEXIST when it is there. */
 export function addAddress(socket: NetlinkSocket, address: LinkAddress): void {
-  socket.request({ type: RTM.newAddress, flags: NLM_F_CREATE | NLM_F_EXCL, subject: subject("add address", address) }, (writer) => {
-    writer.header(ifaddrmsg(address));
-    const bytes = ipBytes(parseIp(address.address));
-    writer.raw(IFA.local, bytes);
-    writer.raw(IFA.address, bytes);
-    if (familyOf(address.address) === AF_INET6) writer.u32(IFA.flags, IFA_F_NODAD);
-  });
+  const { body, ...message } = addressRequest(address);
+  socket.request(message, body);
+}
+
+export function addressRequest(address: LinkAddress): NetlinkRequest {
+  return {
+    type: RTM.newAddress,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    subject: subject("add address", address),
+    body(writer) {
+      writer.header(ifaddrmsg(address));
+      const bytes = ipBytes(parseIp(address.address));
+      writer.raw(IFA.local, bytes);
+      writer.raw(IFA.address, bytes);
+      if (familyOf(address.address) === AF_INET6) writer.u32(IFA.flags, IFA_F_NODAD);
+    },
+  };
 }
 
 /** Throws NetlinkError EADDRNOTAVAIL when it is not there. */
@@ -56,18 +66,39 @@ export function decodeAddress({ payload }: NetlinkMessage): LinkAddress | undefi
 
 /** A permanent entry; replaces what is there. */
 export function setNeighbour(socket: NetlinkSocket, neighbour: Neighbour): void {
-  socket.request(
-    {
-      type: RTM.newNeighbour,
-      flags: NLM_F_CREATE | NLM_F_REPLACE,
-      subject: { operation: "add neighbour", object: `${neighbour.address} at ${neighbour.mac}` },
-    },
-    (writer) => {
+  const { body, ...message } = neighbourRequest(neighbour);
+  socket.request(message, body);
+}
+
+export function neighbourRequest(neighbour: Neighbour): NetlinkRequest {
+  return {
+    type: RTM.newNeighbour,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    subject: { operation: "add neighbour", object: `${neighbour.address} at ${neighbour.mac}` },
+    body(writer) {
       writer.header(ndmsg(neighbour, NUD_PERMANENT));
       writer.raw(NDA.destination, ipBytes(parseIp(neighbour.address)));
       writer.raw(NDA.address, macBytes(neighbour.mac));
     },
-  );
+  };
+}
+
+/** For ARP requests of 169.254.1.1 on the interface: answered at once (neigh/<name>/proxy_delay 0; the kernel waits up to 0.8 s by itself). */
+export function proxyDelayRequest(linkIndex: number, milliseconds: number): NetlinkRequest {
+  return {
+    type: RTM.setNeighbourTable,
+    subject: { operation: "set proxy_delay", object: `index ${linkIndex}` },
+    body(writer) {
+      writer.header([AF_INET, 0, 0, 0]);
+      writer.string(NDTA.name, "arp_cache");
+      const parameters = writer.beginNest(NDTA.parameters);
+      writer.u32(NDTPA.ifindex, linkIndex);
+      const bytes = Buffer.alloc(8);
+      bytes.writeBigUInt64LE(BigInt(milliseconds));
+      writer.raw(NDTPA.proxyDelay, bytes);
+      writer.endNest(parameters);
+    },
+  };
 }
 
 /** Throws NetlinkError ENOENT when it is not there. */

@@ -5,9 +5,10 @@
  * synchronous because the kernel answers within send(2); see netlink/socket.ts. No memory: lists are the kernel's.
  */
 import type { NetlinkMessage } from "../netlink/message.ts";
-import { NETLINK_ROUTE, NetlinkSocket } from "../netlink/socket.ts";
+import { NETLINK_ROUTE, type NetlinkRequest, NetlinkSocket } from "../netlink/socket.ts";
 import {
   addAddress,
+  addressRequest,
   decodeAddress,
   deleteAddress,
   deleteNeighbour,
@@ -15,12 +16,14 @@ import {
   listAddresses,
   listPermanentNeighbours,
   type Neighbour,
+  neighbourRequest,
+  proxyDelayRequest,
   setNeighbour,
 } from "./addresses.ts";
 import { LinkRemover } from "./link-remover.ts";
-import { createVeth, decodeLink, deleteLink, findLink, type Link, type LinkChange, listLinks, setLink, type VethSpec } from "./links.ts";
+import { createVeth, decodeLink, deleteLink, findLink, type Link, type LinkChange, linkRequest, listLinks, setLink, type VethSpec } from "./links.ts";
 import { RTM, RTNLGRP } from "./protocol.ts";
-import { changeRoutes, decodeRoute, listRoutes, type Route, type RouteChange, type RouteFailure, type RouteFilter } from "./routes.ts";
+import { changeRoutes, decodeRoute, listRoutes, type Route, type RouteChange, type RouteFailure, type RouteFilter, routeRequest } from "./routes.ts";
 
 /** What the agent needs of the kernel's interfaces and routes. */
 export type Rtnetlink = {
@@ -39,10 +42,20 @@ export type Rtnetlink = {
   setNeighbour(neighbour: Neighbour): void;
   deleteNeighbour(neighbour: Pick<Neighbour, "linkIndex" | "address">): void;
   neighbours(): Neighbour[];
+  /** All in one message to the kernel, in order. Throws the first NetlinkError; those behind it were tried all the same. */
+  configure(steps: readonly LinkStep[]): void;
   /** Report changes that this driver did not make itself, until the signal aborts. */
   watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void>;
   close(): void;
 };
+
+/** What an interface is given when it is set up. */
+export type LinkStep =
+  | { readonly kind: "link"; readonly linkIndex: number; readonly change: LinkChange }
+  | { readonly kind: "address"; readonly address: LinkAddress }
+  | { readonly kind: "neighbour"; readonly neighbour: Neighbour }
+  | { readonly kind: "proxy-delay"; readonly linkIndex: number; readonly milliseconds: number }
+  | { readonly kind: "route"; readonly change: RouteChange };
 
 export type NetworkChange =
   | { readonly kind: "link"; readonly isGone: boolean; readonly link: Link }
@@ -123,6 +136,10 @@ export class RtnetlinkDriver implements Rtnetlink {
     return listPermanentNeighbours(this.#socket);
   }
 
+  configure(steps: readonly LinkStep[]): void {
+    this.#socket.requestAll(steps.map(requestOf));
+  }
+
   async watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void> {
     const groups = [RTNLGRP.link, RTNLGRP.ipv4Address, RTNLGRP.ipv6Address, RTNLGRP.ipv4Route, RTNLGRP.ipv6Route];
     using events = NetlinkSocket.open({ protocol: NETLINK_ROUTE, netns: this.#netns, groups, ignorePortId: this.#socket.portId });
@@ -142,6 +159,23 @@ export class RtnetlinkDriver implements Rtnetlink {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+function requestOf(step: LinkStep): NetlinkRequest {
+  switch (step.kind) {
+    case "link":
+      return linkRequest(step.linkIndex, step.change);
+    case "address":
+      return addressRequest(step.address);
+    case "neighbour":
+      return neighbourRequest(step.neighbour);
+    case "proxy-delay":
+      return proxyDelayRequest(step.linkIndex, step.milliseconds);
+    case "route":
+      return routeRequest(step.change);
+    default:
+      return step satisfies never;
   }
 }
 

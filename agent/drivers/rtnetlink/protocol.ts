@@ -17,6 +17,7 @@ export const RTM = {
   newNeighbour: 28,
   delNeighbour: 29,
   getNeighbour: 30,
+  setNeighbourTable: 67,
 } as const;
 
 export const RTNLGRP = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, ipv6Route: 11 } as const;
@@ -24,7 +25,25 @@ export const RTNLGRP = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 
-export const IFLA = { address: 1, name: 3, mtu: 4, link: 5, master: 10, info: 18, group: 27, netnsFd: 28 } as const;
+export const IFLA = {
+  address: 1,
+  name: 3,
+  mtu: 4,
+  link: 5,
+  master: 10,
+  info: 18,
+  group: 27,
+  netnsFd: 28,
+  extMask: 29,
+  txQueues: 31,
+  rxQueues: 32,
+  afSpec: 26,
+} as const;
+/** Of a listing: without the counters, which are most of its bytes. */
+export const RTEXT_FILTER_SKIP_STATS = 1 << 3;
+/** Inside IFLA_AF_SPEC, AF_INET: an attribute for each value of net.ipv4.conf.<name>, by its number in include/uapi/linux/ip.h. */
+export const IFLA_INET_CONF = 1;
+export const IPV4_DEVCONF = { forwarding: 1, proxyArp: 3 } as const;
 export const IFLA_INFO = { kind: 1, data: 2 } as const;
 export const VETH_INFO_PEER = 1;
 export const IFF_UP = 0x1;
@@ -42,6 +61,8 @@ export const RTN = { unicast: 1, local: 2, broadcast: 3, anycast: 4, multicast: 
 export const RT_SCOPE = { universe: 0, site: 200, link: 253, host: 254, nowhere: 255 } as const;
 
 export const NDA = { destination: 1, address: 2 } as const;
+export const NDTA = { name: 1, parameters: 6 } as const;
+export const NDTPA = { ifindex: 1, proxyDelay: 13 } as const;
 export const NUD_PERMANENT = 0x80;
 
 export function familyOf(address: string): typeof AF_INET | typeof AF_INET6 {

@@ -19,7 +19,7 @@ import {
   NLM_F_REQUEST,
   NLMSG_ERROR,
 } from "../netlink/message.ts";
-import type { NetlinkSocket } from "../netlink/socket.ts";
+import type { NetlinkRequest, NetlinkSocket } from "../netlink/socket.ts";
 import { AF_INET, AF_INET6, familyOf, RT_SCOPE, RT_TABLE_MAIN, RTA, RTAX_MTU, RTM, RTN, RTNH_F_ONLINK, SEDGE_ROUTE_PROTOCOL, u32Bytes } from "./protocol.ts";
 
 export type RouteType = keyof typeof RTN;
@@ -91,15 +91,24 @@ export function changeRoutes(socket: NetlinkSocket, changes: readonly RouteChang
   return failures;
 }
 
+export function routeRequest(change: RouteChange): NetlinkRequest {
+  return {
+    type: change.kind === "delete" ? RTM.delRoute : RTM.newRoute,
+    flags: change.kind === "add" ? NLM_F_CREATE | NLM_F_EXCL : change.kind === "replace" ? NLM_F_CREATE | NLM_F_REPLACE : 0,
+    subject: { operation: `${change.kind} route`, object: routeText(change.route) },
+    body: (writer) => writeRoute(writer, change),
+  };
+}
+
 function changeChunk(socket: NetlinkSocket, changes: readonly RouteChange[], start: number, failures: RouteFailure[]): void {
   const writer = new MessageWriter(changes.length * 96);
   const indexOf = new Map<number, number>();
   for (const [index, change] of changes.entries()) {
     const sequence = socket.nextSequence();
     indexOf.set(sequence, index);
-    const flags = change.kind === "add" ? NLM_F_CREATE | NLM_F_EXCL : change.kind === "replace" ? NLM_F_CREATE | NLM_F_REPLACE : 0;
-    writer.begin({ type: change.kind === "delete" ? RTM.delRoute : RTM.newRoute, flags: NLM_F_REQUEST | NLM_F_ACK | flags, sequence });
-    writeRoute(writer, change);
+    const { type, flags = 0, body } = routeRequest(change);
+    writer.begin({ type, flags: NLM_F_REQUEST | NLM_F_ACK | flags, sequence });
+    body(writer);
     writer.end();
   }
   socket.sendDatagram(writer.bytes());
