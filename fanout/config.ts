@@ -58,13 +58,38 @@ export const fanoutConfigSchema = z
       .enum(DELIVERY_KINDS)
       .default(DEFAULT_DELIVERY)
       .describe("What carries HTTP/2: the server's own frames on sockets (http2), or the library (grpc-js); the protocol is the same"),
-    peer: z.array(hostAndPort).default([]).describe("Another fan-out server, as agents reach it; clients are sent there when this one stops. May be repeated"),
+    peer: z
+      .array(hostAndPort)
+      .default([])
+      .describe("Another fan-out server, as agents reach it, where no Service tells of it; agents are sent there when this one stops. May be repeated"),
+    service: z
+      .string()
+      .regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/, "want NAMESPACE/NAME, for example sedge-system/sedge-fanout")
+      .default("")
+      .describe("The Service whose endpoints the servers of this cluster are: agents are told of all that are ready, and spread over them"),
+    advertise: hostAndPort
+      .optional()
+      .describe("This server as agents reach it; needed with --peer only: of a Service's endpoints it is the pod whose name is --server-name"),
+    agentsPerServer: z
+      .number()
+      .int()
+      .min(1)
+      .max(100_000)
+      .default(5_000)
+      .describe("Agents that one server is meant to carry: what the metric sedge_fanout_load_ratio calls full"),
+    movesPerSecond: z.number().int().min(1).max(10_000).default(200).describe("Agents that are asked to move to another server go at most at this rate"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })
   .strict();
 
 export type FanoutConfig = z.infer<typeof fanoutConfigSchema>;
+
+/** "NAMESPACE/NAME" in its halves; undefined: none is given. */
+export function serviceOf({ service }: Pick<FanoutConfig, "service">): { readonly namespace: string; readonly name: string } | undefined {
+  const [namespace = "", name = ""] = service.split("/");
+  return name === "" ? undefined : { namespace, name };
+}
 
 /** The listeners that the settings ask for, or what is wrong with them. */
 export function listenersOf(config: FanoutConfig): { readonly listeners: readonly GrpcListen[]; readonly problems: readonly string[] } {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { NodeName } from "../src/model/names.ts";
-import { type Identity, identityOfCertificate, requireNode, requireOperator } from "./identity.ts";
+import { type Identity, identityOfCertificate, requireNode, requireOperator, requireReader } from "./identity.ts";
 import { CALL_PROBLEMS, CallError, statusOf } from "./status.ts";
 
 const certificate = (CN: string, subjectaltname = ""): Parameters<typeof identityOfCertificate>[0] => ({ subject: { CN }, subjectaltname });
@@ -13,6 +13,7 @@ describe("identity", () => {
     ["URI wins over common name", certificate("sedge-operator", "URI:spiffe://sedge/node/n1"), node],
     ["operator by URI", certificate("x", "URI:spiffe://sedge/operator"), { kind: "operator", name: "sedge-operator" }],
     ["operator by common name", certificate("sedge-operator"), { kind: "operator", name: "sedge-operator" }],
+    ["another server by URI", certificate("n1", "URI:spiffe://sedge/fanout"), { kind: "server" }],
     ["foreign URIs do not matter", certificate("n1", "URI:https://example.org/spiffe://sedge/operator"), node],
   ] as const)("%s", (_, given, expected) => {
     expect(identityOfCertificate(given)).toEqual(expected);
@@ -33,9 +34,22 @@ describe("identity", () => {
     const operator: Identity = { kind: "operator", name: "o" };
     expect(() => requireNode(node, "n1")).not.toThrow();
     expect(() => requireNode({ kind: "local" }, "n9")).not.toThrow();
-    for (const identity of [node, operator]) expect(() => requireNode(identity, "n2")).toThrow(CallError);
-    expect(() => requireOperator(node)).toThrow(CallError);
-    expect(() => requireOperator(operator)).not.toThrow();
+    const server: Identity = { kind: "server" };
+    for (const identity of [node, operator, server]) expect(() => requireNode(identity, "n2")).toThrow(CallError);
+    for (const require of [requireOperator, requireReader]) {
+      expect(() => require(node)).toThrow(CallError);
+      expect(() => require(operator)).not.toThrow();
+    }
+    // Another server reads, and makes this one do nothing.
+    expect(() => requireReader(server)).not.toThrow();
+    expect(() => requireOperator(server)).toThrow(CallError);
+  });
+
+  it("a node's identity knows when its certificate ends", () => {
+    expect(identityOfCertificate({ subject: { CN: "n1" }, subjectaltname: "", valid_to: "Jan  1 00:00:00 2030 GMT" })).toEqual({
+      ...node,
+      endsAtUnixMs: Date.UTC(2030, 0, 1),
+    });
   });
 
   it("every problem has a status, and those that pass say when", () => {

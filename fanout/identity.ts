@@ -1,15 +1,20 @@
 /**
  * Who is at the other end. On the mTLS listener the certificate says it; on the plaintext listener (loopback only) everybody is `local` and may do all.
  *
- * Invariant: a node may open a session, claim and report only for itself; only an operator (or `local`) may look into the server.
+ * Invariant: a node may open a session, claim and report only for itself; only an operator, another server of the tier or `local` may look into the server,
+ * and only an operator or `local` may make it do something.
  */
 import type { PeerCertificate } from "node:tls";
 import type { NodeName } from "../src/model/names.ts";
+import { SERVER_URI } from "../src/wire/server-identity.ts";
 import { CallError } from "./status.ts";
 
 export type Identity =
-  | { readonly kind: "node"; readonly node: NodeName }
+  /** `endsAtUnixMs`: when its certificate ends. */
+  | { readonly kind: "node"; readonly node: NodeName; readonly endsAtUnixMs?: number }
   | { readonly kind: "operator"; readonly name: string }
+  /** Another fan-out server, by the certificate with which it serves. */
+  | { readonly kind: "server" }
   /** The plaintext listener. */
   | { readonly kind: "local" };
 
@@ -20,13 +25,16 @@ const OPERATOR_NAME = "sedge-operator";
 const NODE_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 /** The identity that a verified certificate gives: a URI SAN of ours, else the common name. Throws CallError("unidentified"). */
-export function identityOfCertificate(certificate: Pick<PeerCertificate, "subject" | "subjectaltname"> | undefined): Identity {
+export function identityOfCertificate(
+  certificate: (Pick<PeerCertificate, "subject" | "subjectaltname"> & Partial<Pick<PeerCertificate, "valid_to">>) | undefined,
+): Identity {
   if (certificate === undefined) throw new CallError("unidentified", "no client certificate: connect with a certificate that the server's CA signed");
   const uris = uriNames(certificate.subjectaltname ?? "");
   const ours = uris.filter((uri) => uri.startsWith("spiffe://sedge/"));
   if (ours.length > 1) throw new CallError("unidentified", `the certificate has ${ours.length} identities (${ours.join(", ")}); it must have one`);
   const [uri] = ours;
   const commonName = [certificate.subject.CN].flat().at(0) ?? "";
+  if (uri === SERVER_URI) return { kind: "server" };
   if (uri === OPERATOR_URI || (uri === undefined && commonName === OPERATOR_NAME)) return { kind: "operator", name: OPERATOR_NAME };
   const node = uri === undefined ? commonName : uri.startsWith(NODE_URI) ? uri.slice(NODE_URI.length) : "";
   if (!NODE_NAME.test(node))
@@ -34,7 +42,8 @@ export function identityOfCertificate(certificate: Pick<PeerCertificate, "subjec
       "unidentified",
       `the certificate names no node: it needs the URI ${NODE_URI}<name> or the node's name as common name (it has ${JSON.stringify(uri ?? commonName)})`,
     );
-  return { kind: "node", node: node as NodeName };
+  const endsAtUnixMs = Date.parse(certificate.valid_to ?? "");
+  return { kind: "node", node: node as NodeName, ...(Number.isNaN(endsAtUnixMs) ? {} : { endsAtUnixMs }) };
 }
 
 /** Throws CallError("wrong-identity") unless the peer may act for the node. */
@@ -44,9 +53,15 @@ export function requireNode(identity: Identity, node: string): void {
 }
 
 /** Throws CallError("wrong-identity") unless the peer may look into the server. */
-export function requireOperator(identity: Identity): void {
+export function requireReader(identity: Identity): void {
   if (identity.kind === "node")
     throw new CallError("wrong-identity", `${describeIdentity(identity)} may not use introspection: it needs the identity ${OPERATOR_URI}`);
+}
+
+/** Throws CallError("wrong-identity") unless the peer may change what the server does. */
+export function requireOperator(identity: Identity): void {
+  requireReader(identity);
+  if (identity.kind === "server") throw new CallError("wrong-identity", `${describeIdentity(identity)} may only read: this needs the identity ${OPERATOR_URI}`);
 }
 
 export function describeIdentity(identity: Identity): string {
@@ -55,6 +70,8 @@ export function describeIdentity(identity: Identity): string {
       return `node ${identity.node}`;
     case "operator":
       return `operator ${identity.name}`;
+    case "server":
+      return "a fan-out server";
     case "local":
       return "a local client";
   }

@@ -17,7 +17,7 @@ import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
 import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
-import { fanoutConfigSchema, listenersOf } from "./config.ts";
+import { fanoutConfigSchema, listenersOf, serviceOf } from "./config.ts";
 import { FanoutServer } from "./server.ts";
 
 /** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings, StartError for what it cannot use. */
@@ -57,7 +57,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       clock,
       log,
       registry,
-      settings: { ...config, peers: config.peer },
+      settings: { ...config, peers: config.peer, service: serviceOf(config) },
       upstreamVersions: () => new Map(source.kinds().map(({ kind, resourceVersion }) => [kind, resourceVersion])),
       upstreamAgeMs: () => source.upstreamAgeMs(),
       sourceCounters: () => source.counters(),

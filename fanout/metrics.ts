@@ -28,6 +28,9 @@ export interface FanoutGauges {
   readonly packedMade: () => number;
   readonly packedShared: () => number;
   readonly nodes: () => number;
+  readonly load: () => number;
+  readonly busy: () => number;
+  readonly servers: () => number;
   readonly source: () => Readonly<SourceCounters>;
 }
 
@@ -47,6 +50,7 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #claims: Counter<"result">;
   readonly #blockWrites: Counter<"outcome">;
   readonly #refusedPeers: Counter<"reason">;
+  readonly #moves: Counter;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -79,6 +83,7 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
       labelNames: ["outcome"],
       registers,
     });
+    this.#moves = new Counter({ name: "sedge_fanout_moves_asked_total", help: "Agents asked to move to the server that is their first choice", registers });
     this.#refusedPeers = new Counter({
       name: "sedge_fanout_http2_refusals_total",
       help: "Bounds of HTTP/2 that a peer went beyond: its connection, stream or request was refused or cut (zero-window: noticed), by bound",
@@ -120,6 +125,10 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
 
   refusedPeer(reason: Abuse): void {
     this.#refusedPeers.inc({ reason });
+  }
+
+  askedToMove(agents: number): void {
+    this.#moves.inc(agents);
   }
 
   blockWritten(outcome: "written" | "unchanged" | "failed"): void {
@@ -166,6 +175,9 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   gauge("report_backlog", "Blocks whose allocations wait to be written to the API", gauges.reportBacklog);
   gauge("bytes_in_flight", "Given to all streams and not yet taken by their readers", gauges.bytesInFlight);
   gauge("packed_bytes", "Shared records kept encoded and compressed", gauges.packedBytes);
+  gauge("load_ratio", "What this server carries of what it can: agents of --agents-per-server, or the event loop's busy share if that is more", gauges.load);
+  gauge("busy_ratio", "Share of the time that the event loop was busy, over half a minute", gauges.busy);
+  gauge("servers_ready", "Ready servers of the cluster, as this one knows them", gauges.servers);
   gauge("nodes", "Nodes that have records of their own or are connected", gauges.nodes);
   new Counter({
     name: "sedge_fanout_packed_total",

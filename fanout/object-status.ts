@@ -16,24 +16,29 @@ import { CallError } from "./status.ts";
 import type { NodeId } from "./table/node-ids.ts";
 import type { Table } from "./table/table.ts";
 
-/** Most nodes named in an answer. */
-const MAX_LAGGING = 100;
+/** Most nodes named in an answer: first those that are connected, since of the others another server may know more. */
+export const MAX_LAGGING = 100;
 
 export interface ObjectStatusSources {
   readonly table: Table;
   readonly sessions: Sessions;
   readonly objects: ObjectLog;
+  /** Connected to another server: not named here, that one tells of it. */
+  readonly isElsewhere?: (node: string) => boolean;
 }
 
 /** Throws CallError "unknown-object" or, for a kind that there is not, "broken-message". */
-export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, { table, sessions, objects }: ObjectStatusSources): GetObjectStatusResponse {
+export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, sources: ObjectStatusSources): GetObjectStatusResponse {
+  const { table, sessions, objects, isElsewhere } = sources;
   if (!isKind(kind)) throw new CallError("broken-message", `kind ${JSON.stringify(kind)} is not known; known: ${RESOURCE_KINDS.join(", ")}`);
   const key: ResourceKey = { kind, namespace, name };
   const object = objects.find(key);
   if (object === undefined) throw new CallError("unknown-object", `${kind} ${namespace === "" ? "" : `${namespace}/`}${name} is not known to the server`);
   const recordKey = recordOf(key);
   const lagging: LaggingNode[] = [];
+  const unconnected: LaggingNode[] = [];
   let nodes = 0;
+  let nodesConnected = 0;
   let programmedNodes = 0;
   let programmedAt = object.committedAtUnixUs;
   for (const node of concerned(recordKey, object, { table, sessions })) {
@@ -42,12 +47,15 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
     if (name === undefined) continue;
     nodes++;
     const session = sessions.clientOf(node);
+    if (session !== undefined) nodesConnected++;
     const reason = lagReason(session, object.revision, recordKey);
     if (reason === undefined) {
       programmedNodes++;
       const at = session?.sentCommits.programmedAt(object.revision) ?? 0n;
       if (at > programmedAt) programmedAt = at;
-    } else if (lagging.length < MAX_LAGGING) lagging.push({ node: name, reason });
+    } else if (session !== undefined) {
+      if (lagging.length < MAX_LAGGING) lagging.push({ node: name, reason, connected: true });
+    } else if (unconnected.length < MAX_LAGGING && isElsewhere?.(name) !== true) unconnected.push({ node: name, reason, connected: false });
   }
   const { resourceVersion, revision, committedAtUnixUs } = object;
   return {
@@ -55,9 +63,12 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
     revision,
     nodes,
     nodesProgrammed: programmedNodes,
-    lagging,
+    nodesConnected,
+    lagging: [...lagging, ...unconnected].slice(0, MAX_LAGGING),
+    unheard: [],
     committedAtUnixUs,
     programmedAtUnixUs: programmedNodes === nodes ? programmedAt : 0n,
+    lastProgrammedAtUnixUs: programmedNodes === 0 ? 0n : programmedAt,
   };
 }
 

@@ -13,6 +13,7 @@ import type { Report } from "../src/runtime/health.ts";
 import type { Logger } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import { seedOf } from "../src/wire/digest.ts";
+import type { ReplicaReport } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { IntrospectionServiceService } from "../src/wire/service.ts";
 import { AddressBook } from "./claims/address-book.ts";
 import type { AddressStore } from "./claims/address-store.ts";
@@ -22,15 +23,22 @@ import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/d
 import { type GrpcDeliveryOptions, type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
 import { Engine, type RecordComputer } from "./engine.ts";
+import { Load } from "./load.ts";
 import { FanoutMetrics, registerGauges } from "./metrics.ts";
 import { claimService } from "./services/claim-service.ts";
 import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
 import { Introspection } from "./services/introspection-service.ts";
 import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
+import { replicaReport } from "./services/replica-report.ts";
 import type { SessionLimits } from "./session/session.ts";
-import { Sessions } from "./session/sessions.ts";
+import { MOVES_PER_SECOND, Sessions } from "./session/sessions.ts";
 import { CallError } from "./status.ts";
 import { type Commit, Table } from "./table/table.ts";
+import { Choices } from "./tier/choices.ts";
+import { Members } from "./tier/members.ts";
+import { connectPeer } from "./tier/peer-calls.ts";
+import { Rebalancer } from "./tier/rebalancer.ts";
+import { Tier } from "./tier/tier.ts";
 import { type SourceVersions, UpstreamVersions } from "./upstream-versions.ts";
 
 export interface FanoutSettings {
@@ -43,8 +51,16 @@ export interface FanoutSettings {
   readonly maxWaiting: number;
   readonly staleAfterMs: number;
   readonly drainMs: number;
-  /** "host:port" of the servers that agents are sent to when this one stops. */
+  /** "host:port" of other servers, where no Service tells of them. */
   readonly peers: readonly string[];
+  /** The Service whose endpoints the servers of this cluster are. */
+  readonly service?: { readonly namespace: string; readonly name: string } | undefined;
+  /** "host:port" at which agents reach this server; where a Service tells, it is known from there. */
+  readonly advertise?: string | undefined;
+  /** Agents that one server is meant to carry. */
+  readonly agentsPerServer: number;
+  /** Agents that are asked to move, in a second. */
+  readonly movesPerSecond: number;
   /** See SessionsOptions. */
   readonly olderLimitMs?: number;
   readonly limits?: Partial<SessionLimits>;
@@ -65,6 +81,8 @@ export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
   staleAfterMs: 120_000,
   drainMs: 5_000,
   peers: [],
+  agentsPerServer: 5_000,
+  movesPerSecond: MOVES_PER_SECOND,
 };
 
 export interface FanoutServerOptions {
@@ -105,6 +123,12 @@ export class FanoutServer implements Part {
   readonly table: Table;
   readonly engine: Engine;
   readonly sessions: Sessions;
+  readonly members: Members;
+  /** What all servers of this cluster know together. */
+  readonly tier: Tier;
+  readonly #choices: Choices;
+  readonly #rebalancer: Rebalancer;
+  readonly #load: Load;
   readonly #options: FanoutServerOptions;
   readonly #settings: FanoutSettings;
   readonly #metrics: FanoutMetrics;
@@ -125,6 +149,10 @@ export class FanoutServer implements Part {
     const { heartbeatIntervalMs, helloTimeoutMs, maxAnswers, maxWaiting, flushWindowsMs, commitGapMs, peers, olderLimitMs, limits } = this.#settings;
     const versions = options.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: options.upstreamVersions });
     this.#metrics = new FanoutMetrics(registry);
+    const { service, advertise, agentsPerServer, movesPerSecond } = this.#settings;
+    this.members = new Members({ serverName: options.serverName, service, advertise, peers });
+    this.#choices = new Choices(this.members);
+    this.#load = new Load({ clock, clients: () => this.sessions.clients.size, capacity: agentsPerServer });
     this.table = new Table({ seed: seedOf(options.clusterUid) });
     this.#claims = new BlockClaims({ book: this.#book, store });
     this.#reports = new EndpointReports({ book: this.#book, store, onWrite: (outcome) => this.#metrics.blockWritten(outcome) });
@@ -138,7 +166,9 @@ export class FanoutServer implements Part {
       helloTimeoutMs,
       answerStallMs: 6 * heartbeatIntervalMs,
       admission: { maxAnswers, maxWaiting },
-      peers,
+      targetsOf: (node) => this.#choices.targetsOf(node),
+      serversFor: (node) => this.#choices.listFor(node),
+      movesPerSecond,
       ...(versions === undefined ? {} : { versions }),
       ...(olderLimitMs === undefined ? {} : { olderLimitMs }),
       ...(limits === undefined ? {} : { limits }),
@@ -168,11 +198,23 @@ export class FanoutServer implements Part {
       compute: options.compute,
       table: this.table,
       clock,
-      onEvent: (event) => this.#book.apply(event),
+      onEvent: (event) => {
+        this.#book.apply(event);
+        this.members.apply(event);
+      },
       onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
       onInSync: () => this.#onInSync(),
       ...(versions === undefined ? {} : { versions }),
       ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),
+    });
+    this.#rebalancer = new Rebalancer({
+      members: this.members,
+      choices: this.#choices,
+      sessions: this.sessions,
+      clock,
+      log: log.child({ component: "rebalance" }),
+      movesPerSecond,
+      onAsked: (agents) => this.#metrics.askedToMove(agents),
     });
     this.#introspection = new Introspection({
       serverName: options.serverName,
@@ -185,6 +227,19 @@ export class FanoutServer implements Part {
       clock,
       log: options.log,
       upstream: () => this.#upstream(),
+      report: () => this.#replicaReport(),
+      servers: () =>
+        this.members.list.map(({ name, addresses, zone, isReady, isSelf }) => ({ name, addresses: [...addresses], zone, ready: isReady, self: isSelf })),
+      rebalance: (request) => this.#rebalancer.rebalance(request),
+      tierStatuses: (objects) => this.tier.objectStatuses(objects),
+    });
+    this.tier = new Tier({
+      members: this.members,
+      clock,
+      log: log.child({ component: "tier" }),
+      connect: (address) => connectPeer(address, options.listen.find(({ tls }) => tls !== undefined)?.tls),
+      ownReport: () => this.#replicaReport(),
+      ownStatuses: (objects, isElsewhere) => this.#introspection.objectStatuses(objects, isElsewhere),
     });
     this.#expiries = options.listen.flatMap(({ tls }) => (tls === undefined ? [] : [new CertificateExpiry({ file: tls.cert, clock, log: options.log })]));
     this.#registerGauges(registry);
@@ -232,12 +287,16 @@ export class FanoutServer implements Part {
     const { log } = this.#options;
     if (this.#delivery === undefined) await this.listen();
     const inner = new AbortController();
+    /** What must not act while the server drains. */
+    const active = new AbortController();
     const parts = [
       this.engine,
       { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) },
       { name: "readiness", run: (stop: AbortSignal) => this.#watchUpstream(stop) },
       { name: "certificates", run: (stop: AbortSignal) => this.#watchCertificates(stop) },
       ...this.#expiries,
+      this.#load,
+      { name: this.#rebalancer.name, run: (stop: AbortSignal) => this.#rebalancer.run(AbortSignal.any([stop, active.signal])) },
     ];
     const running = runAll(parts, { signal: inner.signal, log });
     const stopped = new Promise<void>((resolve) => {
@@ -247,6 +306,7 @@ export class FanoutServer implements Part {
     try {
       await Promise.race([stopped, running]);
       this.#isDraining = true;
+      active.abort();
       this.#report();
       await this.sessions.drain(this.#settings.drainMs);
     } finally {
@@ -259,6 +319,7 @@ export class FanoutServer implements Part {
   /** Closes at once. `run` does it at its end. */
   async close(): Promise<void> {
     this.#introspection.close();
+    this.tier.close();
     this.#health.close();
     await this.#delivery?.stop(STOP_GRACE_MS);
   }
@@ -317,6 +378,22 @@ export class FanoutServer implements Part {
     this.#options.onReport?.({ live: true, ready: isReady, detail });
   }
 
+  #replicaReport(): ReplicaReport {
+    const { clock } = this.#options;
+    const secondsLeft = Math.min(...this.#expiries.map((expiry) => expiry.secondsLeft()));
+    return replicaReport({
+      table: this.table,
+      sessions: this.sessions,
+      clock,
+      status: () => this.#introspection.status(),
+      lagMs: (session) => this.#introspection.lagMs(session),
+      isDraining: () => this.#isDraining,
+      load: () => this.#load.ratio,
+      clusterNodes: () => this.members.nodeCount,
+      certificateEndsAt: () => (Number.isFinite(secondsLeft) ? clock.wallTime() + secondsLeft * 1_000 : undefined),
+    });
+  }
+
   #refusal(): CallError | undefined {
     if (this.#isDraining) return new CallError("draining", "the server is stopping");
     return this.engine.isInSync ? undefined : new CallError("not-in-sync", "the server does not have the whole cluster yet");
@@ -348,6 +425,9 @@ export class FanoutServer implements Part {
       packedMade: () => sessions.packed.counts.made,
       packedShared: () => sessions.packed.counts.shared,
       nodes: () => table.nodes.size,
+      load: () => this.#load.ratio,
+      busy: () => this.#load.busy,
+      servers: () => this.members.ready.length,
       source: this.#options.sourceCounters ?? zeroCounters,
     });
   }

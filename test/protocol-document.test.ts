@@ -49,7 +49,7 @@ describe("docs/protocol.md", () => {
       apply: ["apply"],
       "apply, compare digest": ["finish-answer"],
       "compare digest": ["check-digest"],
-      note: ["note", "wait"],
+      note: ["note", "wait", "choose"],
       "pass on": ["report", "move"],
       ignore: ["ignore"],
       violation: ["violation"],
@@ -62,6 +62,7 @@ describe("docs/protocol.md", () => {
       ReportResult: "report-result",
       Move: "move",
       Queued: "queued",
+      ServerList: "servers",
       "unknown message": "unknown",
       "stream closed": "closed",
     };

@@ -71,7 +71,7 @@ class ServerSession {
     this.send(
       encodeServerMessage({
         $case: "welcome",
-        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits, upstreamKinds: [] },
+        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits, upstreamKinds: [], servers: undefined },
       }),
     );
   }

@@ -201,6 +201,9 @@ class Session {
         log.warn({ isWhole: output.isWhole }, "the view differs from the server's: repairing");
         onRepair();
         return;
+      case "servers":
+        log.debug({ servers: output.servers.servers.length }, "the servers that there are");
+        return;
       case "queued":
         freshness.waits({ place: output.queued.place, delayMs: output.queued.delayMs });
         log.info({ place: output.queued.place, delayMs: output.queued.delayMs }, "the server sends others their view first");

@@ -1,4 +1,6 @@
-/** What an operator asks the server. Read only; large answers are streamed at the reader's pace. */
+/**
+ * What an operator, or another server of the tier, asks the server. Read only but for the log level; large answers are streamed at the reader's pace.
+ */
 import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { NodeName } from "../../src/model/names.ts";
 import { describeKey } from "../../src/model/resource.ts";
@@ -9,27 +11,37 @@ import type {
   ClientPage,
   ExplainRecordRequest,
   ExplainRecordResponse,
+  GetObjectStatusesRequest,
+  GetObjectStatusesResponse,
   GetObjectStatusRequest,
   GetObjectStatusResponse,
+  GetReplicaReportRequest,
   GetStatusRequest,
   GetStatusResponse,
+  KnownServer,
   ListClientsRequest,
   ListRecordsRequest,
+  ListServersRequest,
+  ListServersResponse,
+  RebalanceRequest,
+  RebalanceResponse,
   RecordEntry,
   RecordEvent,
+  ReplicaReport,
   SetLogLevelRequest,
   SetLogLevelResponse,
 } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import type { IdentityOfCall } from "../delivery/grpc-delivery.ts";
 import type { Engine } from "../engine.ts";
 import { explainRecord } from "../explain.ts";
-import { requireOperator } from "../identity.ts";
-import { objectStatus } from "../object-status.ts";
+import { requireOperator, requireReader } from "../identity.ts";
+import { type ObjectStatusSources, objectStatus } from "../object-status.ts";
 import type { Session } from "../session/session.ts";
 import type { Sessions } from "../session/sessions.ts";
 import { CallError, statusOf } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
+import type { Rebalance } from "../tier/rebalancer.ts";
 import { CommitTimes } from "./commit-times.ts";
 import { RecordWatch, recordEntry } from "./record-watch.ts";
 
@@ -48,7 +60,14 @@ export interface IntrospectionOptions {
   /** Its level is what SetLogLevel sets. */
   readonly log: Logger;
   readonly upstream: () => { readonly ageMs: number; readonly isStale: boolean };
+  readonly report: () => ReplicaReport;
+  readonly servers: () => KnownServer[];
+  readonly rebalance: (request: { readonly movesPerSecond: number | undefined; readonly isDryRun: boolean }) => Rebalance;
+  /** Objects over all servers, see Tier.objectStatuses. */
+  readonly tierStatuses: (objects: readonly GetObjectStatusRequest[]) => Promise<readonly GetObjectStatusResponse[]>;
 }
+
+const MAX_OBJECTS = 1_000;
 
 export class Introspection {
   readonly #options: IntrospectionOptions;
@@ -75,20 +94,43 @@ export class Introspection {
     return {
       getStatus: (call: ServerUnaryCall<GetStatusRequest, GetStatusResponse>, callback: sendUnaryData<GetStatusResponse>) =>
         answer(callback, () => {
-          requireOperator(identityOf(call));
-          return this.#status();
+          requireReader(identityOf(call));
+          return this.status();
         }),
       getObjectStatus: (call: ServerUnaryCall<GetObjectStatusRequest, GetObjectStatusResponse>, callback: sendUnaryData<GetObjectStatusResponse>) =>
+        answerLater(callback, async () => {
+          requireReader(identityOf(call));
+          const own = objectStatus(call.request, this.#sources);
+          const [ofTier] = call.request.tier === true ? await this.#options.tierStatuses([{ ...call.request, tier: false }]) : [];
+          return ofTier ?? own;
+        }),
+      getObjectStatuses: (call: ServerUnaryCall<GetObjectStatusesRequest, GetObjectStatusesResponse>, callback: sendUnaryData<GetObjectStatusesResponse>) =>
         answer(callback, () => {
-          requireOperator(identityOf(call));
-          const { table, sessions, engine } = this.#options;
-          return objectStatus(call.request, { table, sessions, objects: engine.objects });
+          requireReader(identityOf(call));
+          return { statuses: this.objectStatuses(call.request.objects) };
+        }),
+      getReplicaReport: (call: ServerUnaryCall<GetReplicaReportRequest, ReplicaReport>, callback: sendUnaryData<ReplicaReport>) =>
+        answer(callback, () => {
+          requireReader(identityOf(call));
+          return this.#options.report();
+        }),
+      listServers: (call: ServerUnaryCall<ListServersRequest, ListServersResponse>, callback: sendUnaryData<ListServersResponse>) =>
+        answer(callback, () => {
+          requireReader(identityOf(call));
+          return { servers: this.#options.servers() };
         }),
       explainRecord: (call: ServerUnaryCall<ExplainRecordRequest, ExplainRecordResponse>, callback: sendUnaryData<ExplainRecordResponse>) =>
         answer(callback, () => {
-          requireOperator(identityOf(call));
+          requireReader(identityOf(call));
           const { table, engine } = this.#options;
           return explainRecord(call.request, { table, describe: (key) => engine.describe(key) });
+        }),
+      rebalance: (call: ServerUnaryCall<RebalanceRequest, RebalanceResponse>, callback: sendUnaryData<RebalanceResponse>) =>
+        answer(callback, () => {
+          requireOperator(identityOf(call));
+          const { movesPerSecond, dryRun } = call.request;
+          const { moving, staying, spanMs } = this.#options.rebalance({ movesPerSecond: movesPerSecond === 0 ? undefined : movesPerSecond, isDryRun: dryRun });
+          return { moving, staying, spanMs: BigInt(spanMs) };
         }),
       setLogLevel: (call: ServerUnaryCall<SetLogLevelRequest, SetLogLevelResponse>, callback: sendUnaryData<SetLogLevelResponse>) =>
         answer(callback, () => {
@@ -97,17 +139,17 @@ export class Introspection {
         }),
       listClients: (call: ServerWritableStream<ListClientsRequest, Client>) =>
         stream(call, () => {
-          requireOperator(identityOf(call));
+          requireReader(identityOf(call));
           return this.#clients();
         }),
       listClientPages: (call: ServerWritableStream<ListClientsRequest, ClientPage>) =>
         stream(call, () => {
-          requireOperator(identityOf(call));
+          requireReader(identityOf(call));
           return this.#clientPages();
         }),
       listRecords: (call: ServerWritableStream<ListRecordsRequest, RecordEntry>) =>
         stream(call, () => {
-          requireOperator(identityOf(call));
+          requireReader(identityOf(call));
           this.#requireKnown(call.request.node);
           return this.#records(call.request);
         }),
@@ -115,7 +157,26 @@ export class Introspection {
     };
   }
 
-  #status(): GetStatusResponse {
+  get #sources(): ObjectStatusSources {
+    const { table, sessions, engine } = this.#options;
+    return { table, sessions, objects: engine.objects };
+  }
+
+  /** In their order; throws CallError("broken-message") for too many, or a kind that there is not. */
+  objectStatuses(objects: readonly GetObjectStatusRequest[], isElsewhere?: (node: string) => boolean): GetObjectStatusResponse[] {
+    if (objects.length > MAX_OBJECTS) throw new CallError("broken-message", `${objects.length} objects, at most ${MAX_OBJECTS} at once`);
+    const sources = { ...this.#sources, ...(isElsewhere === undefined ? {} : { isElsewhere }) };
+    return objects.map((object) => {
+      try {
+        return objectStatus(object, sources);
+      } catch (error) {
+        if (error instanceof CallError && error.problem === "unknown-object") return UNKNOWN_OBJECT;
+        throw error;
+      }
+    });
+  }
+
+  status(): GetStatusResponse {
     const { serverName, version, epoch, clusterUid, table, sessions, engine, clock, upstream } = this.#options;
     const { ageMs, isStale } = upstream();
     const clients = [...sessions.clients];
@@ -168,17 +229,17 @@ export class Introspection {
       lastAckMs: at === 0 ? 0n : BigInt(Math.round(clock.now() - at)),
       failed: failed.map(({ key, reason }) => ({ key, reason })),
       lagCommits: session.isLevel ? 0n : table.revision - programmed,
-      lagMs: session.isLevel ? 0n : this.#lagMs(session),
+      lagMs: session.isLevel ? 0n : BigInt(Math.round(this.lagMs(session))),
       viewRecords: session.node === undefined ? 0 : table.viewSize(session.node.id),
     };
   }
 
   /** Age of the oldest commit that the node should have in its kernel and has not, ms. */
-  #lagMs(session: Session): bigint {
+  lagMs(session: Session): number {
     const { clock } = this.#options;
     const oldest = session.sentCommits.oldestOpenAtUnixUs || this.#commitTimes.after(session.acknowledged.sent);
-    if (oldest === 0n) return BigInt(Math.round(clock.now() - session.connectedAt));
-    return BigInt(Math.max(0, Math.round(clock.wallTime() - Number(oldest) / 1_000)));
+    if (oldest === 0n) return clock.now() - session.connectedAt;
+    return Math.max(0, clock.wallTime() - Number(oldest) / 1_000);
   }
 
   #setLogLevel(wanted: string): SetLogLevelResponse {
@@ -211,7 +272,7 @@ export class Introspection {
 
   #watch(call: ServerWritableStream<ListRecordsRequest, RecordEvent>, identityOf: IdentityOfCall): void {
     try {
-      requireOperator(identityOf(call));
+      requireReader(identityOf(call));
       this.#requireKnown(call.request.node);
     } catch (error) {
       call.emit("error", statusOf(error));
@@ -233,6 +294,19 @@ export class Introspection {
   }
 }
 
+const UNKNOWN_OBJECT: GetObjectStatusResponse = {
+  resourceVersion: "",
+  revision: 0n,
+  nodes: 0,
+  nodesProgrammed: 0,
+  lagging: [],
+  committedAtUnixUs: 0n,
+  programmedAtUnixUs: 0n,
+  nodesConnected: 0,
+  unheard: [],
+  lastProgrammedAtUnixUs: 0n,
+};
+
 function byNode(a: Session, b: Session): number {
   return (a.node?.name ?? "") < (b.node?.name ?? "") ? -1 : 1;
 }
@@ -243,6 +317,20 @@ function answer<T>(callback: sendUnaryData<T>, act: () => T): void {
   } catch (error) {
     callback(statusOf(error));
   }
+}
+
+async function answered<T>(act: () => Promise<T>): Promise<{ readonly value: T } | { readonly error: unknown }> {
+  try {
+    return { value: await act() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** As `answer`, for what takes a while. */
+function answerLater<T>(callback: sendUnaryData<T>, act: () => Promise<T>): void {
+  // It cannot reject: what goes wrong is the answer.
+  void answered(act).then((outcome) => ("error" in outcome ? callback(statusOf(outcome.error)) : callback(null, outcome.value)));
 }
 
 /** Writes until the stream says full, then waits for drain. */

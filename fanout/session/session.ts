@@ -10,7 +10,7 @@
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
 import { WireError } from "../../src/wire/error.ts";
-import type { Ack, EndpointReport, Hello, ObjectFailure, ReportResult, ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import type { Ack, EndpointReport, Hello, Move, ObjectFailure, ReportResult, ServerList, ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import {
   type AgentMessageValue,
   decodeAgentMessage,
@@ -31,6 +31,18 @@ import { answerParts } from "./answer.ts";
 import { bytesOfDelta, type CommitFields, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
 import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
+
+const encodedLists = new WeakMap<ServerList, Uint8Array>();
+
+/** Encoded once for all whom the list is the same for. */
+function encodedServerList(list: ServerList): Uint8Array {
+  let bytes = encodedLists.get(list);
+  if (bytes === undefined) {
+    bytes = encodeServerMessage({ $case: "servers", value: list });
+    encodedLists.set(list, bytes);
+  }
+  return bytes;
+}
 
 /** Bounds of one session; tests make them small. */
 export interface SessionLimits {
@@ -77,6 +89,8 @@ export interface SessionHost {
   readonly upstreamKinds: readonly string[];
   upstreamSince(revision: bigint): readonly bigint[];
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
+  /** What the node is told of which servers there are; undefined: nothing. The same object for all whom it is the same for. */
+  serversFor(node: NodeName): ServerList | undefined;
   /** The session knows its node: from now on commits reach it. Ends an older session of the node. */
   register(session: Session): void;
   unregister(session: Session): void;
@@ -121,6 +135,7 @@ export class Session implements StreamHandler {
   #packing: Packing = "none";
   #hasLine = false;
   #hasUpstream = false;
+  #hasServers = false;
   #line: Line | undefined;
   #placeTold = -1;
   #counted = 0;
@@ -136,6 +151,8 @@ export class Session implements StreamHandler {
   readonly sentCommits = new SentCommits();
   /** Kept for who sends the heartbeats (ms by the clock). */
   heartbeatDueAt = 0;
+  /** When it was last asked to move (ms by the clock). */
+  movedAt: number | undefined;
 
   constructor(options: { readonly stream: PeerStream; readonly host: SessionHost }) {
     this.stream = options.stream;
@@ -286,12 +303,25 @@ export class Session implements StreamHandler {
     if (this.#state === "waiting") this.#tellPlace();
   }
 
-  /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. */
-  drain(deadlineMs: number, targets: readonly string[]): void {
+  /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. False: it is over, or ends now. */
+  drain(move: Omit<Move, "reason">): boolean {
     const before = this.#state;
     this.handle("drain");
-    if (before !== "over" && this.#state !== "over")
-      this.#send("other", encodeServerMessage({ $case: "move", value: { reason: "the server is stopping", deadlineMs, targets: [...targets] } }));
+    if (before === "over" || this.#state === "over") return false;
+    this.move({ ...move, reason: "the server is stopping" });
+    return true;
+  }
+
+  move(move: Move): void {
+    if (this.#state === "over") return;
+    this.movedAt = this.#host.now();
+    this.#send("other", encodeServerMessage({ $case: "move", value: move }));
+  }
+
+  /** The list of servers has changed. */
+  tellServers(): void {
+    const list = this.#hasServers && this.#node !== undefined ? this.#host.serversFor(this.#node.name) : undefined;
+    if (list !== undefined && this.#state !== "over" && this.#state !== "greeting") this.#send("other", encodedServerList(list));
   }
 
   reply(result: ReportResult): void {
@@ -336,6 +366,7 @@ export class Session implements StreamHandler {
           heartbeatIntervalMs,
           bucketBits: request.bits,
           upstreamKinds: this.#hasUpstream ? [...this.#host.upstreamKinds] : [],
+          servers: this.#hasServers ? this.#host.serversFor(name) : undefined,
         },
       }),
     );
@@ -348,7 +379,9 @@ export class Session implements StreamHandler {
     this.#packing = packing ?? "none";
     this.#hasLine = named.includes("line");
     this.#hasUpstream = named.includes("upstream") && this.#host.upstreamKinds.length > 0;
-    return [...(packing === undefined ? [] : [packing]), ...(this.#hasLine ? ["line"] : []), ...(this.#hasUpstream ? ["upstream"] : [])];
+    this.#hasServers = named.includes("servers") && this.#node !== undefined && this.#host.serversFor(this.#node.name) !== undefined;
+    const used = { line: this.#hasLine, upstream: this.#hasUpstream, servers: this.#hasServers };
+    return [...(packing === undefined ? [] : [packing]), ...Object.entries(used).flatMap(([feature, isUsed]) => (isUsed ? [feature] : []))];
   }
 
   #queue(view: ViewState): void {

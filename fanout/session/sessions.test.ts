@@ -57,7 +57,7 @@ function fixture(
     answerStallMs: 2000,
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     admission: { maxAnswers: options.maxAnswers ?? 10, maxWaiting: options.maxWaiting ?? 10, defer: (run) => run() },
-    peers: options.peers ?? [],
+    targetsOf: () => options.peers ?? [],
     upstream: () => ({ ageMs: 7, isStale: true }),
     report: (session) => reports.push(session.node?.name ?? ""),
   });

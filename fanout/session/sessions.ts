@@ -3,10 +3,11 @@
  *
  * Invariant: a node has at most one session; a commit costs what it touches, not how many clients there are.
  */
+import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { type Logger, silentLogger } from "../../src/runtime/log.ts";
-import type { EndpointReport, Hello } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import type { EndpointReport, Hello, ServerList } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { CallError } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
@@ -33,8 +34,12 @@ export interface SessionsOptions {
   readonly admission: AdmissionOptions;
   readonly flushWindowsMs?: readonly number[];
   readonly limits?: Partial<SessionLimits>;
-  /** Servers that agents are sent to when this one stops. */
-  readonly peers?: readonly string[];
+  /** Where a node should go when it may not stay here, best first (addresses). Absent: nowhere in particular. */
+  readonly targetsOf?: (node: NodeName) => readonly string[];
+  /** See SessionHost.serversFor; absent: agents are told of no servers. */
+  readonly serversFor?: (node: NodeName) => ServerList | undefined;
+  /** Agents that are asked to move go at most at this rate, together. */
+  readonly movesPerSecond?: number;
   /** How far this server is in the API's history; absent: agents are told nothing of it. */
   readonly versions?: UpstreamVersions;
   /** An agent that knows a newer state of the API than this server, refused for this long while the API answers, is served: the API itself has gone back. */
@@ -48,6 +53,7 @@ export interface SessionsOptions {
 /** Twice the time between two bookmarks of the API, and longer than a server takes to find that it has lost the API. */
 const OLDER_LIMIT_MS = 180_000;
 const MAX_REFUSED = 100_000;
+export const MOVES_PER_SECOND = 200;
 
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -91,6 +97,7 @@ export class Sessions {
       wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
       refusal: (hello) => this.#refusal() ?? this.#refusalOfNewer(hello),
       upstream: () => options.upstream(),
+      serversFor: (node) => options.serversFor?.(node),
       register: (session) => this.#register(session),
       unregister: (session) => this.#unregister(session),
       report: (session, report) => options.report(session, report),
@@ -189,15 +196,39 @@ export class Sessions {
     this.#stopped.abort();
   }
 
-  /** Asks all to move, and ends those that are still there after the deadline. Resolves when none is left. */
-  async drain(deadlineMs: number): Promise<void> {
+  /** Tells all of the servers that there are now. */
+  tellServers(): void {
+    for (const session of this.#registered) session.tellServers();
+  }
+
+  /** Asks sessions to move, each at a moment of its own: `perSecond` of them, in the order given. Answers how long until the last goes (ms). */
+  move(moves: readonly { readonly session: Session; readonly targets: readonly string[] }[], reason: string, perSecond: number): number {
+    const stepMs = 1_000 / perSecond;
+    for (const [i, { session, targets }] of moves.entries()) session.move({ reason, deadlineMs: 0, targets: [...targets], afterMs: Math.round(i * stepMs) });
+    return Math.round(Math.max(0, moves.length - 1) * stepMs);
+  }
+
+  /**
+   * Asks all to move, over a span of at most three fifths of the time, and ends those that are still there after it. Resolves when none is left, with how
+   * many had to be ended.
+   */
+  async drain(deadlineMs: number): Promise<number> {
     this.#isDraining = true;
-    const { clock } = this.#options;
+    const { clock, targetsOf, movesPerSecond = MOVES_PER_SECOND } = this.#options;
     const end = clock.now() + deadlineMs;
-    this.#log.info({ clients: this.#registered.size, deadlineMs }, "draining");
-    for (const session of this.#open) session.drain(deadlineMs, this.#options.peers ?? []);
+    const spanMs = Math.min(0.6 * deadlineMs, (this.#registered.size * 1_000) / movesPerSecond);
+    const stepMs = spanMs / Math.max(1, this.#registered.size);
+    this.#log.info({ clients: this.#registered.size, deadlineMs, spanMs: Math.round(spanMs) }, "draining");
+    let asked = 0;
+    for (const session of this.#open) {
+      const targets = session.node === undefined ? [] : [...(targetsOf?.(session.node.name) ?? [])];
+      if (session.drain({ deadlineMs, targets, afterMs: Math.round(asked * stepMs) })) asked++;
+    }
     while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.min(50, end - clock.now()));
+    const overdue = this.#open.size;
+    if (overdue > 0) this.#log.warn({ clients: overdue }, "agents did not move in time: their streams are ended");
     for (const session of this.#open) session.handle("drain-overdue");
+    return overdue;
   }
 
   #refusal(): CallError | undefined {

@@ -104,6 +104,11 @@ export class Table {
     yield* this.#own.get(node)?.entries ?? [];
   }
 
+  /** Those records of a node's view that not every node has. */
+  ownEntries(node: NodeId): Iterable<Entry> {
+    return this.#own.get(node)?.entries ?? [];
+  }
+
   /** As `view`; of a node that has nothing of its own, what every node has. */
   viewOf(name: NodeName): Iterable<Entry> {
     const node = this.nodes.findId(name);

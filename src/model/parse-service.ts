@@ -1,10 +1,10 @@
 /** What policy needs of the objects around pods: v1 ServiceAccount, and discovery.k8s.io/v1 EndpointSlice for rules that name a Service. */
 import { tryParseIp } from "../net/ip.ts";
 import type { Parsed } from "./event.ts";
-import { type ParseOptions, parseFields } from "./field.ts";
+import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { readMetadata, readNamespace } from "./parse-metadata.ts";
 import { PORT_PROTOCOLS } from "./parse-pod.ts";
-import type { EndpointSlice, ServiceAccount } from "./resource.ts";
+import type { EndpointSlice, ServiceAccount, ServiceEndpoint } from "./resource.ts";
 
 export function parseServiceAccount(object: unknown, options: ParseOptions = {}): Parsed<ServiceAccount> {
   return parseFields(object, options, (root) => {
@@ -15,24 +15,12 @@ export function parseServiceAccount(object: unknown, options: ParseOptions = {})
 
 const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
 
-/** Endpoints that are not ready are left out; slices of names (FQDN) have no addresses. */
+/** Slices of names (FQDN) have no endpoints that are known here. */
 export function parseEndpointSlice(object: unknown, options: ParseOptions = {}): Parsed<EndpointSlice> {
   return parseFields(object, options, (root) => {
     const { name, resourceVersion, labels } = readMetadata(root);
     const isNamed = root.child("addressType").string() === "FQDN";
-    const endpoints = isNamed ? [] : root.child("endpoints").items();
-    const addresses = endpoints.flatMap((endpoint) => {
-      if (endpoint.child("conditions").child("ready").boolean() === false) return [];
-      return endpoint
-        .child("addresses")
-        .items()
-        .flatMap((item) => {
-          const text = item.string() ?? "";
-          const address = tryParseIp(text);
-          if (address === undefined) item.problem(`${JSON.stringify(text)} is not an IP address`);
-          return address ?? [];
-        });
-    });
+    const endpoints = isNamed ? [] : root.child("endpoints").items().map(readEndpoint);
     const ports = root
       .child("ports")
       .items()
@@ -48,8 +36,38 @@ export function parseEndpointSlice(object: unknown, options: ParseOptions = {}):
       name,
       resourceVersion,
       service: labels[SERVICE_NAME_LABEL] ?? "",
-      addresses: [...new Set(addresses)].sort(),
+      addresses: [...new Set(endpoints.flatMap(({ isReady, addresses }) => (isReady ? addresses : [])))].sort(),
       ports,
+      endpoints,
     };
   });
+}
+
+function readEndpoint(endpoint: Field): ServiceEndpoint {
+  const condition = (name: string): boolean | undefined => endpoint.child("conditions").child(name).boolean();
+  const addresses = endpoint
+    .child("addresses")
+    .items()
+    .flatMap((item) => {
+      const text = item.string() ?? "";
+      const address = tryParseIp(text);
+      if (address === undefined) item.problem(`${JSON.stringify(text)} is not an IP address`);
+      return address ?? [];
+    });
+  const target = endpoint.child("targetRef");
+  const pod = target.child("name").string() ?? "";
+  const isReady = condition("ready") !== false;
+  return {
+    addresses,
+    target: pod === "" ? "" : `${target.child("namespace").string() ?? ""}/${pod}`,
+    isReady,
+    isServing: condition("serving") ?? isReady,
+    isTerminating: condition("terminating") === true,
+    zone: endpoint.child("zone").string() ?? "",
+    forZones: endpoint
+      .child("hints")
+      .child("forZones")
+      .items()
+      .flatMap((zone) => zone.child("name").string() ?? []),
+  };
 }

@@ -189,7 +189,7 @@ export interface ServiceAccount {
   readonly labels: Labels;
 }
 
-/** discovery.k8s.io/v1 EndpointSlice of a Service: the endpoints that are ready. */
+/** discovery.k8s.io/v1 EndpointSlice of a Service. */
 export interface EndpointSlice {
   readonly kind: "EndpointSlice";
   readonly namespace: NamespaceName;
@@ -197,8 +197,25 @@ export interface EndpointSlice {
   readonly resourceVersion: ResourceVersion;
   /** Of the label kubernetes.io/service-name; "" for a slice of nothing known here. */
   readonly service: string;
+  /** Of the endpoints that are ready. */
   readonly addresses: readonly IpAddress[];
   readonly ports: readonly EndpointPort[];
+  /** All of them, in the slice's order. */
+  readonly endpoints: readonly ServiceEndpoint[];
+}
+
+/** One endpoint. The conditions are as their meaning is: absent `ready` and `serving` count as true (KEP-1672). */
+export interface ServiceEndpoint {
+  readonly addresses: readonly IpAddress[];
+  /** The pod, as "namespace/name"; "" when the slice does not say. */
+  readonly target: string;
+  readonly isReady: boolean;
+  readonly isServing: boolean;
+  readonly isTerminating: boolean;
+  /** "" when not known. */
+  readonly zone: string;
+  /** Zones whose clients should use it (KEP-2433); empty: no hint. */
+  readonly forZones: readonly string[];
 }
 
 export interface EndpointPort {

@@ -15,7 +15,7 @@ const digestOf = (records: readonly EncodedRecord[]): bigint => records.reduce((
 const welcome = (bucketBits = 8, hashSeed = SEED): Uint8Array =>
   encodeServerMessage({
     $case: "welcome",
-    value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits, upstreamKinds: [] },
+    value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits, upstreamKinds: [], servers: undefined },
   });
 const update = (fields: Partial<RawUpdate>): Uint8Array => encodeUpdate({ ...EMPTY, ...fields });
 const heartbeat = (revision: bigint, digest: bigint | undefined): Uint8Array =>
@@ -180,6 +180,7 @@ describe("agent session", () => {
             heartbeatIntervalMs: 1000,
             bucketBits: bits,
             upstreamKinds: [...kinds],
+            servers: undefined,
           },
         }),
       );

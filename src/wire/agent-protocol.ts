@@ -13,6 +13,7 @@ import {
   type Move,
   type Queued,
   type ReportResult,
+  type ServerList,
   type Welcome,
 } from "./gen/sedge/sync/v1/sync.ts";
 import { decodeBareUpdate, decodeServerMessage, type RawServerMessage, type RawUpdate } from "./update-codec.ts";
@@ -31,6 +32,7 @@ export type AgentEvent =
   | "report-result"
   | "move"
   | "queued"
+  | "servers"
   | "unknown"
   | "silence"
   | "closed";
@@ -45,6 +47,7 @@ export type AgentEffect =
   | "report"
   | "move"
   | "wait"
+  | "choose"
   | "ignore"
   | "violation"
   | "time-out"
@@ -73,6 +76,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": VIOLATION,
     move: VIOLATION,
     queued: VIOLATION,
+    servers: VIOLATION,
     unknown: VIOLATION,
     silence: stay("idle", "ignore"),
     closed: CLOSE,
@@ -87,6 +91,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": VIOLATION,
     move: stay("greeting", "move"),
     queued: VIOLATION,
+    servers: VIOLATION,
     unknown: stay("greeting", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -101,6 +106,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": stay("answering", "report"),
     move: stay("answering", "move"),
     queued: stay("answering", "wait"),
+    servers: stay("answering", "choose"),
     unknown: stay("answering", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -115,6 +121,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": stay("live", "report"),
     move: stay("live", "move"),
     queued: VIOLATION,
+    servers: stay("live", "choose"),
     unknown: stay("live", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -129,6 +136,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": stay("repairing", "report"),
     move: stay("repairing", "move"),
     queued: stay("repairing", "wait"),
+    servers: stay("repairing", "choose"),
     unknown: stay("repairing", "ignore"),
     silence: TIME_OUT,
     closed: CLOSE,
@@ -143,6 +151,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
     "report-result": stay("over", "ignore"),
     move: stay("over", "ignore"),
     queued: stay("over", "ignore"),
+    servers: stay("over", "ignore"),
     unknown: stay("over", "ignore"),
     silence: stay("over", "ignore"),
     closed: stay("over", "ignore"),
@@ -163,6 +172,8 @@ export type AgentOutput =
   | { readonly kind: "repair"; readonly isWhole: boolean }
   | { readonly kind: "report-result"; readonly result: ReportResult }
   | { readonly kind: "move"; readonly move: Move }
+  /** The servers that there are, as the server says: instead of what it said before. */
+  | { readonly kind: "servers"; readonly servers: ServerList }
   /** The answer waits for others; for people. */
   | { readonly kind: "queued"; readonly queued: Queued }
   /** End the stream; open a new session after a back-off. */
@@ -172,7 +183,7 @@ export interface AgentIdentity {
   readonly node: string;
   /** Program and version. */
   readonly version: string;
-  /** Besides those that this code understands by itself ("line", "upstream"): the compressions that `unpack` can undo. */
+  /** Besides those that this code understands by itself ("line", "upstream", "servers"): the compressions that `unpack` can undo. */
   readonly features: readonly string[];
   /** Undoes a compression; throws when the data is damaged or is larger than `size`. Absent: none was named. */
   readonly unpack?: Unpack;
@@ -181,7 +192,7 @@ export interface AgentIdentity {
 export type Unpack = (packed: { readonly compression: "gzip" | "zstd"; readonly data: Uint8Array; readonly size: number }) => Uint8Array;
 
 /** What every agent of this version understands. */
-const FEATURES: readonly string[] = ["line", "upstream"];
+const FEATURES: readonly string[] = ["line", "upstream", "servers"];
 /** An Update larger than this is not unpacked. */
 const MAX_UNPACKED_BYTES = 4 * 1024 * 1024;
 
@@ -260,6 +271,8 @@ export class AgentSession {
         return message?.$case === "move" ? [{ kind: "move", move: message.value }] : [];
       case "wait":
         return message?.$case === "queued" ? [{ kind: "queued", queued: message.value }] : [];
+      case "choose":
+        return message?.$case === "servers" ? [{ kind: "servers", servers: message.value }] : [];
       case "ignore":
         return [];
       case "violation":
@@ -285,7 +298,7 @@ export class AgentSession {
       return this.#end("violation", `Welcome counts in ${welcome.bucketBits} bucket bits, Hello in ${this.#helloBits}`);
     const { hashSeed: seed, epoch, bucketBits, upstreamKinds } = welcome;
     this.#view.begin({ seed, epoch, bucketBits, upstreamKinds });
-    return [{ kind: "welcome", welcome }];
+    return [{ kind: "welcome", welcome }, ...(welcome.servers === undefined ? [] : [{ kind: "servers", servers: welcome.servers } as const])];
   }
 
   /** A packed Update becomes the Update that it holds. */
@@ -375,6 +388,8 @@ function eventOf(message: RawServerMessage): AgentEvent {
       return "move";
     case "queued":
       return "queued";
+    case "servers":
+      return "servers";
     case "packed":
       return "part";
   }

@@ -16,7 +16,12 @@ const LOW_32 = 0xffff_ffffn;
 
 /** Seed of every hash in a cluster: XXH64 of its UID's text (UTF-8), seed 0. */
 export function seedOf(clusterUid: string): bigint {
-  return h64(clusterUid, 0n);
+  return textHash(clusterUid);
+}
+
+/** XXH64 of the text (UTF-8), seed 0. */
+export function textHash(text: string): bigint {
+  return h64(text, 0n);
 }
 
 /** XXH64 of the bytes. */

@@ -133,4 +133,13 @@ export const slice = (name: string, namespace: string, service: string, addresse
   service,
   addresses: addresses.map(parseIp),
   ports: ports.map((port) => ({ protocol: "TCP", port })),
+  endpoints: addresses.map((address) => ({
+    addresses: [parseIp(address)],
+    target: "",
+    isReady: true,
+    isServing: true,
+    isTerminating: false,
+    zone: "",
+    forZones: [],
+  })),
 });

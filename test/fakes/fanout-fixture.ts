@@ -12,11 +12,12 @@ import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NamespaceName, NodeName } from "../../src/model/names.ts";
-import type { NetworkPolicy, Pod, Resource } from "../../src/model/resource.ts";
+import type { EndpointSlice, NetworkPolicy, Pod, Resource, ServiceEndpoint } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
+import { parseHostAndPort } from "../../src/runtime/host-port.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
@@ -46,6 +47,7 @@ export async function startFanout(
     readonly delivery?: DeliveryKind;
     readonly settings?: Partial<FanoutSettings>;
     readonly uid?: string;
+    readonly serverName?: string;
     readonly upstreamAgeMs?: () => number;
     readonly upstreamVersions?: () => ReadonlyMap<string, string>;
     readonly onReport?: (report: Report) => void;
@@ -56,7 +58,7 @@ export async function startFanout(
   const listen: GrpcListen[] = [{ host: "127.0.0.1", port: 0, tls: undefined }];
   if (options.tls !== undefined) listen.push({ host: "127.0.0.1", port: 0, tls: options.tls });
   const server = new FanoutServer({
-    serverName: "test",
+    serverName: options.serverName ?? "test",
     version: "0",
     clusterUid: options.uid ?? "cluster",
     listen,
@@ -211,6 +213,30 @@ export const pod = (namespaceName: string, name: string, fields: Partial<Pod> = 
   addresses: [],
   namedPorts: [],
   ...fields,
+});
+/** A slice of Service sedge-system/sedge-fanout with the servers given, by pod name. */
+export const serverSlice = (
+  name: string,
+  servers: readonly (Partial<ServiceEndpoint> & { readonly pod: string; readonly address: string })[],
+  resourceVersion = "1",
+): EndpointSlice => ({
+  kind: "EndpointSlice",
+  namespace: "sedge-system" as NamespaceName,
+  name,
+  resourceVersion,
+  service: "sedge-fanout",
+  addresses: [],
+  ports: [{ protocol: "TCP", port: parseHostAndPort(servers[0]?.address ?? "0.0.0.0:5473").port }],
+  endpoints: servers.map(({ pod: podName, address, ...fields }) => ({
+    addresses: [parseIp(parseHostAndPort(address).host)],
+    target: `sedge-system/${podName}`,
+    isReady: true,
+    isServing: true,
+    isTerminating: false,
+    zone: "",
+    forZones: [],
+    ...fields,
+  })),
 });
 /** Allows pods labelled `app: from` in. */
 export const policy = (namespaceName: string, name: string, from: string, resourceVersion = "1"): NetworkPolicy => ({

@@ -71,7 +71,17 @@ async function scriptedServer(credentials: ServerCredentials, fault: Fault = {})
     stream.write(
       encodeServerMessage({
         $case: "welcome",
-        value: { server: "scripted", epoch: EPOCH, hashSeed: SEED, revision, features: [], heartbeatIntervalMs: 1000, bucketBits: bits, upstreamKinds: [] },
+        value: {
+          server: "scripted",
+          epoch: EPOCH,
+          hashSeed: SEED,
+          revision,
+          features: [],
+          heartbeatIntervalMs: 1000,
+          bucketBits: bits,
+          upstreamKinds: [],
+          servers: undefined,
+        },
       }),
     );
     const shift = fault.wrongBucket === true ? 1 : 0;

@@ -74,6 +74,7 @@ export function samples(isFirst: boolean): {
           heartbeatIntervalMs: 5000,
           bucketBits: 8,
           upstreamKinds: isFirst ? [] : ["Node", "Pod"],
+          servers: undefined,
         },
       }),
       encodeUpdate({ ...EMPTY, upserts: bytesOf(pool("p", true), stack("a")) }),

@@ -123,6 +123,8 @@ export interface GetObjectStatusRequest {
   kind: string;
   namespace: string;
   name: string;
+  /** Over all servers of the cluster that answer, not only for the nodes that are connected to this one. */
+  tier?: boolean | undefined;
 }
 
 export interface GetObjectStatusResponse {
@@ -137,11 +139,103 @@ export interface GetObjectStatusResponse {
   /** When the revision was committed, and when the last of the nodes acknowledged; microseconds since 1970, 0 when not yet. */
   committedAtUnixUs: bigint;
   programmedAtUnixUs: bigint;
+  /** Of `nodes`, those that are connected to this server: it knows only their state. */
+  nodesConnected: number;
+  /** With `tier`: servers that did not answer; what their nodes have is not known. */
+  unheard: string[];
+  /** When the last of those that have it acknowledged; 0: none of those that are connected has. */
+  lastProgrammedAtUnixUs: bigint;
 }
 
 export interface LaggingNode {
   node: string;
   reason: string;
+  /** Connected to this server. Where not, another server may have it. */
+  connected: boolean;
+}
+
+export interface GetObjectStatusesRequest {
+  objects: GetObjectStatusRequest[];
+}
+
+export interface GetObjectStatusesResponse {
+  statuses: GetObjectStatusResponse[];
+}
+
+export interface GetReplicaReportRequest {
+}
+
+export interface ReplicaReport {
+  status:
+    | GetStatusResponse
+    | undefined;
+  /** Names of the nodes that are connected, sorted. */
+  nodes: string[];
+  /** Those of them whose kernel lacks something for longer than 5 s, at most 1000, by node. `behind_count` is all of them. */
+  behind: BehindNode[];
+  behindCount: number;
+  /** Policies (record keys) that are not in force on some connected node for that long, at most 1000, by key. */
+  unenforced: UnenforcedPolicy[];
+  /** Certificates that end within 7 days: the server's own and those with which agents connected. At most 1000, the nearest end first. */
+  certificates: CertificateEnd[];
+  draining: boolean;
+  /** What this server carries of what it can: 1 is full. */
+  load: number;
+  /** Nodes of the cluster. */
+  clusterNodes: number;
+}
+
+export interface BehindNode {
+  node: string;
+  lagMs: bigint;
+  /** For people. */
+  reason: string;
+}
+
+export interface UnenforcedPolicy {
+  /** Record key, for example "policy/KubernetesNetworkPolicy/shop/allow-web". */
+  key: string;
+  nodes: number;
+  /** One of the nodes, and why it is not in force there. */
+  node: string;
+  reason: string;
+}
+
+export interface CertificateEnd {
+  /** "server NAME" or "node NAME" */
+  holder: string;
+  endsAtUnixMs: bigint;
+}
+
+export interface ListServersRequest {
+}
+
+export interface ListServersResponse {
+  servers: KnownServer[];
+}
+
+export interface KnownServer {
+  name: string;
+  addresses: string[];
+  zone: string;
+  ready: boolean;
+  /** The server that answers. */
+  self: boolean;
+}
+
+export interface RebalanceRequest {
+  /** How many agents may be asked in a second; 0: the server's setting. */
+  movesPerSecond: number;
+  /** Only say how many it would be. */
+  dryRun: boolean;
+}
+
+export interface RebalanceResponse {
+  /** Agents that are asked to move, and those for whom this server is the first choice. */
+  moving: number;
+  staying: number;
+  /** The last of them is asked this long from now. */
+  spanMs: bigint;
 }
 
 export interface ExplainRecordRequest {
@@ -1695,7 +1789,7 @@ export const RecordEvent: MessageFns<RecordEvent> = {
 };
 
 function createBaseGetObjectStatusRequest(): GetObjectStatusRequest {
-  return { kind: "", namespace: "", name: "" };
+  return { kind: "", namespace: "", name: "", tier: undefined };
 }
 
 export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
@@ -1708,6 +1802,9 @@ export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
     }
     if (message.name !== "") {
       writer.uint32(26).string(message.name);
+    }
+    if (message.tier !== undefined) {
+      writer.uint32(32).bool(message.tier);
     }
     return writer;
   },
@@ -1749,6 +1846,14 @@ export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
             message.name = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.tier = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1766,6 +1871,7 @@ export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
       kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
       namespace: isSet(object.namespace) ? globalThis.String(object.namespace) : "",
       name: isSet(object.name) ? globalThis.String(object.name) : "",
+      tier: isSet(object.tier) ? globalThis.Boolean(object.tier) : undefined,
     };
   },
 
@@ -1780,6 +1886,9 @@ export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
     if (message.name !== "") {
       obj.name = message.name;
     }
+    if (message.tier !== undefined) {
+      obj.tier = message.tier;
+    }
     return obj;
   },
 
@@ -1791,6 +1900,7 @@ export const GetObjectStatusRequest: MessageFns<GetObjectStatusRequest> = {
     message.kind = object.kind ?? "";
     message.namespace = object.namespace ?? "";
     message.name = object.name ?? "";
+    message.tier = object.tier ?? undefined;
     return message;
   },
 };
@@ -1804,6 +1914,9 @@ function createBaseGetObjectStatusResponse(): GetObjectStatusResponse {
     lagging: [],
     committedAtUnixUs: 0n,
     programmedAtUnixUs: 0n,
+    nodesConnected: 0,
+    unheard: [],
+    lastProgrammedAtUnixUs: 0n,
   };
 }
 
@@ -1838,6 +1951,18 @@ export const GetObjectStatusResponse: MessageFns<GetObjectStatusResponse> = {
         throw new globalThis.Error("value provided for field message.programmedAtUnixUs of type uint64 too large");
       }
       writer.uint32(56).uint64(message.programmedAtUnixUs);
+    }
+    if (message.nodesConnected !== 0) {
+      writer.uint32(64).uint32(message.nodesConnected);
+    }
+    for (const v of message.unheard) {
+      writer.uint32(74).string(v!);
+    }
+    if (message.lastProgrammedAtUnixUs !== 0n) {
+      if (BigInt.asUintN(64, message.lastProgrammedAtUnixUs) !== message.lastProgrammedAtUnixUs) {
+        throw new globalThis.Error("value provided for field message.lastProgrammedAtUnixUs of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.lastProgrammedAtUnixUs);
     }
     return writer;
   },
@@ -1911,6 +2036,30 @@ export const GetObjectStatusResponse: MessageFns<GetObjectStatusResponse> = {
             message.programmedAtUnixUs = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.nodesConnected = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.unheard.push(reader.string());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.lastProgrammedAtUnixUs = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1948,6 +2097,19 @@ export const GetObjectStatusResponse: MessageFns<GetObjectStatusResponse> = {
         : isSet(object.programmed_at_unix_us)
         ? BigInt(object.programmed_at_unix_us)
         : 0n,
+      nodesConnected: isSet(object.nodesConnected)
+        ? globalThis.Number(object.nodesConnected)
+        : isSet(object.nodes_connected)
+        ? globalThis.Number(object.nodes_connected)
+        : 0,
+      unheard: globalThis.Array.isArray(object?.unheard)
+        ? object.unheard.map((e: any) => globalThis.String(e))
+        : [],
+      lastProgrammedAtUnixUs: isSet(object.lastProgrammedAtUnixUs)
+        ? BigInt(object.lastProgrammedAtUnixUs)
+        : isSet(object.last_programmed_at_unix_us)
+        ? BigInt(object.last_programmed_at_unix_us)
+        : 0n,
     };
   },
 
@@ -1974,6 +2136,15 @@ export const GetObjectStatusResponse: MessageFns<GetObjectStatusResponse> = {
     if (message.programmedAtUnixUs !== 0n) {
       obj.programmedAtUnixUs = message.programmedAtUnixUs.toString();
     }
+    if (message.nodesConnected !== 0) {
+      obj.nodesConnected = Math.round(message.nodesConnected);
+    }
+    if (message.unheard?.length) {
+      obj.unheard = message.unheard;
+    }
+    if (message.lastProgrammedAtUnixUs !== 0n) {
+      obj.lastProgrammedAtUnixUs = message.lastProgrammedAtUnixUs.toString();
+    }
     return obj;
   },
 
@@ -1993,12 +2164,18 @@ export const GetObjectStatusResponse: MessageFns<GetObjectStatusResponse> = {
     message.programmedAtUnixUs = (object.programmedAtUnixUs !== undefined && object.programmedAtUnixUs !== null)
       ? BigInt(object.programmedAtUnixUs)
       : 0n;
+    message.nodesConnected = object.nodesConnected ?? 0;
+    message.unheard = object.unheard?.map((e) => e) || [];
+    message.lastProgrammedAtUnixUs =
+      (object.lastProgrammedAtUnixUs !== undefined && object.lastProgrammedAtUnixUs !== null)
+        ? BigInt(object.lastProgrammedAtUnixUs)
+        : 0n;
     return message;
   },
 };
 
 function createBaseLaggingNode(): LaggingNode {
-  return { node: "", reason: "" };
+  return { node: "", reason: "", connected: false };
 }
 
 export const LaggingNode: MessageFns<LaggingNode> = {
@@ -2008,6 +2185,9 @@ export const LaggingNode: MessageFns<LaggingNode> = {
     }
     if (message.reason !== "") {
       writer.uint32(18).string(message.reason);
+    }
+    if (message.connected !== false) {
+      writer.uint32(24).bool(message.connected);
     }
     return writer;
   },
@@ -2041,6 +2221,14 @@ export const LaggingNode: MessageFns<LaggingNode> = {
             message.reason = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.connected = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2057,6 +2245,7 @@ export const LaggingNode: MessageFns<LaggingNode> = {
     return {
       node: isSet(object.node) ? globalThis.String(object.node) : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      connected: isSet(object.connected) ? globalThis.Boolean(object.connected) : false,
     };
   },
 
@@ -2068,6 +2257,9 @@ export const LaggingNode: MessageFns<LaggingNode> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.connected !== false) {
+      obj.connected = message.connected;
+    }
     return obj;
   },
 
@@ -2078,6 +2270,1190 @@ export const LaggingNode: MessageFns<LaggingNode> = {
     const message = createBaseLaggingNode();
     message.node = object.node ?? "";
     message.reason = object.reason ?? "";
+    message.connected = object.connected ?? false;
+    return message;
+  },
+};
+
+function createBaseGetObjectStatusesRequest(): GetObjectStatusesRequest {
+  return { objects: [] };
+}
+
+export const GetObjectStatusesRequest: MessageFns<GetObjectStatusesRequest> = {
+  encode(message: GetObjectStatusesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.objects) {
+      GetObjectStatusRequest.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetObjectStatusesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetObjectStatusesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.objects.push(GetObjectStatusRequest.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetObjectStatusesRequest {
+    return {
+      objects: globalThis.Array.isArray(object?.objects)
+        ? object.objects.map((e: any) => GetObjectStatusRequest.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: GetObjectStatusesRequest): unknown {
+    const obj: any = {};
+    if (message.objects?.length) {
+      obj.objects = message.objects.map((e) => GetObjectStatusRequest.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetObjectStatusesRequest>): GetObjectStatusesRequest {
+    return GetObjectStatusesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetObjectStatusesRequest>): GetObjectStatusesRequest {
+    const message = createBaseGetObjectStatusesRequest();
+    message.objects = object.objects?.map((e) => GetObjectStatusRequest.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGetObjectStatusesResponse(): GetObjectStatusesResponse {
+  return { statuses: [] };
+}
+
+export const GetObjectStatusesResponse: MessageFns<GetObjectStatusesResponse> = {
+  encode(message: GetObjectStatusesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.statuses) {
+      GetObjectStatusResponse.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetObjectStatusesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetObjectStatusesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.statuses.push(GetObjectStatusResponse.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetObjectStatusesResponse {
+    return {
+      statuses: globalThis.Array.isArray(object?.statuses)
+        ? object.statuses.map((e: any) => GetObjectStatusResponse.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: GetObjectStatusesResponse): unknown {
+    const obj: any = {};
+    if (message.statuses?.length) {
+      obj.statuses = message.statuses.map((e) => GetObjectStatusResponse.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetObjectStatusesResponse>): GetObjectStatusesResponse {
+    return GetObjectStatusesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetObjectStatusesResponse>): GetObjectStatusesResponse {
+    const message = createBaseGetObjectStatusesResponse();
+    message.statuses = object.statuses?.map((e) => GetObjectStatusResponse.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGetReplicaReportRequest(): GetReplicaReportRequest {
+  return {};
+}
+
+export const GetReplicaReportRequest: MessageFns<GetReplicaReportRequest> = {
+  encode(_: GetReplicaReportRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetReplicaReportRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetReplicaReportRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): GetReplicaReportRequest {
+    return {};
+  },
+
+  toJSON(_: GetReplicaReportRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetReplicaReportRequest>): GetReplicaReportRequest {
+    return GetReplicaReportRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetReplicaReportRequest>): GetReplicaReportRequest {
+    const message = createBaseGetReplicaReportRequest();
+    return message;
+  },
+};
+
+function createBaseReplicaReport(): ReplicaReport {
+  return {
+    status: undefined,
+    nodes: [],
+    behind: [],
+    behindCount: 0,
+    unenforced: [],
+    certificates: [],
+    draining: false,
+    load: 0,
+    clusterNodes: 0,
+  };
+}
+
+export const ReplicaReport: MessageFns<ReplicaReport> = {
+  encode(message: ReplicaReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.status !== undefined) {
+      GetStatusResponse.encode(message.status, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.nodes) {
+      writer.uint32(18).string(v!);
+    }
+    for (const v of message.behind) {
+      BehindNode.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.behindCount !== 0) {
+      writer.uint32(32).uint32(message.behindCount);
+    }
+    for (const v of message.unenforced) {
+      UnenforcedPolicy.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.certificates) {
+      CertificateEnd.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.draining !== false) {
+      writer.uint32(56).bool(message.draining);
+    }
+    if (message.load !== 0) {
+      writer.uint32(65).double(message.load);
+    }
+    if (message.clusterNodes !== 0) {
+      writer.uint32(72).uint32(message.clusterNodes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReplicaReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReplicaReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.status = GetStatusResponse.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nodes.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.behind.push(BehindNode.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.behindCount = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.unenforced.push(UnenforcedPolicy.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.certificates.push(CertificateEnd.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.load = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.clusterNodes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReplicaReport {
+    return {
+      status: isSet(object.status) ? GetStatusResponse.fromJSON(object.status) : undefined,
+      nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => globalThis.String(e)) : [],
+      behind: globalThis.Array.isArray(object?.behind) ? object.behind.map((e: any) => BehindNode.fromJSON(e)) : [],
+      behindCount: isSet(object.behindCount)
+        ? globalThis.Number(object.behindCount)
+        : isSet(object.behind_count)
+        ? globalThis.Number(object.behind_count)
+        : 0,
+      unenforced: globalThis.Array.isArray(object?.unenforced)
+        ? object.unenforced.map((e: any) => UnenforcedPolicy.fromJSON(e))
+        : [],
+      certificates: globalThis.Array.isArray(object?.certificates)
+        ? object.certificates.map((e: any) => CertificateEnd.fromJSON(e))
+        : [],
+      draining: isSet(object.draining) ? globalThis.Boolean(object.draining) : false,
+      load: isSet(object.load) ? globalThis.Number(object.load) : 0,
+      clusterNodes: isSet(object.clusterNodes)
+        ? globalThis.Number(object.clusterNodes)
+        : isSet(object.cluster_nodes)
+        ? globalThis.Number(object.cluster_nodes)
+        : 0,
+    };
+  },
+
+  toJSON(message: ReplicaReport): unknown {
+    const obj: any = {};
+    if (message.status !== undefined) {
+      obj.status = GetStatusResponse.toJSON(message.status);
+    }
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes;
+    }
+    if (message.behind?.length) {
+      obj.behind = message.behind.map((e) => BehindNode.toJSON(e));
+    }
+    if (message.behindCount !== 0) {
+      obj.behindCount = Math.round(message.behindCount);
+    }
+    if (message.unenforced?.length) {
+      obj.unenforced = message.unenforced.map((e) => UnenforcedPolicy.toJSON(e));
+    }
+    if (message.certificates?.length) {
+      obj.certificates = message.certificates.map((e) => CertificateEnd.toJSON(e));
+    }
+    if (message.draining !== false) {
+      obj.draining = message.draining;
+    }
+    if (message.load !== 0) {
+      obj.load = floatToJson(message.load);
+    }
+    if (message.clusterNodes !== 0) {
+      obj.clusterNodes = Math.round(message.clusterNodes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReplicaReport>): ReplicaReport {
+    return ReplicaReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReplicaReport>): ReplicaReport {
+    const message = createBaseReplicaReport();
+    message.status = (object.status !== undefined && object.status !== null)
+      ? GetStatusResponse.fromPartial(object.status)
+      : undefined;
+    message.nodes = object.nodes?.map((e) => e) || [];
+    message.behind = object.behind?.map((e) => BehindNode.fromPartial(e)) || [];
+    message.behindCount = object.behindCount ?? 0;
+    message.unenforced = object.unenforced?.map((e) => UnenforcedPolicy.fromPartial(e)) || [];
+    message.certificates = object.certificates?.map((e) => CertificateEnd.fromPartial(e)) || [];
+    message.draining = object.draining ?? false;
+    message.load = object.load ?? 0;
+    message.clusterNodes = object.clusterNodes ?? 0;
+    return message;
+  },
+};
+
+function createBaseBehindNode(): BehindNode {
+  return { node: "", lagMs: 0n, reason: "" };
+}
+
+export const BehindNode: MessageFns<BehindNode> = {
+  encode(message: BehindNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.lagMs !== 0n) {
+      if (BigInt.asUintN(64, message.lagMs) !== message.lagMs) {
+        throw new globalThis.Error("value provided for field message.lagMs of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.lagMs);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BehindNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBehindNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lagMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BehindNode {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      lagMs: isSet(object.lagMs) ? BigInt(object.lagMs) : isSet(object.lag_ms) ? BigInt(object.lag_ms) : 0n,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: BehindNode): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.lagMs !== 0n) {
+      obj.lagMs = message.lagMs.toString();
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BehindNode>): BehindNode {
+    return BehindNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BehindNode>): BehindNode {
+    const message = createBaseBehindNode();
+    message.node = object.node ?? "";
+    message.lagMs = (object.lagMs !== undefined && object.lagMs !== null) ? BigInt(object.lagMs) : 0n;
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseUnenforcedPolicy(): UnenforcedPolicy {
+  return { key: "", nodes: 0, node: "", reason: "" };
+}
+
+export const UnenforcedPolicy: MessageFns<UnenforcedPolicy> = {
+  encode(message: UnenforcedPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.nodes !== 0) {
+      writer.uint32(16).uint32(message.nodes);
+    }
+    if (message.node !== "") {
+      writer.uint32(26).string(message.node);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnenforcedPolicy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnenforcedPolicy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnenforcedPolicy {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      nodes: isSet(object.nodes) ? globalThis.Number(object.nodes) : 0,
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: UnenforcedPolicy): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.nodes !== 0) {
+      obj.nodes = Math.round(message.nodes);
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnenforcedPolicy>): UnenforcedPolicy {
+    return UnenforcedPolicy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnenforcedPolicy>): UnenforcedPolicy {
+    const message = createBaseUnenforcedPolicy();
+    message.key = object.key ?? "";
+    message.nodes = object.nodes ?? 0;
+    message.node = object.node ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseCertificateEnd(): CertificateEnd {
+  return { holder: "", endsAtUnixMs: 0n };
+}
+
+export const CertificateEnd: MessageFns<CertificateEnd> = {
+  encode(message: CertificateEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.holder !== "") {
+      writer.uint32(10).string(message.holder);
+    }
+    if (message.endsAtUnixMs !== 0n) {
+      if (BigInt.asUintN(64, message.endsAtUnixMs) !== message.endsAtUnixMs) {
+        throw new globalThis.Error("value provided for field message.endsAtUnixMs of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.endsAtUnixMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CertificateEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCertificateEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.holder = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.endsAtUnixMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CertificateEnd {
+    return {
+      holder: isSet(object.holder) ? globalThis.String(object.holder) : "",
+      endsAtUnixMs: isSet(object.endsAtUnixMs)
+        ? BigInt(object.endsAtUnixMs)
+        : isSet(object.ends_at_unix_ms)
+        ? BigInt(object.ends_at_unix_ms)
+        : 0n,
+    };
+  },
+
+  toJSON(message: CertificateEnd): unknown {
+    const obj: any = {};
+    if (message.holder !== "") {
+      obj.holder = message.holder;
+    }
+    if (message.endsAtUnixMs !== 0n) {
+      obj.endsAtUnixMs = message.endsAtUnixMs.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CertificateEnd>): CertificateEnd {
+    return CertificateEnd.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CertificateEnd>): CertificateEnd {
+    const message = createBaseCertificateEnd();
+    message.holder = object.holder ?? "";
+    message.endsAtUnixMs = (object.endsAtUnixMs !== undefined && object.endsAtUnixMs !== null)
+      ? BigInt(object.endsAtUnixMs)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseListServersRequest(): ListServersRequest {
+  return {};
+}
+
+export const ListServersRequest: MessageFns<ListServersRequest> = {
+  encode(_: ListServersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListServersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListServersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListServersRequest {
+    return {};
+  },
+
+  toJSON(_: ListServersRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListServersRequest>): ListServersRequest {
+    return ListServersRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListServersRequest>): ListServersRequest {
+    const message = createBaseListServersRequest();
+    return message;
+  },
+};
+
+function createBaseListServersResponse(): ListServersResponse {
+  return { servers: [] };
+}
+
+export const ListServersResponse: MessageFns<ListServersResponse> = {
+  encode(message: ListServersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.servers) {
+      KnownServer.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListServersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListServersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.servers.push(KnownServer.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListServersResponse {
+    return {
+      servers: globalThis.Array.isArray(object?.servers) ? object.servers.map((e: any) => KnownServer.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListServersResponse): unknown {
+    const obj: any = {};
+    if (message.servers?.length) {
+      obj.servers = message.servers.map((e) => KnownServer.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListServersResponse>): ListServersResponse {
+    return ListServersResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListServersResponse>): ListServersResponse {
+    const message = createBaseListServersResponse();
+    message.servers = object.servers?.map((e) => KnownServer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseKnownServer(): KnownServer {
+  return { name: "", addresses: [], zone: "", ready: false, self: false };
+}
+
+export const KnownServer: MessageFns<KnownServer> = {
+  encode(message: KnownServer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.zone !== "") {
+      writer.uint32(26).string(message.zone);
+    }
+    if (message.ready !== false) {
+      writer.uint32(32).bool(message.ready);
+    }
+    if (message.self !== false) {
+      writer.uint32(40).bool(message.self);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KnownServer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKnownServer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.ready = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.self = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): KnownServer {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
+      zone: isSet(object.zone) ? globalThis.String(object.zone) : "",
+      ready: isSet(object.ready) ? globalThis.Boolean(object.ready) : false,
+      self: isSet(object.self) ? globalThis.Boolean(object.self) : false,
+    };
+  },
+
+  toJSON(message: KnownServer): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
+    if (message.zone !== "") {
+      obj.zone = message.zone;
+    }
+    if (message.ready !== false) {
+      obj.ready = message.ready;
+    }
+    if (message.self !== false) {
+      obj.self = message.self;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<KnownServer>): KnownServer {
+    return KnownServer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KnownServer>): KnownServer {
+    const message = createBaseKnownServer();
+    message.name = object.name ?? "";
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.zone = object.zone ?? "";
+    message.ready = object.ready ?? false;
+    message.self = object.self ?? false;
+    return message;
+  },
+};
+
+function createBaseRebalanceRequest(): RebalanceRequest {
+  return { movesPerSecond: 0, dryRun: false };
+}
+
+export const RebalanceRequest: MessageFns<RebalanceRequest> = {
+  encode(message: RebalanceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.movesPerSecond !== 0) {
+      writer.uint32(8).uint32(message.movesPerSecond);
+    }
+    if (message.dryRun !== false) {
+      writer.uint32(16).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebalanceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebalanceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.movesPerSecond = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RebalanceRequest {
+    return {
+      movesPerSecond: isSet(object.movesPerSecond)
+        ? globalThis.Number(object.movesPerSecond)
+        : isSet(object.moves_per_second)
+        ? globalThis.Number(object.moves_per_second)
+        : 0,
+      dryRun: isSet(object.dryRun)
+        ? globalThis.Boolean(object.dryRun)
+        : isSet(object.dry_run)
+        ? globalThis.Boolean(object.dry_run)
+        : false,
+    };
+  },
+
+  toJSON(message: RebalanceRequest): unknown {
+    const obj: any = {};
+    if (message.movesPerSecond !== 0) {
+      obj.movesPerSecond = Math.round(message.movesPerSecond);
+    }
+    if (message.dryRun !== false) {
+      obj.dryRun = message.dryRun;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RebalanceRequest>): RebalanceRequest {
+    return RebalanceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebalanceRequest>): RebalanceRequest {
+    const message = createBaseRebalanceRequest();
+    message.movesPerSecond = object.movesPerSecond ?? 0;
+    message.dryRun = object.dryRun ?? false;
+    return message;
+  },
+};
+
+function createBaseRebalanceResponse(): RebalanceResponse {
+  return { moving: 0, staying: 0, spanMs: 0n };
+}
+
+export const RebalanceResponse: MessageFns<RebalanceResponse> = {
+  encode(message: RebalanceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.moving !== 0) {
+      writer.uint32(8).uint32(message.moving);
+    }
+    if (message.staying !== 0) {
+      writer.uint32(16).uint32(message.staying);
+    }
+    if (message.spanMs !== 0n) {
+      if (BigInt.asUintN(64, message.spanMs) !== message.spanMs) {
+        throw new globalThis.Error("value provided for field message.spanMs of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.spanMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RebalanceResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRebalanceResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.moving = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.staying = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.spanMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RebalanceResponse {
+    return {
+      moving: isSet(object.moving) ? globalThis.Number(object.moving) : 0,
+      staying: isSet(object.staying) ? globalThis.Number(object.staying) : 0,
+      spanMs: isSet(object.spanMs) ? BigInt(object.spanMs) : isSet(object.span_ms) ? BigInt(object.span_ms) : 0n,
+    };
+  },
+
+  toJSON(message: RebalanceResponse): unknown {
+    const obj: any = {};
+    if (message.moving !== 0) {
+      obj.moving = Math.round(message.moving);
+    }
+    if (message.staying !== 0) {
+      obj.staying = Math.round(message.staying);
+    }
+    if (message.spanMs !== 0n) {
+      obj.spanMs = message.spanMs.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RebalanceResponse>): RebalanceResponse {
+    return RebalanceResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RebalanceResponse>): RebalanceResponse {
+    const message = createBaseRebalanceResponse();
+    message.moving = object.moving ?? 0;
+    message.staying = object.staying ?? 0;
+    message.spanMs = (object.spanMs !== undefined && object.spanMs !== null) ? BigInt(object.spanMs) : 0n;
     return message;
   },
 };
@@ -2650,6 +4026,52 @@ export const IntrospectionServiceService = {
     responseSerialize: (value: SetLogLevelResponse): Buffer => Buffer.from(SetLogLevelResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SetLogLevelResponse => SetLogLevelResponse.decode(value),
   },
+  /**
+   * The same as GetObjectStatus for many objects, in their order; one that the server does not know comes back with an empty resource_version.
+   * INVALID_ARGUMENT: more than 1000, or a kind that there is not.
+   */
+  getObjectStatuses: {
+    path: "/sedge.sync.v1.IntrospectionService/GetObjectStatuses" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetObjectStatusesRequest): Buffer =>
+      Buffer.from(GetObjectStatusesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetObjectStatusesRequest => GetObjectStatusesRequest.decode(value),
+    responseSerialize: (value: GetObjectStatusesResponse): Buffer =>
+      Buffer.from(GetObjectStatusesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetObjectStatusesResponse => GetObjectStatusesResponse.decode(value),
+  },
+  /** What this server alone knows of its agents: who puts together the state of the whole tier asks every server. */
+  getReplicaReport: {
+    path: "/sedge.sync.v1.IntrospectionService/GetReplicaReport" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetReplicaReportRequest): Buffer =>
+      Buffer.from(GetReplicaReportRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetReplicaReportRequest => GetReplicaReportRequest.decode(value),
+    responseSerialize: (value: ReplicaReport): Buffer => Buffer.from(ReplicaReport.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReplicaReport => ReplicaReport.decode(value),
+  },
+  /** The servers of this cluster that this one knows, itself among them. */
+  listServers: {
+    path: "/sedge.sync.v1.IntrospectionService/ListServers" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListServersRequest): Buffer => Buffer.from(ListServersRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListServersRequest => ListServersRequest.decode(value),
+    responseSerialize: (value: ListServersResponse): Buffer => Buffer.from(ListServersResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListServersResponse => ListServersResponse.decode(value),
+  },
+  /** Asks the agents whose first choice is another ready server to move there, at a pace. */
+  rebalance: {
+    path: "/sedge.sync.v1.IntrospectionService/Rebalance" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RebalanceRequest): Buffer => Buffer.from(RebalanceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RebalanceRequest => RebalanceRequest.decode(value),
+    responseSerialize: (value: RebalanceResponse): Buffer => Buffer.from(RebalanceResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RebalanceResponse => RebalanceResponse.decode(value),
+  },
 } as const;
 
 export interface IntrospectionServiceServer extends UntypedServiceImplementation {
@@ -2672,6 +4094,17 @@ export interface IntrospectionServiceServer extends UntypedServiceImplementation
   explainRecord: handleUnaryCall<ExplainRecordRequest, ExplainRecordResponse>;
   /** What the server logs, until it is set again or the server starts anew. INVALID_ARGUMENT: no such level. */
   setLogLevel: handleUnaryCall<SetLogLevelRequest, SetLogLevelResponse>;
+  /**
+   * The same as GetObjectStatus for many objects, in their order; one that the server does not know comes back with an empty resource_version.
+   * INVALID_ARGUMENT: more than 1000, or a kind that there is not.
+   */
+  getObjectStatuses: handleUnaryCall<GetObjectStatusesRequest, GetObjectStatusesResponse>;
+  /** What this server alone knows of its agents: who puts together the state of the whole tier asks every server. */
+  getReplicaReport: handleUnaryCall<GetReplicaReportRequest, ReplicaReport>;
+  /** The servers of this cluster that this one knows, itself among them. */
+  listServers: handleUnaryCall<ListServersRequest, ListServersResponse>;
+  /** Asks the agents whose first choice is another ready server to move there, at a pace. */
+  rebalance: handleUnaryCall<RebalanceRequest, RebalanceResponse>;
 }
 
 export interface IntrospectionServiceClient extends Client1 {
@@ -2770,6 +4203,73 @@ export interface IntrospectionServiceClient extends Client1 {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * The same as GetObjectStatus for many objects, in their order; one that the server does not know comes back with an empty resource_version.
+   * INVALID_ARGUMENT: more than 1000, or a kind that there is not.
+   */
+  getObjectStatuses(
+    request: GetObjectStatusesRequest,
+    callback: (error: ServiceError | null, response: GetObjectStatusesResponse) => void,
+  ): ClientUnaryCall;
+  getObjectStatuses(
+    request: GetObjectStatusesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetObjectStatusesResponse) => void,
+  ): ClientUnaryCall;
+  getObjectStatuses(
+    request: GetObjectStatusesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetObjectStatusesResponse) => void,
+  ): ClientUnaryCall;
+  /** What this server alone knows of its agents: who puts together the state of the whole tier asks every server. */
+  getReplicaReport(
+    request: GetReplicaReportRequest,
+    callback: (error: ServiceError | null, response: ReplicaReport) => void,
+  ): ClientUnaryCall;
+  getReplicaReport(
+    request: GetReplicaReportRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReplicaReport) => void,
+  ): ClientUnaryCall;
+  getReplicaReport(
+    request: GetReplicaReportRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReplicaReport) => void,
+  ): ClientUnaryCall;
+  /** The servers of this cluster that this one knows, itself among them. */
+  listServers(
+    request: ListServersRequest,
+    callback: (error: ServiceError | null, response: ListServersResponse) => void,
+  ): ClientUnaryCall;
+  listServers(
+    request: ListServersRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListServersResponse) => void,
+  ): ClientUnaryCall;
+  listServers(
+    request: ListServersRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListServersResponse) => void,
+  ): ClientUnaryCall;
+  /** Asks the agents whose first choice is another ready server to move there, at a pace. */
+  rebalance(
+    request: RebalanceRequest,
+    callback: (error: ServiceError | null, response: RebalanceResponse) => void,
+  ): ClientUnaryCall;
+  rebalance(
+    request: RebalanceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RebalanceResponse) => void,
+  ): ClientUnaryCall;
+  rebalance(
+    request: RebalanceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RebalanceResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const IntrospectionServiceClient = makeGenericClientConstructor(
@@ -2780,6 +4280,10 @@ export const IntrospectionServiceClient = makeGenericClientConstructor(
   service: typeof IntrospectionServiceService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

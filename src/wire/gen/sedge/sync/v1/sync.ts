@@ -87,7 +87,7 @@ export interface ServerMessage {
     | { $case: "heartbeat"; value: Heartbeat }
     | { $case: "reportResult"; value: ReportResult }
     | //
-    /** Leave this server soon; a stream that stays is ended with UNAVAILABLE at the deadline. */
+    /** Leave this server soon; a stream that stays is ended with UNAVAILABLE at the deadline, if there is one. */
     { $case: "move"; value: Move }
     | //
     /** Only when Welcome names the feature of its compression. */
@@ -95,7 +95,28 @@ export interface ServerMessage {
     | //
     /** Only with the feature "line". */
     { $case: "queued"; value: Queued }
+    | //
+    /** Only with the feature "servers": the list has changed. */
+    { $case: "servers"; value: ServerList }
     | undefined;
+}
+
+/**
+ * The servers that are ready, complete in each message, the sender among them. The agent ranks them: near ones first, among those by the hash of its
+ * node's name with each identity (rendezvous: XXH64, seed 0, of node, line feed, identity; the highest first), and keeps the list on disk.
+ */
+export interface ServerList {
+  /** At most 256. */
+  servers: Server[];
+}
+
+export interface Server {
+  /** HOST:PORT, the preferred one first; at most 4. The first is the server's identity. */
+  addresses: string[];
+  /** For people. */
+  name: string;
+  /** In the agent's zone, or meant for it by the hints of the EndpointSlice. */
+  near: boolean;
 }
 
 /** An Update without `commit`, compressed. The server makes it once for all agents that need the same records. */
@@ -120,8 +141,8 @@ export interface Hello {
   /** Program and version, for people. */
   version: string;
   /**
-   * Features that the agent understands: "zstd" and "gzip" (PackedUpdate), "line" (Queued), "upstream" (positions in the API's history). An unknown
-   * name is ignored; a feature is used only if both sides name it.
+   * Features that the agent understands: "zstd" and "gzip" (PackedUpdate), "line" (Queued), "upstream" (positions in the API's history), "servers"
+   * (ServerList). An unknown name is ignored; a feature is used only if both sides name it.
    */
   features: string[];
   /** Epoch and revision of the last commit that the agent has, from whichever server. Zero and empty at a first start. */
@@ -170,6 +191,8 @@ export interface Welcome {
   bucketBits: number;
   /** Kinds that `Update.upstream` speaks of, in its order. Only with the feature "upstream". */
   upstreamKinds: string[];
+  /** Only with the feature "servers"; absent when the server knows of none. */
+  servers: ServerList | undefined;
 }
 
 /**
@@ -214,9 +237,15 @@ export interface Heartbeat {
 
 export interface Move {
   reason: string;
+  /** 0: the agent may stay, for example when none of the targets answers. */
   deadlineMs: number;
   /** Addresses (host:port) to prefer, best first. May be empty. */
   targets: string[];
+  /**
+   * Leave this long after the message came, not sooner: each agent is given a moment of its own, so that they go over a span. Absent: the agent chooses a
+   * moment at random within half of the deadline.
+   */
+  afterMs?: number | undefined;
 }
 
 export interface Ack {
@@ -462,6 +491,9 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       case "queued":
         Queued.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
+      case "servers":
+        ServerList.encode(message.message.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -535,6 +567,14 @@ export const ServerMessage: MessageFns<ServerMessage> = {
             message.message = { $case: "queued", value: Queued.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "servers", value: ServerList.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -565,6 +605,8 @@ export const ServerMessage: MessageFns<ServerMessage> = {
         ? { $case: "packed", value: PackedUpdate.fromJSON(object.packed) }
         : isSet(object.queued)
         ? { $case: "queued", value: Queued.fromJSON(object.queued) }
+        : isSet(object.servers)
+        ? { $case: "servers", value: ServerList.fromJSON(object.servers) }
         : undefined,
     };
   },
@@ -585,6 +627,8 @@ export const ServerMessage: MessageFns<ServerMessage> = {
       obj.packed = PackedUpdate.toJSON(message.message.value);
     } else if (message.message?.$case === "queued") {
       obj.queued = Queued.toJSON(message.message.value);
+    } else if (message.message?.$case === "servers") {
+      obj.servers = ServerList.toJSON(message.message.value);
     }
     return obj;
   },
@@ -637,7 +681,185 @@ export const ServerMessage: MessageFns<ServerMessage> = {
         }
         break;
       }
+      case "servers": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "servers", value: ServerList.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseServerList(): ServerList {
+  return { servers: [] };
+}
+
+export const ServerList: MessageFns<ServerList> = {
+  encode(message: ServerList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.servers) {
+      Server.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ServerList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseServerList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.servers.push(Server.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ServerList {
+    return {
+      servers: globalThis.Array.isArray(object?.servers) ? object.servers.map((e: any) => Server.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ServerList): unknown {
+    const obj: any = {};
+    if (message.servers?.length) {
+      obj.servers = message.servers.map((e) => Server.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ServerList>): ServerList {
+    return ServerList.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ServerList>): ServerList {
+    const message = createBaseServerList();
+    message.servers = object.servers?.map((e) => Server.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseServer(): Server {
+  return { addresses: [], name: "", near: false };
+}
+
+export const Server: MessageFns<Server> = {
+  encode(message: Server, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.addresses) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.near !== false) {
+      writer.uint32(24).bool(message.near);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Server {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseServer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.near = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Server {
+    return {
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      near: isSet(object.near) ? globalThis.Boolean(object.near) : false,
+    };
+  },
+
+  toJSON(message: Server): unknown {
+    const obj: any = {};
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.near !== false) {
+      obj.near = message.near;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Server>): Server {
+    return Server.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Server>): Server {
+    const message = createBaseServer();
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.name = object.name ?? "";
+    message.near = object.near ?? false;
     return message;
   },
 };
@@ -1235,6 +1457,7 @@ function createBaseWelcome(): Welcome {
     heartbeatIntervalMs: 0,
     bucketBits: 0,
     upstreamKinds: [],
+    servers: undefined,
   };
 }
 
@@ -1269,6 +1492,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     for (const v of message.upstreamKinds) {
       writer.uint32(66).string(v!);
+    }
+    if (message.servers !== undefined) {
+      ServerList.encode(message.servers, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1350,6 +1576,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.upstreamKinds.push(reader.string());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.servers = ServerList.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1388,6 +1622,7 @@ export const Welcome: MessageFns<Welcome> = {
         : globalThis.Array.isArray(object?.upstream_kinds)
         ? object.upstream_kinds.map((e: any) => globalThis.String(e))
         : [],
+      servers: isSet(object.servers) ? ServerList.fromJSON(object.servers) : undefined,
     };
   },
 
@@ -1417,6 +1652,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.upstreamKinds?.length) {
       obj.upstreamKinds = message.upstreamKinds;
     }
+    if (message.servers !== undefined) {
+      obj.servers = ServerList.toJSON(message.servers);
+    }
     return obj;
   },
 
@@ -1433,6 +1671,9 @@ export const Welcome: MessageFns<Welcome> = {
     message.heartbeatIntervalMs = object.heartbeatIntervalMs ?? 0;
     message.bucketBits = object.bucketBits ?? 0;
     message.upstreamKinds = object.upstreamKinds?.map((e) => e) || [];
+    message.servers = (object.servers !== undefined && object.servers !== null)
+      ? ServerList.fromPartial(object.servers)
+      : undefined;
     return message;
   },
 };
@@ -1877,7 +2118,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
 };
 
 function createBaseMove(): Move {
-  return { reason: "", deadlineMs: 0, targets: [] };
+  return { reason: "", deadlineMs: 0, targets: [], afterMs: undefined };
 }
 
 export const Move: MessageFns<Move> = {
@@ -1890,6 +2131,9 @@ export const Move: MessageFns<Move> = {
     }
     for (const v of message.targets) {
       writer.uint32(26).string(v!);
+    }
+    if (message.afterMs !== undefined) {
+      writer.uint32(32).uint32(message.afterMs);
     }
     return writer;
   },
@@ -1931,6 +2175,14 @@ export const Move: MessageFns<Move> = {
             message.targets.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.afterMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1952,6 +2204,11 @@ export const Move: MessageFns<Move> = {
         ? globalThis.Number(object.deadline_ms)
         : 0,
       targets: globalThis.Array.isArray(object?.targets) ? object.targets.map((e: any) => globalThis.String(e)) : [],
+      afterMs: isSet(object.afterMs)
+        ? globalThis.Number(object.afterMs)
+        : isSet(object.after_ms)
+        ? globalThis.Number(object.after_ms)
+        : undefined,
     };
   },
 
@@ -1966,6 +2223,9 @@ export const Move: MessageFns<Move> = {
     if (message.targets?.length) {
       obj.targets = message.targets;
     }
+    if (message.afterMs !== undefined) {
+      obj.afterMs = Math.round(message.afterMs);
+    }
     return obj;
   },
 
@@ -1977,6 +2237,7 @@ export const Move: MessageFns<Move> = {
     message.reason = object.reason ?? "";
     message.deadlineMs = object.deadlineMs ?? 0;
     message.targets = object.targets?.map((e) => e) || [];
+    message.afterMs = object.afterMs ?? undefined;
     return message;
   },
 };
