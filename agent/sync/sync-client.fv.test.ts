@@ -303,7 +303,7 @@ describe("SyncClient", () => {
     const agent = client([at.address]);
     const session = await at.session();
     const hello = await session.next("hello");
-    expect(hello.features).toEqual(["line", "upstream", ...PACKING_FEATURES]);
+    expect(hello.features).toEqual(["line", "upstream", "servers", ...PACKING_FEATURES]);
     session.welcome(hello.view?.bucketBits ?? 0);
     session.send(encodeServerMessage({ $case: "queued", value: { place: 7, delayMs: 900 } }));
     while (agent.freshness.report().waiting === undefined) await new Promise((resolve) => setTimeout(resolve, 2));

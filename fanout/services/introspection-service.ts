@@ -98,7 +98,7 @@ export class Introspection {
           return this.status();
         }),
       getObjectStatus: (call: ServerUnaryCall<GetObjectStatusRequest, GetObjectStatusResponse>, callback: sendUnaryData<GetObjectStatusResponse>) =>
-        answerLater(callback, async () => {
+        void answerLater(callback, async () => {
           requireReader(identityOf(call));
           const own = objectStatus(call.request, this.#sources);
           const [ofTier] = call.request.tier === true ? await this.#options.tierStatuses([{ ...call.request, tier: false }]) : [];
@@ -319,18 +319,16 @@ function answer<T>(callback: sendUnaryData<T>, act: () => T): void {
   }
 }
 
-async function answered<T>(act: () => Promise<T>): Promise<{ readonly value: T } | { readonly error: unknown }> {
+/** As `answer`, for what takes a while; never rejects. */
+async function answerLater<T>(callback: sendUnaryData<T>, act: () => Promise<T>): Promise<void> {
+  let response: T;
   try {
-    return { value: await act() };
+    response = await act();
   } catch (error) {
-    return { error };
+    callback(statusOf(error));
+    return;
   }
-}
-
-/** As `answer`, for what takes a while. */
-function answerLater<T>(callback: sendUnaryData<T>, act: () => Promise<T>): void {
-  // It cannot reject: what goes wrong is the answer.
-  void answered(act).then((outcome) => ("error" in outcome ? callback(statusOf(outcome.error)) : callback(null, outcome.value)));
+  callback(null, response);
 }
 
 /** Writes until the stream says full, then waits for drain. */
