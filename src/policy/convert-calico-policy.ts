@@ -168,7 +168,8 @@ class Rules {
   /** The condition on the peer; undefined: any address. In a namespaced policy a peer is of the policy's namespace, unless a namespaceSelector says otherwise. */
   #peer(entity: CalicoEntityRule, field: string): Expression | undefined {
     const { selector, notSelector, namespaceSelector } = entity;
-    const accounts = entity.serviceAccounts;
+    // One that names nothing states nothing, as in Calico.
+    const accounts = entity.serviceAccounts?.names.length === 0 && entity.serviceAccounts.selector === "" ? undefined : entity.serviceAccounts;
     if (selector === "" && notSelector === "" && namespaceSelector === "" && accounts === undefined) return undefined;
     const isGlobal = this.#namespace === "";
     if (isGlobal && selector === "" && namespaceSelector === "" && accounts === undefined) return undefined;

@@ -2,10 +2,14 @@
  * Calico's kinds and ClusterNetworkPolicies by real packets: the rule-level tables and the conformance suite's one, each case's own rows and a share of all
  * probes between the places. What the packets do, the evaluator says beforehand. Host endpoints: of the node's own traffic, before NAT, untracked, forwarded.
  */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { canUseNetns } from "../kernel/netns.ts";
 import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
 import { CALICO_CASES, CLUSTER_POLICY_CASES } from "./cases/calico.ts";
+import { CALICO_CORNERS } from "./cases/calico-corners.ts";
+import { calicoObject } from "./cases/calico-validation.ts";
 import { type CaseProbe, probesOf } from "./cases/case.ts";
 import { CLUSTER_POLICY_SUITE, HOUSE_PLACES, HOUSE_PORTS } from "./cases/cluster-policy-suite.ts";
 import { HOST_CASES, HOST_PLACES } from "./cases/hosts.ts";
@@ -14,6 +18,14 @@ import { PacketCluster } from "./packet-cluster.ts";
 import { packetProbes, packetVerdicts } from "./packet-judge.ts";
 import { allProbes, caseWorld, evaluatedVerdicts, worldManifests } from "./packet-world.ts";
 import { randomHousePolicies, randomHouseProbes } from "./random-cluster-policies.ts";
+
+const execute = promisify(execFile);
+
+/** As a proxy has it: the Service's address becomes the pod's, and the sender the node, so that the answer comes back this way. */
+const HAIRPIN = `table ip hairpin {
+  chain services { type nat hook prerouting priority -100; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.65.1.1; }
+  chain senders { type nat hook postrouting priority 99; ip saddr 10.65.1.1 ip daddr 10.65.1.1 masquerade; }
+}`;
 
 /** Besides its own rows, each case makes one in so many of all probes, the next case others. */
 const SHARE = 29;
@@ -45,7 +57,11 @@ describe.skipIf(!canUseNetns())("the cases' world", () => {
     await cluster[Symbol.asyncDispose]();
   });
 
-  const cases = [...CALICO_CASES.map((given) => ({ kind: "Calico", given })), ...CLUSTER_POLICY_CASES.map((given) => ({ kind: "cluster", given }))];
+  const cases = [
+    ...CALICO_CASES.map((given) => ({ kind: "Calico", given })),
+    ...CALICO_CORNERS.map((given) => ({ kind: "corner", given })),
+    ...CLUSTER_POLICY_CASES.map((given) => ({ kind: "cluster", given })),
+  ];
   it.each(cases.map(({ kind, given }, index) => [kind, given.name, given, index] as const))("%s: %s", async (_kind, _name, given, index) => {
     const manifests = [...worldManifests(world), ...given.objects];
     await cluster.applyObjects(manifests, { mayBeNarrower: true });
@@ -57,6 +73,46 @@ describe.skipIf(!canUseNetns())("the cases' world", () => {
   it.each(HOST_CASES.map((given) => [given.name, given] as const))("host endpoints: %s", async (_name, given) => {
     await cluster.applyObjects([...worldManifests(world), ...given.objects]);
     checkRows(cluster, probesOf(given, HOST_PLACES));
+  });
+
+  it("a pod that reaches itself by a Service: as its policies say, whatever is on the way", async () => {
+    const node = cluster.netns("n1");
+    const { path: nodePath } = node;
+    const pod = cluster.places.get("x/a");
+    await execute("nsenter", [`--net=${nodePath}`, "nft", HAIRPIN]);
+    const reaches = async (): Promise<boolean> => {
+      const tries = ["timeout", "0.5", "bash", "-c", "exec 3<>/dev/tcp/10.96.0.1/80"];
+      return await execute("nsenter", [`--net=${pod?.netns ?? ""}`, ...tries]).then(
+        () => true,
+        () => false,
+      );
+    };
+    const rule = (direction: "ingress" | "egress", action: string, selector: string): unknown =>
+      calicoObject(
+        "GlobalNetworkPolicy",
+        {
+          selector: "pod == 'a'",
+          types: [direction === "ingress" ? "Ingress" : "Egress"],
+          [direction]: [{ action, [direction === "ingress" ? "source" : "destination"]: { selector } }],
+        },
+        { name: direction },
+      );
+    try {
+      const results: boolean[] = [];
+      for (const objects of [
+        [],
+        [rule("ingress", "Allow", "pod == 'a'")],
+        [rule("ingress", "Allow", "pod == 'a'"), rule("egress", "Allow", "pod == 'a'")],
+        [rule("ingress", "Allow", "pod == 'b'")],
+        [rule("egress", "Allow", "pod == 'b'")],
+      ]) {
+        await cluster.applyObjects([...worldManifests(world), ...objects]);
+        results.push(await reaches());
+      }
+      expect(results).toEqual([true, true, true, false, false]);
+    } finally {
+      await execute("nsenter", [`--net=${nodePath}`, "nft", "delete table ip hairpin"]);
+    }
   });
 
   it("what is in the kernel after all that is what an agent with no memory wants", async () => {

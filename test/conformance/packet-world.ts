@@ -32,6 +32,9 @@ export const NODES = [1, 2, 3].map((i) => ({
   labels: { "kubernetes.io/os": i === 1 ? "other" : "linux", "kubernetes.io/hostname": `n${i}` },
 }));
 
+/** One of those that probes by packets have. */
+export const PROBE_SOURCE_PORT = 30_000;
+
 /** The cases' world. */
 export function caseWorld(policies: readonly NaivePolicy[]): PacketWorld {
   return { namespaces: NAMESPACE_LABELS, pods: PODS, policies };
@@ -92,7 +95,7 @@ export function evaluatedVerdicts(world: PacketWorld, probes: readonly PacketPro
       to: address(to, version),
       protocol,
       // A ping is all that is sent of it.
-      ...(protocol === "ICMP" ? { icmpType: version === 4 ? 8 : 128, icmpCode: 0 } : { port }),
+      ...(protocol === "ICMP" ? { icmpType: version === 4 ? 8 : 128, icmpCode: 0 } : { port, sourcePort: PROBE_SOURCE_PORT }),
     })),
   }).map(({ verdict }) => verdict);
 }

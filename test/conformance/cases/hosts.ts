@@ -155,4 +155,22 @@ export const HOST_CASES: readonly ObjectCase[] = [
     allow: ["n1 > x/b 80/TCP", "n1 > z/b 80/UDP v6", "n2 > x/b 80/TCP", "n1 > x/c 80/TCP"],
     deny: ["outside > x/b 80/TCP", "x/a > x/b 80/TCP", "x/c > z/b ICMP v6"],
   },
+  {
+    name: "a policy for all() is for host endpoints too",
+    objects: [ETH0, ECHOES, policy("p", { selector: "all()", order: 1, ingress: [allow(tcp(80))] })],
+    allow: ["outside > n1 80/TCP", "outside > x/a 80/TCP", "x/a > outside 81/TCP"],
+    deny: ["outside > n1 81/TCP", "outside > x/a 81/TCP v6", "x/b > x/c 80/UDP"],
+  },
+  {
+    name: "a policy for what is in namespaces leaves host endpoints out",
+    objects: [ETH0, ECHOES, OPEN, policy("p", { selector: "", namespaceSelector: "all()", order: 1, ingress: [deny()] })],
+    allow: ["outside > n1 80/TCP", "x/b > n1 81/UDP v6", "n1 > x/a 80/TCP"],
+    deny: ["outside > x/a 80/TCP", "x/a > y/a 80/TCP"],
+  },
+  {
+    name: "a policy for what is in no namespace is for host endpoints alone",
+    objects: [ETH0, ECHOES, policy("p", { selector: "", namespaceSelector: "global()", order: 1, ingress: [allow(tcp(80))] })],
+    allow: ["outside > n1 80/TCP", "outside > x/a 81/TCP", "x/b > y/a 80/UDP v6"],
+    deny: ["outside > n1 81/TCP", "x/b > n1 80/UDP"],
+  },
 ];
