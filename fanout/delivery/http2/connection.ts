@@ -64,6 +64,8 @@ const MAX_JOINED_BYTES = 16 * 1024;
 const MAX_TICK_BYTES = 256 * 1024;
 /** How long a peer may take to close after GOAWAY. */
 const LINGER_MS = 1_000;
+/** So little on its way is not told of when it has left: what a session counts as taken. */
+const UNTOLD_BYTES = 4 * 1024;
 /** Streams that ended, of which frames may still be under way. */
 const MAX_RECENT = 128;
 /** Told to a client whose header list is too large (RFC 6585 section 5). */
@@ -201,12 +203,16 @@ export class Connection implements StreamHost {
     this.#isFlushDue = false;
     const out = this.#out;
     if (this.#isClosed || out.length === 0) return;
+    // TLS takes bytes later than they are given, and below the high-water mark no "drain" tells when: owners wait for it, but only for more than a little.
+    const onTaken = this.socket.writableLength + this.#outBytes > UNTOLD_BYTES ? this.#onTaken : undefined;
     const [first] = out;
-    if (out.length === 1 && first !== undefined) this.socket.write(first);
-    else if (this.#outBytes <= MAX_JOINED_BYTES) this.socket.write(Buffer.concat(out, this.#outBytes));
+    if (out.length === 1 && first !== undefined) this.socket.write(first, onTaken);
+    else if (this.#outBytes <= MAX_JOINED_BYTES) this.socket.write(Buffer.concat(out, this.#outBytes), onTaken);
     else {
       this.socket.cork();
+      const last = out.pop() ?? EMPTY;
       for (const bytes of out) this.socket.write(bytes);
+      this.socket.write(last, onTaken);
       this.socket.uncork();
     }
     this.#out = [];
@@ -573,6 +579,11 @@ export class Connection implements StreamHost {
       for (const stream of this.#streams.values()) if (stream.queuedBytes > 0 && stream.pump()) hasMoved = true;
     }
   }
+
+  /** One for all writes: called when what was given so far has left. */
+  readonly #onTaken = (): void => {
+    if (!this.#isClosed && !this.socket.destroyed && !this.socket.writableNeedDrain) this.#onRoom();
+  };
 
   #onDrain(): void {
     this.#controlBacklog = 0;
