@@ -2,39 +2,65 @@
  * One simulated agent: its stream, and either a whole view with the real protocol machine, or the counting kind. Acknowledges every commit at once as
  * received and programmed.
  */
+import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
-import { AgentMessage, Hello, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { decodeServerMessage } from "../../src/wire/update-codec.ts";
-import type { View } from "../../src/wire/view.ts";
+import { AgentMessage, Compression, Hello, type Move, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { decodeBareUpdate, decodeServerMessage, type RawUpdate } from "../../src/wire/update-codec.ts";
+import { View } from "../../src/wire/view.ts";
+import type { AgentTls } from "./certificates.ts";
 import { nodeName } from "./cluster.ts";
 import { frameMessage, GrpcStream } from "./grpc-stream.ts";
 import { LightView } from "./light-view.ts";
+import type { PackedBuckets } from "./packed-buckets.ts";
 import type { Recorder } from "./recorder.ts";
 
 const PATH = "/sedge.sync.v1.SyncService/Sync";
 const VERSION = "bench";
 const NO_BYTES = new Uint8Array();
 const FIRST_BITS = 8;
+/** As the agent's own session names them. */
+const FEATURES: readonly string[] = ["line", "upstream", ...PACKING_FEATURES];
 const WELCOME_TAG = 0x0a;
 const UPDATE_TAG = 0x12;
 const HEARTBEAT_TAG = 0x1a;
+const MOVE_TAG = 0x2a;
+const PACKED_TAG = 0x32;
 
-/** How an agent does what it does; `kind` is for people. */
 export interface SimulatedAgent {
+  readonly index: number;
   readonly bytes: { readonly received: number; readonly sent: number };
   connect(options: ConnectOptions): void;
   /** Ends the connection without a word, and keeps the view. */
   close(): void;
+  /** Has nothing, as at the first start. */
+  forget(): void;
+  /** Reads nothing any more, or again. */
+  pause(): void;
+  resume(): void;
   /** Digest of the whole view, given that of the records that all nodes have. */
   digest(shared: bigint): bigint;
 }
 
+/** Who decides what comes after a connection. */
+export interface AgentListener {
+  /** The view is complete. */
+  onAnswered(agent: SimulatedAgent): void;
+  /** The stream is over and `close` was not called. `isRefused`: the server said so. */
+  onEnded(agent: SimulatedAgent, isRefused: boolean): void;
+  onMove(agent: SimulatedAgent, move: Move): void;
+}
+
 export interface ConnectOptions {
   readonly port: number;
-  /** The view is complete. */
-  readonly onAnswered: () => void;
   /** What a counting agent says of the records that all nodes have; undefined: it has nothing. */
-  readonly shared: { readonly bits: number; readonly digests: BigUint64Array } | undefined;
+  readonly shared: SharedState | undefined;
+}
+
+/** The records that all nodes have, as far as a Hello tells of them. */
+export interface SharedState {
+  readonly bits: number;
+  readonly digests: BigUint64Array;
+  readonly records: number;
 }
 
 /** Acknowledgements are the same for all agents: the last one made is kept. */
@@ -54,6 +80,10 @@ interface Parts {
   readonly index: number;
   readonly recorder: Recorder;
   readonly acks: Acks;
+  readonly packed: PackedBuckets;
+  readonly listener: AgentListener;
+  /** Undefined: plain text. */
+  readonly tls: AgentTls | undefined;
 }
 
 /** Keeps nothing but hashes. */
@@ -63,28 +93,55 @@ export class CountingAgent implements SimulatedAgent {
   #stream: GrpcStream | undefined;
   #seed = 0n;
   #bits = FIRST_BITS;
-  #onAnswered: () => void = () => undefined;
+  #sharedRecords = 0;
+  /** Of the answer under way. */
+  #answerRecords = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+  }
+
+  get index(): number {
+    return this.#parts.index;
   }
 
   get bytes(): { readonly received: number; readonly sent: number } {
     return this.#stream?.bytes ?? { received: 0, sent: 0 };
   }
 
-  connect({ port, onAnswered, shared }: ConnectOptions): void {
-    this.#onAnswered = onAnswered;
+  connect({ port, shared }: ConnectOptions): void {
+    const { tls, recorder, listener } = this.#parts;
+    this.#answerRecords = 0;
+    this.#sharedRecords = shared?.records ?? 0;
     this.#stream = new GrpcStream({
       port,
       path: PATH,
-      events: { onMessage: (bytes) => this.#onMessage(bytes), onEnd: (reason) => this.#parts.recorder.end(reason) },
+      tls,
+      events: {
+        onMessage: (bytes) => this.#onMessage(bytes),
+        onEnd: (reason, isRefused) => {
+          recorder.end(reason);
+          listener.onEnded(this, isRefused);
+        },
+      },
     });
     this.#stream.send(frameMessage(encodeHello(this.#parts.index, this.#viewState(shared))));
   }
 
   close(): void {
     this.#stream?.close();
+  }
+
+  forget(): void {
+    this.#view.clear();
+  }
+
+  pause(): void {
+    this.#stream?.pause();
+  }
+
+  resume(): void {
+    this.#stream?.resume();
   }
 
   digest(shared: bigint): bigint {
@@ -104,6 +161,12 @@ export class CountingAgent implements SimulatedAgent {
       case UPDATE_TAG:
         this.#onUpdate(bytes.subarray(lengthEnd(bytes)), bytes.length);
         return;
+      case PACKED_TAG: {
+        const { indexes, records } = this.#parts.packed.contentOf(bytes);
+        this.#view.replaceBuckets(indexes, { seed: this.#seed, bits: this.#bits });
+        this.#answerRecords += records;
+        return;
+      }
       case HEARTBEAT_TAG:
         this.#parts.recorder.heartbeats++;
         return;
@@ -112,67 +175,105 @@ export class CountingAgent implements SimulatedAgent {
         if (message?.$case === "welcome") this.#seed = message.value.hashSeed;
         return;
       }
+      case MOVE_TAG: {
+        const message = decodeServerMessage(bytes);
+        if (message?.$case === "move") this.#parts.listener.onMove(this, message.value);
+        return;
+      }
       default:
         return;
     }
   }
 
   #onUpdate(update: Buffer, messageBytes: number): void {
-    const { index, recorder, acks } = this.#parts;
+    const { index, recorder, acks, listener } = this.#parts;
     const { isCommit, isAnswer, revision, committedAtUnixUs, records } = this.#view.apply(update, { seed: this.#seed, bits: this.#bits });
+    this.#answerRecords += records;
     if (!isCommit) return;
-    if (!isAnswer) recorder.delta({ agent: index, revision, committedAtUnixUs, bytes: messageBytes, records });
+    if (isAnswer) recorder.answer({ records: this.#answerRecords, viewRecords: this.#view.size + this.#sharedRecords });
+    else recorder.delta({ agent: index, revision, committedAtUnixUs, bytes: messageBytes, records });
     this.#stream?.send(acks.of(revision));
-    if (isAnswer) this.#onAnswered();
+    if (isAnswer) listener.onAnswered(this);
   }
 }
 
 /** Runs the real protocol machine on a real view, which checks every record's hash and every digest. */
 export class CheckingAgent implements SimulatedAgent {
-  readonly view: View;
   readonly #parts: Parts;
+  #view = new View();
   #session: AgentSession;
   #stream: GrpcStream | undefined;
-  #onAnswered: () => void = () => undefined;
+  /** Of the answer under way. */
+  #answerRecords = 0;
 
-  constructor(parts: Parts & { readonly view: View }) {
+  constructor(parts: Parts) {
     this.#parts = parts;
-    this.view = parts.view;
     this.#session = this.#newSession();
+  }
+
+  get index(): number {
+    return this.#parts.index;
+  }
+
+  get view(): View {
+    return this.#view;
   }
 
   get bytes(): { readonly received: number; readonly sent: number } {
     return this.#stream?.bytes ?? { received: 0, sent: 0 };
   }
 
-  connect({ port, onAnswered }: ConnectOptions): void {
-    this.#onAnswered = onAnswered;
+  connect({ port }: ConnectOptions): void {
+    const { tls, recorder, listener } = this.#parts;
+    this.#answerRecords = 0;
     this.#session = this.#newSession();
     this.#stream = new GrpcStream({
       port,
       path: PATH,
+      tls,
       events: {
-        onMessage: (bytes) => this.#carryOut(this.#session.receive(Uint8Array.from(bytes)), bytes.length),
-        onEnd: (reason) => this.#parts.recorder.end(reason),
+        onMessage: (bytes) => {
+          const message = Uint8Array.from(bytes);
+          if (this.#session.state === "answering") this.#answerRecords += recordsOf(message);
+          this.#carryOut(this.#session.receive(message), bytes.length);
+        },
+        onEnd: (reason, isRefused) => {
+          this.#session.closed();
+          recorder.end(reason);
+          listener.onEnded(this, isRefused);
+        },
       },
     });
     this.#carryOut(this.#session.open(), 0);
   }
 
   close(): void {
+    this.#session.closed();
     this.#stream?.close();
   }
 
+  forget(): void {
+    this.#view = new View();
+  }
+
+  pause(): void {
+    this.#stream?.pause();
+  }
+
+  resume(): void {
+    this.#stream?.resume();
+  }
+
   digest(): bigint {
-    return this.view.digest;
+    return this.#view.digest;
   }
 
   #newSession(): AgentSession {
-    return new AgentSession({ identity: { node: nodeName(this.#parts.index), version: VERSION, features: [] }, view: this.view });
+    return new AgentSession({ identity: { node: nodeName(this.#parts.index), version: VERSION, features: PACKING_FEATURES, unpack }, view: this.#view });
   }
 
   #carryOut(outputs: readonly AgentOutput[], messageBytes: number): void {
-    const { index, recorder, acks } = this.#parts;
+    const { index, recorder, acks, listener } = this.#parts;
     for (const output of outputs) {
       switch (output.kind) {
         case "send":
@@ -180,7 +281,8 @@ export class CheckingAgent implements SimulatedAgent {
           break;
         case "commit": {
           const { revision, committedAtUnixUs, changes } = output.delta;
-          if (!output.isAnswer)
+          if (output.isAnswer) recorder.answer({ records: this.#answerRecords, viewRecords: this.#view.size });
+          else
             recorder.delta({
               agent: index,
               revision: Number(revision),
@@ -189,7 +291,7 @@ export class CheckingAgent implements SimulatedAgent {
               records: changes.size,
             });
           this.#stream?.send(acks.of(Number(revision)));
-          if (output.isAnswer) this.#onAnswered();
+          if (output.isAnswer) listener.onAnswered(this);
           break;
         }
         case "heartbeat":
@@ -198,8 +300,12 @@ export class CheckingAgent implements SimulatedAgent {
         case "repair":
           recorder.repairs++;
           break;
+        case "move":
+          listener.onMove(this, output.move);
+          break;
         case "end":
-          recorder.end(`${output.reason}: ${output.detail}`);
+          // A stream that has ended was counted when it did.
+          if (output.reason !== "closed") recorder.end(`${output.reason}: ${output.detail}`);
           break;
         default:
           // What the server says of itself changes nothing here.
@@ -209,9 +315,24 @@ export class CheckingAgent implements SimulatedAgent {
   }
 }
 
-/** Names no features and no state of the API: every field that is not given here has its default, whichever fields there are. */
+/** In an Update, packed or not. */
+function recordsOf(message: Uint8Array): number {
+  const decoded = decodeServerMessage(message);
+  if (decoded?.$case === "packed") {
+    const { compression, size, data } = decoded.value;
+    const bare = unpack({ compression: compression === Compression.ZSTD ? "zstd" : "gzip", size, data });
+    return countRecords(decodeBareUpdate(bare));
+  }
+  return decoded?.$case === "update" ? countRecords(decoded.value) : 0;
+}
+
+function countRecords({ buckets, upserts }: Pick<RawUpdate, "buckets" | "upserts">): number {
+  return buckets.reduce((sum, { records }) => sum + records.length, upserts.length);
+}
+
+/** Names the features that agents name, and no state of the API: every field that is not given here has its default, whichever fields there are. */
 function encodeHello(index: number, view: ViewState): Uint8Array {
-  const hello = { ...Hello.decode(NO_BYTES), node: nodeName(index), version: VERSION, view };
+  const hello = { ...Hello.decode(NO_BYTES), node: nodeName(index), version: VERSION, features: [...FEATURES], view };
   return AgentMessage.encode({ message: { $case: "hello", value: hello } }).finish();
 }
 

@@ -1,64 +1,129 @@
-/** The process of the simulated agents. */
+/** The process of simulated agents: those of the nodes `first` to `first + count`. */
 import { addDigest, addTo, bucketBitsFor, bucketOfHash } from "../../src/wire/digest.ts";
-import { View } from "../../src/wire/view.ts";
-import { Acks, CheckingAgent, CountingAgent, type SimulatedAgent } from "./agent.ts";
+import type { Move } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { Acks, type AgentListener, CheckingAgent, CountingAgent, type SharedState, type SimulatedAgent } from "./agent.ts";
+import type { AgentTls } from "./certificates.ts";
+import { Keeper, type KeptFigures } from "./keeper.ts";
 import { isSharedKey } from "./light-view.ts";
+import { PackedBuckets } from "./packed-buckets.ts";
 import { type Received, Recorder } from "./recorder.ts";
+import { serverOrder } from "./server-order.ts";
 import { serveCalls } from "./worker.ts";
 
-/** Agents that may be without their view at once. A listener's backlog is 511: beyond it the kernel drops connections and tries again a second later. */
+/** Agents that may be without their view at once where it is not a storm that is measured. */
 const UNANSWERED_AT_ONCE = 400;
 const CONNECT_TIMEOUT_MS = 600_000;
 
 const recorder = new Recorder();
 const acks = new Acks();
+const packed = new PackedBuckets();
+const keeper = new Keeper(sharedState);
 let agents: SimulatedAgent[] = [];
 let checking: CheckingAgent[] = [];
+let paused: SimulatedAgent[] = [];
 let bytesBefore = { received: 0, sent: 0 };
+let isKept = false;
+let onAnswered: () => void = () => undefined;
+let known: { readonly digest: bigint; readonly state: SharedState } | undefined;
 
-/** Makes the agents; nothing is connected. */
-function create({ count, sample }: { readonly count: number; readonly sample: number }): void {
+const listener: AgentListener = {
+  onAnswered(agent) {
+    if (isKept) keeper.onAnswered(agent);
+    else onAnswered();
+  },
+  onEnded(agent: SimulatedAgent, isRefused: boolean) {
+    if (isKept) keeper.onEnded(agent, isRefused);
+  },
+  onMove(agent: SimulatedAgent, move: Move) {
+    if (isKept) keeper.onMove(agent, move);
+  },
+};
+
+/** Makes the agents; nothing is connected. `tls`: of each of them. */
+function create(options: { readonly first: number; readonly count: number; readonly sample: number; readonly tls: readonly AgentTls[] | undefined }): void {
+  const { first, count, sample, tls } = options;
   const step = Math.max(1, Math.floor(count / sample));
   checking = [];
-  agents = Array.from({ length: count }, (_, index) => {
-    if (index % step !== 0 || checking.length >= sample) return new CountingAgent({ index, recorder, acks });
-    const agent = new CheckingAgent({ index, recorder, acks, view: new View() });
+  agents = Array.from({ length: count }, (_, at) => {
+    const parts = { index: first + at, recorder, acks, packed, listener, tls: tls?.[at] };
+    if (at % step !== 0 || checking.length >= sample) return new CountingAgent(parts);
+    const agent = new CheckingAgent(parts);
     checking.push(agent);
     return agent;
   });
 }
 
-/** Connects all; resolves when each has its whole view. `isResume`: they have one already and say so. */
-async function connect({ port, isResume }: { readonly port: number; readonly isResume: boolean }): Promise<{ readonly ms: number }> {
+/** Connects all; resolves when each has its whole view. `isResume`: they have one already and say so. `isStorm`: all at the same moment. */
+async function connect(options: { readonly port: number; readonly isResume: boolean; readonly isStorm: boolean }): Promise<{ readonly ms: number }> {
   const began = performance.now();
   bytesBefore = { received: 0, sent: 0 };
-  const shared = isResume ? sharedDigests() : undefined;
+  const shared = options.isResume ? sharedState() : undefined;
   let next = 0;
   let answered = 0;
   await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(
-      () =>
-        reject(
-          new Error(
-            `${answered} of ${agents.length} agents have their view after ${CONNECT_TIMEOUT_MS / 1000} s; first ended stream: ${recorder.firstEnd || "none"}`,
-          ),
-        ),
-      CONNECT_TIMEOUT_MS,
-    );
-    const connectNext = (): void => agents[next++]?.connect({ port, onAnswered, shared });
-    const onAnswered = (): void => {
+    const fail = (): void => {
+      const end = recorder.received().firstEnd;
+      reject(new Error(`${answered} of ${agents.length} agents have their view after ${CONNECT_TIMEOUT_MS / 1000} s; first ended stream: ${end || "none"}`));
+    };
+    const timer = setTimeout(fail, CONNECT_TIMEOUT_MS);
+    const connectNext = (): void => agents[next++]?.connect({ port: options.port, shared });
+    onAnswered = () => {
       connectNext();
       if (++answered < agents.length) return;
       clearTimeout(timer);
       resolve();
     };
-    for (let i = 0; i < UNANSWERED_AT_ONCE; i++) connectNext();
+    for (let i = 0; i < (options.isStorm ? agents.length : UNANSWERED_AT_ONCE); i++) connectNext();
   });
+  onAnswered = () => undefined;
   return { ms: performance.now() - began };
 }
 
 function disconnect(): void {
   for (const agent of agents) agent.close();
+}
+
+/** All have nothing, as at their first start; only while disconnected. */
+function forget(): void {
+  for (const agent of agents) agent.forget();
+}
+
+/** From now on agents connect by themselves, by the agent's rules, each to the ports in an order of its own. `isConnected`: they are. */
+function keep({ ports, isConnected }: { readonly ports: readonly number[]; readonly isConnected: boolean }): void {
+  isKept = true;
+  keeper.reset();
+  for (const agent of agents) keeper.keep(agent, serverOrder(agent.index, ports), isConnected);
+}
+
+/** Servers have come or gone. */
+function reorder({ ports }: { readonly ports: readonly number[] }): void {
+  for (const agent of agents) keeper.reorder(agent, serverOrder(agent.index, ports));
+}
+
+/** Agents stay as they are and do nothing by themselves any more. */
+function letGo(): void {
+  isKept = false;
+  keeper.release();
+}
+
+function resetKept(): void {
+  keeper.reset();
+}
+
+function kept(): KeptFigures {
+  return keeper.figures();
+}
+
+/** The last so many read nothing any more. */
+function pause({ count }: { readonly count: number }): void {
+  paused = agents.slice(agents.length - count);
+  for (const agent of paused) agent.pause();
+}
+
+/** Those that were paused go on. */
+function resume(): void {
+  for (const agent of paused) agent.resume();
+  paused = [];
 }
 
 /** Counting begins here. */
@@ -67,25 +132,39 @@ function begin(): void {
   bytesBefore = totalBytes();
 }
 
+/** As `begin`, where all connections are to be made anew: the bytes of the present ones do not count. */
+function beginAnew(): void {
+  recorder.reset();
+  bytesBefore = { received: 0, sent: 0 };
+}
+
 /** What was received since `begin`, and TCP bytes both ways (of the present connections). */
 function finish(): Received & { readonly wire: { readonly received: number; readonly sent: number } } {
   const { received, sent } = totalBytes();
   return { ...recorder.received(), wire: { received: received - bytesBefore.received, sent: sent - bytesBefore.sent } };
 }
 
-/** Agents whose view does not have the digest that the server gives it. */
+/** Agents whose view does not have the digest that the server gives it. By number of the node. */
 function wrongDigests({ digests }: { readonly digests: BigUint64Array }): number {
   let shared = 0n;
   for (const record of checking[0]?.view.records.values() ?? []) if (isSharedKey(record.key)) shared = addDigest(shared, record.hash);
-  return agents.filter((agent, index) => agent.digest(shared) !== digests[index]).length;
+  return agents.filter((agent) => agent.digest(shared) !== digests[agent.index]).length;
 }
 
-function sharedDigests(): { readonly bits: number; readonly digests: BigUint64Array } {
-  const view = checking[0]?.view ?? new View();
+function sharedState(): SharedState | undefined {
+  const view = checking[0]?.view;
+  if (view === undefined || view.size === 0) return undefined;
+  if (known?.digest === view.digest) return known.state;
   const bits = bucketBitsFor(view.size);
   const digests = new BigUint64Array(2 ** bits);
-  for (const { key, keyHash, hash } of view.records.values()) if (isSharedKey(key)) addTo(digests, bucketOfHash(keyHash, bits), hash);
-  return { bits, digests };
+  let records = 0;
+  for (const { key, keyHash, hash } of view.records.values()) {
+    if (!isSharedKey(key)) continue;
+    addTo(digests, bucketOfHash(keyHash, bits), hash);
+    records++;
+  }
+  known = { digest: view.digest, state: { bits, digests, records } };
+  return known.state;
 }
 
 function totalBytes(): { readonly received: number; readonly sent: number } {
@@ -98,7 +177,7 @@ function totalBytes(): { readonly received: number; readonly sent: number } {
   return { received, sent };
 }
 
-const methods = { create, connect, disconnect, begin, finish, wrongDigests };
+const methods = { create, connect, disconnect, forget, keep, reorder, letGo, resetKept, kept, pause, resume, begin, beginAnew, finish, wrongDigests };
 export type AgentsMethods = typeof methods;
 
 serveCalls(methods);

@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { exec } from "../../src/runtime/exec.ts";
+import { makeCertificates } from "./certificates.ts";
 import type { LatencyFigures } from "./latency.ts";
 import type { PlainAgentsMethods } from "./plain-agents-process.ts";
 import type { PlainMessage } from "./plain-protocol.ts";
@@ -36,7 +38,7 @@ const WARM_UP_BYTES = 200;
 interface Writer {
   readonly port: number;
   /** Resolves when all agents are connected. */
-  accepted(): Promise<void>;
+  accepted(agents: number): Promise<void>;
   replay(messages: readonly PlainMessage[]): Promise<{ readonly cpuUs: number }>;
   stop(): Promise<void>;
 }
@@ -44,14 +46,16 @@ interface Writer {
 /** Replays each load on the baseline, one after the other on the same connections. */
 export async function runBaseline(
   name: BaselineName,
-  { agents, replays }: { readonly agents: number; readonly replays: readonly Replay[] },
+  { agents, replays, isTls }: { readonly agents: number; readonly replays: readonly Replay[]; readonly isTls: boolean },
 ): Promise<BaselineResult> {
-  const writer = name === "node-sockets" ? await startNodeWriter(agents) : await startCWriter(agents);
+  if (isTls && name === "c-write-loop") return { skipped: "it speaks no TLS" };
+  const certificates = isTls ? await makeCertificates(1) : undefined;
+  const writer = name === "node-sockets" ? await startNodeWriter(certificates?.server) : await startCWriter(agents);
   if (typeof writer === "string") return { skipped: writer };
   const clients = new Worker<PlainAgentsMethods>(new URL("plain-agents-process.ts", import.meta.url));
   try {
-    await clients.call("connect", { port: writer.port, count: agents });
-    await writer.accepted();
+    await clients.call("connect", { port: writer.port, count: agents, tls: certificates?.agents[0] });
+    await writer.accepted(agents);
     const all = Array.from({ length: agents }, (_, index) => index);
     const warmUp = Array.from({ length: WARM_UP_MESSAGES }, (_, index) => ({ atUs: index * 100_000, bytes: WARM_UP_BYTES, recipients: all }));
     const runs = new Map<string, BaselineRun>();
@@ -65,13 +69,19 @@ export async function runBaseline(
   } finally {
     await clients.stop();
     await writer.stop();
+    certificates?.remove();
   }
 }
 
-async function startNodeWriter(agents: number): Promise<Writer> {
+async function startNodeWriter(tls: TlsFiles | undefined): Promise<Writer> {
   const worker = new Worker<PlainServerMethods>(new URL("plain-server-process.ts", import.meta.url));
-  const { port } = await worker.call("start", undefined);
-  return { port, accepted: () => worker.call("accepted", { agents }), replay: (messages) => worker.call("replay", { messages }), stop: () => worker.stop() };
+  const { port } = await worker.call("start", { tls });
+  return {
+    port,
+    accepted: (agents) => worker.call("accepted", { agents }),
+    replay: (messages) => worker.call("replay", { messages }),
+    stop: () => worker.stop(),
+  };
 }
 
 /** A text says why it cannot be. */

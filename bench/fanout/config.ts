@@ -25,6 +25,8 @@ export const benchConfigSchema = z
       .enum(DELIVERY_KINDS)
       .default(DEFAULT_DELIVERY)
       .describe(`What carries the record stream: ${DELIVERY_KINDS.join(" or ")}`),
+    tls: z.boolean().default(false).describe("Mutual TLS, with a certificate for each agent"),
+    slow: z.number().min(0.001).max(0.5).default(0.1).describe("Share of the agents that read nothing in the scenario slow"),
     seed: z.number().int().min(0).max(4_294_967_295).default(1).describe("Seed of the generated cluster and its changes"),
     sample: z
       .number()

@@ -1,7 +1,8 @@
 /** Guards against collapse, by counts: how many messages and bytes a change costs. Times are for real runs. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { DEFAULT_DELIVERY } from "../../fanout/delivery/delivery.ts";
-import { runBench, type ScenarioResult } from "./run.ts";
+import type { ScenarioResult } from "./result.ts";
+import { runBench } from "./run.ts";
 import { SCENARIO_NAMES, type ScenarioName } from "./scenarios.ts";
 
 const AGENTS = 50;
@@ -10,6 +11,8 @@ const results = new Map<string, ScenarioResult>();
 beforeAll(async () => {
   const all = await runBench({
     delivery: DEFAULT_DELIVERY,
+    isTls: false,
+    slowShare: 0.1,
     shape: { agents: AGENTS, nodes: AGENTS, podsPerNode: 5, policies: 5, seed: 7 },
     scenarios: SCENARIO_NAMES,
     seconds: 1,
@@ -72,9 +75,63 @@ describe("bench fanout, 50 agents", () => {
     expect(resultOf("start").perAgent?.bytesReceived).toBeGreaterThan(4_000);
   });
 
+  it("a storm of first starts: the records that all share are encoded once, not once an agent", () => {
+    const { answers, perAgent } = resultOf("storm");
+    expect(answers).toMatchObject({ answers: AGENTS, unchanged: 0, full: AGENTS });
+    expect(perAgent?.bytesReceived).toBeLessThan((resultOf("start").typha?.bytes ?? 0) / AGENTS);
+  });
+
+  it("a server that is killed and started again: all come back by the digest exchange alone", () => {
+    const { answers, restart, typha } = resultOf("restart");
+    expect(answers).toMatchObject({ answers: AGENTS, unchanged: AGENTS, full: 0, records: 0 });
+    expect(restart?.levelAfterServingMs).toBeGreaterThan(0);
+    expect(typha?.messages).toBe(AGENTS);
+  });
+
+  it("agents that read nothing take nothing from the others, and little memory", () => {
+    const { commitToReceiptMs, slow } = resultOf("slow");
+    expect(commitToReceiptMs?.count).toBeGreaterThan((slow?.receiptMsWithout.count ?? 0) / 2);
+    expect(slow?.mostBytesInFlight).toBeLessThan(AGENTS * 128 * 1024);
+  });
+
+  it("the operator's list has every agent", () => {
+    expect(resultOf("clients").listClientsMs).toHaveLength(2);
+  });
+
+  it("a change costs fewer bytes than Typha would have sent for it", () => {
+    for (const name of ["scoped", "churn", "broadcast", "burst", "hot-key"] as const) {
+      const { bytes, typha } = resultOf(name);
+      expect(bytes?.total).toBeLessThan(typha?.bytes ?? 0);
+    }
+  });
+
   it("the baseline sent the same messages", () => {
     const { baselines, deliveries } = resultOf("broadcast");
     const node = baselines["node-sockets"];
     expect(node !== undefined && "receiptMs" in node ? node.receiptMs.count : 0).toBe(deliveries?.messages);
+  });
+});
+
+describe("bench fanout over mutual TLS, 100 agents", () => {
+  // More than are answered at once (64).
+  it("start, reconnect and storm end with the server's digest on every agent", async () => {
+    const all = await runBench({
+      delivery: DEFAULT_DELIVERY,
+      isTls: true,
+      slowShare: 0.1,
+      shape: { agents: 100, nodes: 100, podsPerNode: 5, policies: 5, seed: 7 },
+      scenarios: ["reconnect", "storm"],
+      seconds: 1,
+      ratePerSecond: undefined,
+      sample: 5,
+      hasBaseline: false,
+      profile: undefined,
+      say: () => undefined,
+    });
+    expect(all.map(({ scenario, failures }) => [scenario, failures])).toEqual([
+      ["start", []],
+      ["reconnect", []],
+      ["storm", []],
+    ]);
   });
 });

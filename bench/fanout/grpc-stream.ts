@@ -6,6 +6,9 @@
  * then the client is what limits). Response headers and trailers are not decoded: an early end says only that, and the server's log says why.
  */
 import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { SERVER_NAME } from "../../src/wire/server-identity.ts";
+import type { AgentTls } from "./certificates.ts";
 
 const FRAME_HEADER_BYTES = 9;
 const FRAME = { data: 0, headers: 1, resetStream: 3, settings: 4, ping: 6, goAway: 7, windowUpdate: 8 } as const;
@@ -22,8 +25,8 @@ const GRPC_PREFIX_BYTES = 5;
 export interface StreamEvents {
   /** A message without its prefix; the bytes are the caller's only during the call. */
   onMessage(bytes: Buffer): void;
-  /** Once, when the stream is over for a reason other than `close`. */
-  onEnd(reason: string): void;
+  /** Once, when the stream is over for a reason other than `close`. `isRefused`: the server ended it, with a status; otherwise the connection broke. */
+  onEnd(reason: string, isRefused: boolean): void;
 }
 
 /** A message with everything before it, to be sent with `GrpcStream.send` on any stream. */
@@ -46,12 +49,22 @@ export class GrpcStream {
   #held: Buffer | undefined;
   #isOver = false;
 
-  constructor({ port, path, events }: { readonly port: number; readonly path: string; readonly events: StreamEvents }) {
+  /** `tls` undefined: plain text. */
+  constructor({
+    port,
+    path,
+    events,
+    tls,
+  }: { readonly port: number; readonly path: string; readonly events: StreamEvents; readonly tls?: AgentTls | undefined }) {
     this.#events = events;
-    this.#socket = connect({ host: "127.0.0.1", port, noDelay: true });
+    const where = { host: "127.0.0.1", port, noDelay: true };
+    this.#socket =
+      tls === undefined
+        ? connect(where)
+        : connectTls({ ...where, ...tls, servername: SERVER_NAME, ALPNProtocols: ["h2"], minVersion: "TLSv1.3", checkServerIdentity: () => undefined });
     this.#socket.on("data", (chunk: Buffer) => this.#onData(chunk));
-    this.#socket.on("error", (error) => this.#end(error.message));
-    this.#socket.on("close", () => this.#end("connection closed"));
+    this.#socket.on("error", (error) => this.#end(error.message, false));
+    this.#socket.on("close", () => this.#end("connection closed", false));
     this.#socket.write(
       Buffer.concat([
         PREFACE,
@@ -84,6 +97,15 @@ export class GrpcStream {
     this.#socket.destroy();
   }
 
+  /** Nothing is read any more, not even pings: the kernel's buffers fill, then the server's. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   #onData(chunk: Buffer): void {
     const buffer = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
     let at = 0;
@@ -109,13 +131,13 @@ export class GrpcStream {
         this.#onBody((flags & FLAG.padded) === 0 ? payload : payload.subarray(1, payload.length - (payload[0] ?? 0)));
         return;
       case FRAME.headers:
-        if ((flags & FLAG.endStream) !== 0) this.#end("the server ended the stream");
+        if ((flags & FLAG.endStream) !== 0) this.#end("the server ended the stream", true);
         return;
       case FRAME.resetStream:
-        this.#end("the server reset the stream");
+        this.#end("the server reset the stream", true);
         return;
       case FRAME.goAway:
-        this.#end("the server sent GOAWAY");
+        this.#end("the server sent GOAWAY", true);
         return;
       case FRAME.settings:
         if ((flags & FLAG.ack) === 0) this.#onSettings(payload);
@@ -181,10 +203,10 @@ export class GrpcStream {
     this.#received = 0;
   }
 
-  #end(reason: string): void {
+  #end(reason: string, isRefused: boolean): void {
     if (this.#isOver) return;
     this.close();
-    this.#events.onEnd(reason);
+    this.#events.onEnd(reason, isRefused);
   }
 }
 

@@ -35,6 +35,22 @@ export class LightView {
     return this.#digest;
   }
 
+  /** Records of its own. */
+  get size(): number {
+    return this.#own.size;
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#own.clear();
+    this.#digest = 0n;
+  }
+
+  /** These buckets came with nothing but records that every node has: the own ones in them are gone, until they come too. */
+  replaceBuckets(indexes: ReadonlySet<number>, { seed, bits }: { readonly seed: bigint; readonly bits: number }): void {
+    for (const key of this.#own.keys()) if (indexes.has(bucketOf(key, seed, bits))) this.#forget(key);
+  }
+
   /** Digest of each of 2^bits buckets, own records only. */
   bucketDigests(seed: bigint, bits: number): BigUint64Array {
     const digests = new BigUint64Array(2 ** bits);

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { ConfigError, describeFlags, loadConfig } from "../../src/runtime/config.ts";
 import { benchConfigSchema } from "./config.ts";
 import { picture } from "./picture.ts";
-import { runBench, type ScenarioResult } from "./run.ts";
+import type { ScenarioResult } from "./result.ts";
+import { runBench } from "./run.ts";
 import { table } from "./table.ts";
 
 /** Descriptors that a process needs besides its connections. */
@@ -35,6 +36,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     seconds,
     ratePerSecond: config.rate,
     delivery: config.delivery,
+    isTls: config.tls,
+    slowShare: config.slow,
     sample: Math.min(config.sample, agents),
     hasBaseline: config.baseline,
     profile: config.profile,
@@ -43,7 +46,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const lines = results.map((result) => `${JSON.stringify(result)}\n`).join("");
   process.stdout.write(lines);
   mkdirSync(out, { recursive: true });
-  const stem = join(out, `fanout-${agents}`);
+  const stem = join(out, ["fanout", agents, ...(nodes === agents ? [] : [`${nodes}-nodes`]), config.delivery, ...(config.tls ? ["tls"] : [])].join("-"));
   writeFileSync(`${stem}.jsonl`, lines);
   writeFileSync(`${stem}.svg`, picture(results));
   say(`\n${table(results)}\n\n${stem}.jsonl, ${stem}.svg`);

@@ -1,5 +1,5 @@
 /** The results as a picture: CPU per delivery and p99 of each scenario beside the baselines. SVG text, made here: a chart library would be the largest dependency. */
-import type { ScenarioResult } from "./run.ts";
+import type { ScenarioResult } from "./result.ts";
 
 interface Bar {
   readonly series: Series;

@@ -1,6 +1,8 @@
 /** The baselines' clients: count messages and read their time of sending. */
-import { connect as connectTcp } from "node:net";
+import { connect as connectTcp, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
+import type { AgentTls } from "./certificates.ts";
 import { Latency, type LatencyFigures, unixUs } from "./latency.ts";
 import { PLAIN_HEADER_BYTES } from "./plain-protocol.ts";
 import { serveCalls } from "./worker.ts";
@@ -10,7 +12,8 @@ const RECEIVE_TIMEOUT_MS = 60_000;
 const latency = new Latency();
 let messages = 0;
 
-async function connect({ port, count }: { readonly port: number; readonly count: number }): Promise<void> {
+/** `tls` undefined: plain text; otherwise one identity for all. */
+async function connect({ port, count, tls }: { readonly port: number; readonly count: number; readonly tls: AgentTls | undefined }): Promise<void> {
   let next = 0;
   let open = 0;
   await new Promise<void>((resolve, reject) => {
@@ -18,10 +21,12 @@ async function connect({ port, count }: { readonly port: number; readonly count:
       if (next >= count) return;
       const index = Buffer.alloc(4);
       index.writeUInt32BE(next++);
-      const socket = connectTcp({ host: "127.0.0.1", port, noDelay: true }, () => {
+      const isOpen = (): void => {
         if (++open === count) resolve();
         connectNext();
-      });
+      };
+      const where = { host: "127.0.0.1", port, noDelay: true };
+      const socket: Socket = tls === undefined ? connectTcp(where, isOpen) : connectTls({ ...where, ...tls, checkServerIdentity: () => undefined }, isOpen);
       const reader = new Reader();
       socket.on("data", (chunk: Buffer) => reader.take(chunk));
       socket.on("error", reject);

@@ -1,8 +1,11 @@
-/** The baseline in Node: writes ready bytes to as many TCP sockets, and does nothing else. */
+/** The baseline in Node: writes ready bytes to as many sockets (plain or TLS), and does nothing else. */
 
+import { readFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createServer as createTlsServer } from "node:tls";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { unixUs } from "./latency.ts";
 import { type PlainMessage, plainMessage } from "./plain-protocol.ts";
 import { serveCalls } from "./worker.ts";
@@ -11,15 +14,23 @@ const NUMBER_BYTES = 4;
 const sockets: Socket[] = [];
 let connected = 0;
 
-async function start(): Promise<{ readonly port: number }> {
-  const server = createServer({ noDelay: true }, (socket) => {
+/** `tls` undefined: plain text. */
+async function start({ tls }: { readonly tls: TlsFiles | undefined }): Promise<{ readonly port: number }> {
+  const accept = (socket: Socket): void => {
     socket.on("error", () => undefined);
     socket.once("data", (bytes: Buffer) => {
       if (bytes.length < NUMBER_BYTES) throw new Error("an agent's number came in pieces");
       sockets[bytes.readUInt32BE(0)] = socket;
       connected++;
     });
-  });
+  };
+  const server =
+    tls === undefined
+      ? createServer({ noDelay: true }, accept)
+      : createTlsServer(
+          { cert: readFileSync(tls.cert), key: readFileSync(tls.key), ca: readFileSync(tls.ca), requestCert: true, minVersion: "TLSv1.3", noDelay: true },
+          accept,
+        );
   await new Promise<void>((resolve) => server.listen({ host: "127.0.0.1", port: 0, backlog: 511 }, resolve));
   return { port: (server.address() as AddressInfo).port };
 }

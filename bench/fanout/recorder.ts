@@ -10,6 +10,16 @@ export interface TracedMessage {
   readonly recipients: readonly number[];
 }
 
+/** How agents got level after their Hello. */
+export interface AnswerCounts {
+  readonly answers: number;
+  /** The digest exchange was all: no record came. */
+  readonly unchanged: number;
+  /** More than half of the view came. */
+  readonly full: number;
+  readonly records: number;
+}
+
 export interface Received {
   readonly messages: number;
   readonly records: number;
@@ -19,6 +29,7 @@ export interface Received {
   readonly mostBytesOfOneAgent: number;
   readonly latency: LatencyFigures;
   readonly trace: readonly TracedMessage[];
+  readonly answers: AnswerCounts;
   readonly heartbeats: number;
   readonly repairs: number;
   /** Streams that ended without being asked to, with the reason of the first. */
@@ -34,6 +45,7 @@ export class Recorder {
   #messages = 0;
   #records = 0;
   #bytes = 0;
+  #answers = { answers: 0, unchanged: 0, full: 0, records: 0 };
   heartbeats = 0;
   repairs = 0;
   ended = 0;
@@ -47,12 +59,22 @@ export class Recorder {
     this.#messages = 0;
     this.#records = 0;
     this.#bytes = 0;
+    this.#answers = { answers: 0, unchanged: 0, full: 0, records: 0 };
     this.heartbeats = 0;
+    this.repairs = 0;
   }
 
   end(reason: string): void {
     this.ended++;
     if (this.firstEnd === "") this.firstEnd = reason;
+  }
+
+  /** An agent's view is complete, by so many records of the `viewRecords` that it has. */
+  answer({ records, viewRecords }: { readonly records: number; readonly viewRecords: number }): void {
+    this.#answers.answers++;
+    this.#answers.records += records;
+    if (records === 0) this.#answers.unchanged++;
+    else if (records > viewRecords / 2) this.#answers.full++;
   }
 
   /** An agent has a delta. Those of one revision that are equally long count as one message in the trace. */
@@ -92,6 +114,7 @@ export class Recorder {
       mostBytesOfOneAgent: largest(this.#bytesOf),
       latency: this.#latency.figures(),
       trace: [...this.#trace.values()].flat(),
+      answers: { ...this.#answers },
       heartbeats: this.heartbeats,
       repairs: this.repairs,
       ended: this.ended,

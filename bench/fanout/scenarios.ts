@@ -2,7 +2,7 @@
  * The scenarios as data. `kind` says which change the cluster makes; a change that concerns all nodes must cost as many deliveries as there are agents, one
  * that concerns 20 nodes 20.
  */
-export const SCENARIO_NAMES = ["idle", "broadcast", "scoped", "churn", "burst", "hot-key", "reconnect"] as const;
+export const SCENARIO_NAMES = ["idle", "broadcast", "scoped", "churn", "burst", "hot-key", "slow", "clients", "reconnect", "storm", "restart"] as const;
 export type ScenarioName = (typeof SCENARIO_NAMES)[number];
 
 /** broadcast: a node's address. scoped: a pod that comes or goes, which 20 nodes have in an address set. hot: always the same node's address. */
@@ -55,5 +55,9 @@ export const SCENARIOS: Readonly<Record<ScenarioName, Scenario>> = {
     what: "10,000 changes of one record that every agent has, within a second",
     load: { kind: "hot", ratePerSecond: 10_000, batch: 1, changes: 10_000, isEachAlone: false, warmUpChanges: 200 },
   },
+  slow: { name: "slow", what: "churn while some agents read nothing, and before it the same while all read", load: undefined },
+  clients: { name: "clients", what: "the operator lists all agents: sedge clients", load: undefined },
+  storm: { name: "storm", what: "all agents connect at the same moment with nothing, and get their whole view", load: undefined },
+  restart: { name: "restart", what: "the server is killed and started again; all agents come back by themselves with what they have", load: undefined },
   reconnect: { name: "reconnect", what: "all agents lose their connection at once and come back with what they have", load: undefined },
 };

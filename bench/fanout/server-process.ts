@@ -7,9 +7,9 @@ import { Session } from "node:inspector/promises";
 import { dirname } from "node:path";
 import { Registry } from "prom-client";
 import type { AddressStore } from "../../fanout/claims/address-store.ts";
-import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
-import { FanoutServer } from "../../fanout/server.ts";
-import type { Session as ClientSession } from "../../fanout/session/session.ts";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
+import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
+import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -40,61 +40,87 @@ export interface Driven {
   readonly acknowledged: LatencyFigures;
 }
 
+/** What changed since the start, so that a server started anew has the same cluster. */
+export type History = readonly { readonly kind: Load["kind"]; readonly changes: number }[];
+
+export interface StartOptions {
+  readonly shape: ClusterShape;
+  readonly delivery: DeliveryKind;
+  /** 0: any. */
+  readonly port: number;
+  /** Undefined: plain text. */
+  readonly tls: TlsFiles | undefined;
+  readonly history: History;
+  readonly settings?: Partial<FanoutSettings>;
+}
+
 const SLICE = 512;
 const LEVEL_TIMEOUT_MS = 120_000;
+const MEMORY_SAMPLE_MS = 50;
 const log = createLogger({ level: "warn", program: "bench-server" });
-const registry = new Registry();
 const acknowledged = new Latency();
 const clock = { ...systemClock, wallTime: () => unixUs() / 1000 };
 const compute = new Compute();
+const stopping = new AbortController();
 let profiler: Session | undefined;
 let commits = 0;
 let agents = 0;
+let peakRss = 0;
 /** Events given to the server, and those that its last commit knew of. */
 let given = 0;
 let applied = 0;
 let committed = 0;
 let cluster: Cluster | undefined;
+let running: Promise<void> | undefined;
+let started: FanoutServer | undefined;
 
-const server = new FanoutServer({
-  serverName: "bench",
-  version: "bench",
-  clusterUid: "00000000-0000-4000-8000-000000000000",
-  listen: [{ host: "127.0.0.1", port: 0, tls: undefined }],
-  compute: {
-    apply(event) {
-      applied++;
-      compute.apply(event);
+function makeServer({ delivery, port, tls, settings }: Pick<StartOptions, "delivery" | "port" | "tls" | "settings">): FanoutServer {
+  return new FanoutServer({
+    serverName: "bench",
+    version: "bench",
+    clusterUid: "00000000-0000-4000-8000-000000000000",
+    listen: [{ host: "127.0.0.1", port, tls }],
+    compute: {
+      apply(event) {
+        applied++;
+        compute.apply(event);
+      },
+      flush() {
+        committed = applied;
+        return compute.flush();
+      },
     },
-    flush() {
-      committed = applied;
-      return compute.flush();
-    },
-  },
-  store: noStore(),
-  clock,
-  log,
-  registry,
-  // Named when the process is started: the server is there before the first call.
-  settings: { delivery: DELIVERY_KINDS.find((kind) => kind === process.argv[2]) ?? DEFAULT_DELIVERY },
-  upstreamAgeMs: () => 0,
-  onCommit: () => commits++,
-  onProgrammed: (seconds) => acknowledged.record(seconds * 1e6),
-});
+    store: noStore(),
+    clock,
+    log,
+    registry: new Registry(),
+    settings: { ...settings, delivery },
+    upstreamAgeMs: () => 0,
+    onCommit: () => commits++,
+    onProgrammed: (seconds) => acknowledged.record(seconds * 1e6),
+  });
+}
 
-/** Loads the cluster and listens. */
-async function start({ shape }: { readonly shape: ClusterShape }): Promise<Started> {
+/** Listens, and loads the cluster. */
+async function start(options: StartOptions): Promise<Started> {
+  const { shape, history } = options;
   agents = shape.agents;
+  const server = makeServer(options);
+  started = server;
   const generator = new Cluster(shape);
   cluster = generator;
   await server.listen();
-  void server.run(new AbortController().signal).catch((error: unknown) => {
+  running = server.run(stopping.signal);
+  running.catch((error: unknown) => {
     log.fatal({ err: error }, "the server failed");
     process.exit(1);
   });
+  setInterval(() => {
+    peakRss = Math.max(peakRss, process.memoryUsage.rss());
+  }, MEMORY_SAMPLE_MS).unref();
   const began = performance.now();
   let slice: ClusterEvent[] = [];
-  for (const event of generator.initial()) {
+  for (const event of eventsSoFar(generator, history)) {
     slice.push(event);
     if (slice.length < SLICE) continue;
     give(slice);
@@ -107,8 +133,25 @@ async function start({ shape }: { readonly shape: ClusterShape }): Promise<Start
   return { port, records: server.table.size, pods: generator.pods, loadMs: performance.now() - began };
 }
 
-/** Applies changes at the load's rate until `seconds` are over (or its number is done), and waits until all agents are level. */
-async function drive({ load, seconds }: { readonly load: Load; readonly seconds: number }): Promise<Driven> {
+/** The cluster as it was at the first start, then its changes, and only then that this is all. */
+function* eventsSoFar(generator: Cluster, history: History): Generator<ClusterEvent> {
+  let last: ClusterEvent | undefined;
+  for (const event of generator.initial()) {
+    if (last !== undefined) yield last;
+    last = event;
+  }
+  for (const { kind, changes } of history) for (let i = 0; i < changes; i++) yield* generator.change(kind).events;
+  if (last !== undefined) yield last;
+}
+
+/** Asks all clients to move, waits for them as the program does, and closes. */
+async function drain(): Promise<void> {
+  stopping.abort();
+  await running;
+}
+
+/** Applies changes at the load's rate until `seconds` are over (or its number is done), and waits until so many agents (all, when not given) are level. */
+async function drive({ load, seconds, nodes = agents }: { readonly load: Load; readonly seconds: number; readonly nodes?: number }): Promise<Driven> {
   const changes = makeChanges(load.kind, load.changes ?? Math.max(1, Math.round(seconds * load.ratePerSecond)));
   const expectedDeliveries = changes.reduce((sum, { concerns }) => sum + (concerns?.length ?? agents), 0);
   acknowledged.reset();
@@ -127,7 +170,7 @@ async function drive({ load, seconds }: { readonly load: Load; readonly seconds:
     if (load.isEachAlone) await acknowledgedBy(batch[0], { notBeforeMs: intervalMs });
   }
   const last = performance.now();
-  await level();
+  await level({ nodes });
   const { user, system } = process.cpuUsage(cpu);
   return {
     changes: changes.length,
@@ -166,35 +209,51 @@ async function rest({ seconds }: { readonly seconds: number }): Promise<{ readon
   return { cpuUs: user + system, elapsedMs: performance.now() - began };
 }
 
-/** CPU so far; with `isCollected` garbage is collected first, so that the memory is what is held. */
-function usage({ isCollected }: { readonly isCollected: boolean }): { readonly cpuUs: number; readonly rssBytes: number } {
-  if (isCollected) globalThis.gc?.();
-  const { user, system } = process.cpuUsage();
-  return { cpuUs: user + system, rssBytes: process.memoryUsage().rss };
+export interface Usage {
+  /** So far. */
+  readonly cpuUs: number;
+  readonly rssBytes: number;
+  /** The most since garbage was last collected here. */
+  readonly peakRssBytes: number;
+  readonly clients: number;
+  readonly levelClients: number;
+  readonly bytesInFlight: number;
+  readonly packed: { readonly made: number; readonly shared: number };
 }
 
-/** Resolves when every agent is connected and has acknowledged everything that was given. */
-async function level(): Promise<void> {
-  await until(() => committed === given && server.sessions.clients.size === agents && everyIsLevel(server.sessions.clients), "level", 10);
+/** With `isCollected` garbage is collected first, so that the memory is what is held. */
+function usage({ isCollected }: { readonly isCollected: boolean }): Usage {
+  if (isCollected) globalThis.gc?.();
+  const { user, system } = process.cpuUsage();
+  const rssBytes = process.memoryUsage.rss();
+  const peakRssBytes = Math.max(peakRss, rssBytes);
+  if (isCollected) peakRss = 0;
+  const { clients, bytesInFlight, packed } = serving().sessions;
+  return { cpuUs: user + system, rssBytes, peakRssBytes, clients: clients.size, levelClients: levelClients(), bytesInFlight, packed: { ...packed.counts } };
+}
+
+/** Resolves when the agents of the first so many nodes (all, when not given) are connected and have acknowledged everything that was given. */
+async function level({ nodes = agents }: { readonly nodes?: number }): Promise<void> {
+  await until(() => committed === given && (nodes === agents ? everyIsLevel() : firstAreLevel(nodes)), "level", 10);
 }
 
 /** Resolves when no agent is connected. */
 async function alone(): Promise<void> {
-  await until(() => server.sessions.openStreams === 0, "disconnected");
+  await until(() => serving().sessions.openStreams === 0, "disconnected");
 }
 
 /** Digest of each agent's view. */
 function digests(): BigUint64Array {
-  return BigUint64Array.from({ length: agents }, (_unused, index) => server.table.viewDigest(server.table.nodes.idOf(nodeName(index))));
+  return BigUint64Array.from({ length: agents }, (_unused, index) => serving().table.viewDigest(serving().table.nodes.idOf(nodeName(index))));
 }
 
 function give(batch: readonly ClusterEvent[]): void {
   given += batch.length;
-  server.sink(batch);
+  serving().sink(batch);
 }
 
 async function acknowledgedBy(change: Change | undefined, { notBeforeMs }: { readonly notBeforeMs: number }): Promise<void> {
-  const sessions = (change?.concerns ?? []).map((index) => server.sessions.clientOf(server.table.nodes.idOf(nodeName(index))));
+  const sessions = (change?.concerns ?? []).map((index) => serving().sessions.clientOf(serving().table.nodes.idOf(nodeName(index))));
   await clock.sleep(notBeforeMs);
   await until(() => committed === given && sessions.every((session) => session?.isLevel === true), "acknowledged", 2);
 }
@@ -205,18 +264,37 @@ function makeChanges(kind: Load["kind"], count: number): Change[] {
   return Array.from({ length: count }, () => generator.change(kind));
 }
 
-function everyIsLevel(sessions: ReadonlySet<ClientSession>): boolean {
-  for (const session of sessions) if (!session.isLevel) return false;
+function everyIsLevel(): boolean {
+  const { clients } = serving().sessions;
+  if (clients.size !== agents) return false;
+  for (const session of clients) if (!session.isLevel) return false;
   return true;
+}
+
+function firstAreLevel(nodes: number): boolean {
+  const { sessions, table } = serving();
+  for (let index = 0; index < nodes; index++) if (sessions.clientOf(table.nodes.idOf(nodeName(index)))?.isLevel !== true) return false;
+  return true;
+}
+
+function levelClients(): number {
+  let level = 0;
+  for (const session of serving().sessions.clients) if (session.isLevel) level++;
+  return level;
 }
 
 async function until(isTrue: () => boolean, what: string, everyMs = 5): Promise<void> {
   const end = performance.now() + LEVEL_TIMEOUT_MS;
   while (!isTrue()) {
     if (performance.now() > end)
-      throw new Error(`not ${what} after ${LEVEL_TIMEOUT_MS / 1000} s: ${server.sessions.clients.size} of ${agents} agents connected`);
+      throw new Error(`not ${what} after ${LEVEL_TIMEOUT_MS / 1000} s: ${serving().sessions.clients.size} of ${agents} agents connected`);
     await clock.sleep(everyMs);
   }
+}
+
+function serving(): FanoutServer {
+  if (started === undefined) throw new Error("start comes first");
+  return started;
 }
 
 /** The bench's agents claim no blocks. */
@@ -225,7 +303,7 @@ function noStore(): AddressStore {
   return { read: refuse, create: refuse, update: refuse, delete: refuse };
 }
 
-const methods = { start, drive, rest, profileBegin, profileEnd, usage, level, alone, digests };
+const methods = { start, drive, drain, rest, profileBegin, profileEnd, usage, level, alone, digests };
 export type ServerMethods = typeof methods;
 
 serveCalls(methods);

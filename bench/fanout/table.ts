@@ -1,5 +1,5 @@
 /** The results for people. */
-import type { ScenarioResult } from "./run.ts";
+import type { ScenarioResult } from "./result.ts";
 
 type Column = readonly [title: string, of: (result: ScenarioResult) => string | number | undefined];
 
@@ -21,9 +21,12 @@ const COLUMNS: readonly Column[] = [
   ["ack p99", ({ commitToAcknowledgedMs }) => commitToAcknowledgedMs?.p99.toFixed(1)],
   ["most/agent", ({ deliveries }) => deliveries?.mostOfOneAgent],
   ["KB/client", ({ memory }) => memory?.kbPerClient.toFixed(0)],
+  ["peak MB", ({ memory }) => memory?.peakRssMb.toFixed(0)],
   ["us/agent", ({ perAgent }) => perAgent?.cpuUs.toFixed(0)],
   ["B in/agent", ({ perAgent }) => perAgent?.bytesReceived],
   ["B out/agent", ({ perAgent }) => perAgent?.bytesSent],
+  ["unchanged", ({ answers }) => answers?.unchanged],
+  ["Typha MB", ({ typha }) => (typha === undefined ? undefined : (typha.bytes / 1e6).toFixed(1))],
 ];
 
 /** Right-aligned columns; those that no result fills are left out. */

@@ -56,6 +56,12 @@ export class Worker<M extends Methods> {
     });
   }
 
+  /** As when the machine loses it: no drain, no word to the clients. Resolves when it is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
   /** Ends the process; resolves when it is gone. */
   async stop(): Promise<void> {
     if (this.#child.connected) this.#child.disconnect();
