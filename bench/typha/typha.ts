@@ -16,8 +16,6 @@ const PAIRS_PER_SNAPSHOT_MESSAGE = 1_000;
 const MESSAGE_NAME = "github.com/projectcalico/typha/pkg/syncproto.MsgKVs";
 /** Changes that are looked at to know how large one is. */
 const SAMPLED_CHANGES = 100;
-/** A server that has too many connections closes one so often (s). */
-export const TYPHA_SHED_SECONDS = 1.05;
 
 /** What all connections of one node receive when they begin. */
 export interface TyphaSnapshot {
