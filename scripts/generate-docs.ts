@@ -12,6 +12,7 @@ import { passMetrics } from "../src/controllers/metrics.ts";
 import { ctlSchema } from "../src/ctl/config.ts";
 import { apiConfig } from "../src/datastore/embedded/main.ts";
 import { demoSchema } from "../src/demo/config.ts";
+import { installConfigSchema } from "../src/installer/config.ts";
 import { flagOf } from "../src/runtime/config.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
@@ -20,6 +21,7 @@ const PROGRAMS: readonly { readonly name: string; readonly environment: string; 
   { name: "sedge fanout", environment: "FANOUT", shape: fanoutConfigSchema.shape },
   { name: "sedge agent", environment: "AGENT", shape: agentConfigSchema.shape },
   { name: "sedge controllers", environment: "CONTROLLERS", shape: controllersConfigSchema.shape },
+  { name: "sedge cni-install", environment: "CNI_INSTALL", shape: installConfigSchema.shape },
   { name: "sedge api", environment: "API", shape: apiConfig.shape },
   { name: "sedge demo", environment: "DEMO", shape: demoSchema.shape },
   { name: "sedge status, clients, get, watch, policy status", environment: "CTL", shape: ctlSchema.shape },

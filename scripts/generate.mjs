@@ -9,8 +9,8 @@ import { pinnedNode, root, toolEnv } from "./setup.mjs";
 const isCheck = process.argv.includes("--check");
 const made = mkdtempSync(join(tmpdir(), "sedge-generate-"));
 const TREES = ["src/wire/gen", "src/datastore/gen", "docs/config.md", "docs/metrics.md", "manifests"];
-/** Files here that nothing makes are written by hand, or (the conflist) rendered by the CNI executable's own code, which has a test for it. */
-const KEPT = [join("manifests", "crds"), join("manifests", "10-sedge.conflist")];
+/** Files here that nothing makes are written by hand. */
+const KEPT = [join("manifests", "crds")];
 
 function run(command, args) {
   const result = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"], env: toolEnv() });

@@ -13,6 +13,9 @@ COPY cni cni
 COPY src/net src/net
 RUN node scripts/build-cni.mjs
 
+FROM node:26-bookworm-slim AS plugins
+RUN apt-get update && apt-get install -y --no-install-recommends containernetworking-plugins
+
 FROM node:26-bookworm-slim
 WORKDIR /opt/sedge
 COPY --from=modules /build/node_modules node_modules
@@ -21,6 +24,7 @@ COPY bin bin
 COPY agent agent
 COPY src src
 COPY --from=cni /build/dist/cni/sedge-cni cni/sedge-cni
+COPY --from=plugins /usr/lib/cni/portmap /usr/lib/cni/loopback /usr/lib/cni/bandwidth /usr/lib/cni/tuning cni/plugins/
 USER 0:0
 ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
 CMD ["agent"]

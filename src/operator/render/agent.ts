@@ -1,5 +1,5 @@
 /**
- * The node agent: DaemonSet and the CNI configuration that it installs.
+ * The node agent: a DaemonSet whose first container puts the CNI executable and its configuration on the node (src/installer).
  *
  * What it needs of the node, and why:
  * - the node's network: it programs that one's nftables, routes and neighbours;
@@ -11,19 +11,8 @@
 import { CONFINED, type KubeObject, metadata, nameOf, PORTS, probes, selectorLabels } from "./object.ts";
 import type { RenderInput } from "./values.ts";
 
-const CNI_CONFIG = "sedge-cni-config";
-const CONFLIST = "10-sedge.conflist";
 const BIN_MOUNT = "/host/cni-bin";
 const CONF_MOUNT = "/host/cni-conf";
-
-/** Each is renamed into place, since the runtime may be reading or running what is there. The configuration last: with it the node counts as connected. */
-const INSTALL = [
-  "set -eu",
-  `cp /opt/sedge/cni/sedge-cni ${BIN_MOUNT}/.sedge-cni.new`,
-  `mv -f ${BIN_MOUNT}/.sedge-cni.new ${BIN_MOUNT}/sedge-cni`,
-  `cp /config/${CONFLIST} ${CONF_MOUNT}/.${CONFLIST}.new`,
-  `mv -f ${CONF_MOUNT}/.${CONFLIST}.new ${CONF_MOUNT}/${CONFLIST}`,
-].join("\n");
 
 const START = 'mount -o remount,rw,bind /proc/sys && exec node /opt/sedge/bin/sedge.ts agent "$@"';
 
@@ -33,14 +22,22 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
   const install = {
     name: "install-cni",
     ...image,
-    command: ["/bin/sh", "-c", INSTALL],
+    command: ["node", "/opt/sedge/bin/sedge.ts", "cni-install"],
+    args: [
+      `--bin-dir=${BIN_MOUNT}`,
+      `--conf-dir=${CONF_MOUNT}`,
+      `--socket=${agent.runDir}/agent.sock`,
+      `--queue-dir=${agent.stateDir}/cni-queue`,
+      `--cni-log-file=${agent.cniLogFile}`,
+      `--log-level=${agent.logLevel}`,
+    ],
+    env: [{ name: "SEDGE_CNI_INSTALL_CHAIN", value: agent.cniChain }],
     resources: agent.resources,
     // Root, because the directories are root's; without any capability.
     securityContext: { ...CONFINED, runAsNonRoot: false, runAsUser: 0, runAsGroup: 0 },
     volumeMounts: [
       { name: "cni-bin", mountPath: BIN_MOUNT },
       { name: "cni-conf", mountPath: CONF_MOUNT },
-      { name: "cni-config", mountPath: "/config", readOnly: true },
     ],
   };
   const container = {
@@ -103,16 +100,9 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
       hostPath("tls", agent.tlsDir, "Directory"),
       hostPath("cni-bin", agent.cniBinDir, "DirectoryOrCreate"),
       hostPath("cni-conf", agent.cniConfDir, "DirectoryOrCreate"),
-      { name: "cni-config", configMap: { name: CNI_CONFIG } },
     ],
   };
   return [
-    {
-      apiVersion: "v1",
-      kind: "ConfigMap",
-      metadata: metadata("agent", namespace, CNI_CONFIG),
-      data: { [CONFLIST]: renderConflist({ runDir: agent.runDir, stateDir: agent.stateDir }) },
-    },
     {
       apiVersion: "apps/v1",
       kind: "DaemonSet",
@@ -130,10 +120,4 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
       spec: { clusterIP: "None", selector: selectorLabels("agent"), ports: [{ name: "metrics", port: PORTS.agentMetrics, targetPort: "metrics" }] },
     },
   ];
-}
-
-/** The container runtime's configuration. mtu 0: the agent's. */
-export function renderConflist({ runDir, stateDir }: { readonly runDir: string; readonly stateDir: string }): string {
-  const plugin = { type: "sedge-cni", socket: `${runDir}/agent.sock`, queueDir: `${stateDir}/cni-queue`, mtu: 0 };
-  return `${JSON.stringify({ cniVersion: "1.1.0", name: "k8s-pod-network", plugins: [plugin] }, undefined, 2)}\n`;
 }

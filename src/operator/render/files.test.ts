@@ -1,7 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { renderConflist } from "./agent.ts";
 import { renderChart } from "./chart.ts";
 import { renderFiles, renderPlain } from "./files.ts";
 import { DEFAULT_NAMESPACE, DEFAULT_VALUES, type Values, valuesSchema } from "./values.ts";
@@ -29,10 +28,6 @@ describe("manifests", () => {
 
   it("the defaults keep to their own schema", () => {
     expect(valuesSchema.parse(DEFAULT_VALUES)).toEqual(DEFAULT_VALUES);
-  });
-
-  it("the conflist is the one that is shipped", () => {
-    expect(renderConflist({ runDir: "/run/sedge", stateDir: "/var/lib/sedge" })).toBe(text("10-sedge.conflist"));
   });
 
   it("the chart makes the same objects, with the defaults and with every value changed", () => {

@@ -22,6 +22,11 @@ COPY src/net src/net
 RUN node scripts/build-cni.mjs
 `;
 
+/** Reference plugins for nodes that have none: hostPorts, the loopback interface that container runtimes want, traffic shaping, sysctls. */
+const PLUGINS = `FROM ${NODE} AS plugins
+RUN apt-get update && apt-get install -y --no-install-recommends containernetworking-plugins
+`;
+
 /** Folders of each image, besides package.json. */
 export const IMAGE_FOLDERS = { fanout: ["bin", "fanout", "src"], agent: ["bin", "agent", "src"] } as const;
 
@@ -48,9 +53,11 @@ CMD ["fanout"]
       "agent.Dockerfile",
       `# Node agent and CNI executable. Root, with the capabilities that the DaemonSet leaves it: the kernel lets nobody else program its tables.\n${MODULES}
 ${CNI}
+${PLUGINS}
 FROM ${NODE}
 ${program(IMAGE_FOLDERS.agent)}
 COPY --from=cni /build/dist/cni/sedge-cni cni/sedge-cni
+COPY --from=plugins /usr/lib/cni/portmap /usr/lib/cni/loopback /usr/lib/cni/bandwidth /usr/lib/cni/tuning cni/plugins/
 USER 0:0
 ENTRYPOINT ["node", "/opt/sedge/bin/sedge.ts"]
 CMD ["agent"]

@@ -44,6 +44,11 @@ export const valuesSchema = z.strictObject({
       runDir: path.describe("On each node: the agent's socket"),
       cniBinDir: path.describe("On each node: where the container runtime looks for CNI executables"),
       cniConfDir: path.describe("On each node: where the container runtime looks for CNI configurations"),
+      cniChain: z
+        .string()
+        .regex(/^(none|(portmap|bandwidth)(,(portmap|bandwidth))*)$/, "want portmap, bandwidth or both with a comma, or none")
+        .describe("Reference CNI plugins beside ours, with commas: portmap carries hostPorts; none for none"),
+      cniLogFile: z.union([z.literal(""), path]).describe("On each node: the CNI executable adds a line a command; empty for none"),
       mtu: z.int().min(1280).max(65_535).describe("MTU of pods' interfaces"),
       maxUnavailable: z.int().min(1).max(1_000).describe("Nodes whose agent may be missing during an update; the kernel keeps what it has meanwhile"),
       logLevel,
@@ -72,6 +77,8 @@ export const DEFAULT_VALUES: Values = {
     runDir: "/run/sedge",
     cniBinDir: "/opt/cni/bin",
     cniConfDir: "/etc/cni/net.d",
+    cniChain: "portmap",
+    cniLogFile: "",
     mtu: 1_500,
     maxUnavailable: 10,
     logLevel: "info",
