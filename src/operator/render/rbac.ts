@@ -5,6 +5,7 @@
  * Rejected: a wildcard for projectcalico.org, which would also open kinds that others define there later.
  */
 import { API_RESOURCES, type ApiResource } from "../../datastore/api-resources.ts";
+import { STATUS_KINDS } from "../../model/policy-kinds.ts";
 import type { ResourceKind } from "../../model/resource.ts";
 import { type Component, type KubeObject, metadata, nameOf, selectorLabels } from "./object.ts";
 import type { RenderInput } from "./values.ts";
@@ -18,7 +19,6 @@ interface Rule {
 
 const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers"];
 const RBAC = "rbac.authorization.k8s.io";
-const LEASE = "sedge-controllers";
 
 export function renderAccounts({ namespace }: RenderInput): readonly KubeObject[] {
   return COMPONENTS.map((component) => ({
@@ -30,7 +30,12 @@ export function renderAccounts({ namespace }: RenderInput): readonly KubeObject[
 }
 
 export function renderRbac(input: RenderInput): readonly KubeObject[] {
-  return [...clusterRole("fanout", fanoutRules(), input), ...clusterRole("controllers", controllerRules(), input), ...leaseRole(input)];
+  return [
+    ...clusterRole("fanout", fanoutRules(), input),
+    ...clusterRole("controllers", controllerRules(), input),
+    ...leaseRole("fanout", input),
+    ...leaseRole("controllers", input),
+  ];
 }
 
 /** All kinds are watched; blocks and affinities are claimed and reported by compare-and-swap, so they are also read alone. */
@@ -41,7 +46,14 @@ function fanoutRules(): readonly Rule[] {
     { ...of("Namespace", ["get"]), resourceNames: ["default", "kube-system"] }, // the cluster's identity is the uid of the latter
     of("IPAMBlock", ["create", "get", "update"]),
     of("BlockAffinity", ["create", "delete", "get", "update"]),
+    ...byGroup([...STATUS_KINDS].map((kind) => API_RESOURCES[kind])).map(statusRule),
   ];
+}
+
+/** The leader applies conditions; it can change nothing else of a policy. */
+function statusRule(resources: readonly ApiResource[]): Rule {
+  const { apiGroups } = rule(resources, []);
+  return { apiGroups, resources: resources.map(({ plural }) => `${plural}/status`).sort(), verbs: ["patch"] };
 }
 
 function controllerRules(): readonly Rule[] {
@@ -54,14 +66,14 @@ function controllerRules(): readonly Rule[] {
   ];
 }
 
-/** One Lease of one name; creating cannot be limited to a name. */
-function leaseRole({ namespace }: RenderInput): readonly KubeObject[] {
+/** One Lease of the component's name; creating cannot be limited to a name. */
+function leaseRole(component: Component, { namespace }: RenderInput): readonly KubeObject[] {
   const leases = { apiGroups: ["coordination.k8s.io"], resources: ["leases"] };
   const rules: readonly Rule[] = [
     { ...leases, verbs: ["create"] },
-    { ...leases, resourceNames: [LEASE], verbs: ["get", "update"] },
+    { ...leases, resourceNames: [nameOf(component)], verbs: ["get", "update"] },
   ];
-  const meta = metadata("controllers", namespace, "sedge-controllers-lease");
+  const meta = metadata(component, namespace, `${nameOf(component)}-lease`);
   return [
     { apiVersion: `${RBAC}/v1`, kind: "Role", metadata: meta, rules },
     {
@@ -69,7 +81,7 @@ function leaseRole({ namespace }: RenderInput): readonly KubeObject[] {
       kind: "RoleBinding",
       metadata: meta,
       roleRef: { apiGroup: RBAC, kind: "Role", name: meta.name },
-      subjects: subjects("controllers", namespace),
+      subjects: subjects(component, namespace),
     },
   ];
 }
