@@ -1,6 +1,7 @@
 /** The two files of the journal, behind an interface small enough that a test can end the world at each call. */
-import { type FileHandle, mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { moveAside, replaceFile } from "../../src/runtime/durable-file.ts";
 
 export type JournalFileName = "addresses.snapshot" | "addresses.log";
 
@@ -43,21 +44,7 @@ export class DiskJournalFiles implements JournalFiles {
 
   async replace(name: JournalFileName, bytes: Uint8Array): Promise<void> {
     if (this.#appending?.name === name) await this.close();
-    const temporary = join(this.directory, `${name}.new`);
-    const file = await open(temporary, "w", 0o600);
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, join(this.directory, name));
-    const directory = await open(this.directory, "r");
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
+    await replaceFile(join(this.directory, name), bytes);
   }
 
   async append(name: JournalFileName, bytes: Uint8Array): Promise<void> {
@@ -72,12 +59,7 @@ export class DiskJournalFiles implements JournalFiles {
 
   async moveAside(name: JournalFileName): Promise<string> {
     if (this.#appending?.name === name) await this.close();
-    for (let n = 1; ; n++) {
-      const target = join(this.directory, `${name}.corrupt-${n}`);
-      if (await exists(target)) continue;
-      await rename(join(this.directory, name), target);
-      return target;
-    }
+    return await moveAside(join(this.directory, name));
   }
 
   async close(): Promise<void> {
@@ -85,11 +67,4 @@ export class DiskJournalFiles implements JournalFiles {
     this.#appending = undefined;
     await open?.handle.close();
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

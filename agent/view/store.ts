@@ -7,9 +7,10 @@
  * found; damaged files are moved aside, never deleted. Rejected: SQLite (a dependency for two append-only files), and a mark of what was programmed
  * (the first apply after a start reads the kernel, which knows better).
  */
-import { type FileHandle, mkdir, open, readFile, rename, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { RecordKey } from "../../src/model/record.ts";
+import { moveAside, replaceFile } from "../../src/runtime/durable-file.ts";
 import type { View, ViewDelta } from "../../src/wire/view.ts";
 import { type Frame, readFrames } from "./frames.ts";
 import { emptyView, encodeCommit, encodeFileHead, type FileHead, FORMAT, parseFileHead, replay, type StoredView, wholeCommit } from "./stored-view.ts";
@@ -204,23 +205,6 @@ async function readStateFile(
   return { head, commits };
 }
 
-/** Renames to the first free "<path>.corrupt-<n>". */
-async function moveAside(path: string): Promise<string> {
-  for (let n = 1; ; n++) {
-    const target = `${path}.corrupt-${n}`;
-    if (await exists(target)) continue;
-    if (await exists(path)) await rename(path, target);
-    return target;
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 /** A new snapshot, then the log that belongs to it. A crash in between leaves the older log, which the newer snapshot contains. */
 async function writeFiles(
   directory: string,
@@ -230,26 +214,8 @@ async function writeFiles(
 ): Promise<{ readonly log: FileHandle; readonly logBytes: number; readonly snapshotBytes: number }> {
   const head = { format: FORMAT, node, generation } as const;
   const snapshot = Buffer.concat([encodeFileHead({ ...head, file: "snapshot" }), encodeCommit(wholeCommit(stored))]);
-  await replaceFile(directory, SNAPSHOT, snapshot);
+  await replaceFile(join(directory, SNAPSHOT), snapshot);
   const log = encodeFileHead({ ...head, file: "log" });
-  await replaceFile(directory, LOG, log);
+  await replaceFile(join(directory, LOG), log);
   return { log: await open(join(directory, LOG), "a"), logBytes: log.length, snapshotBytes: snapshot.length };
-}
-
-async function replaceFile(directory: string, name: string, bytes: Uint8Array): Promise<void> {
-  const temporary = join(directory, `${name}.new`);
-  const file = await open(temporary, "w", 0o600);
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, join(directory, name));
-  const handle = await open(directory, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
