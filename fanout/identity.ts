@@ -6,7 +6,7 @@
  */
 import type { PeerCertificate } from "node:tls";
 import type { NodeName } from "../src/model/names.ts";
-import { SERVER_URI } from "../src/wire/server-identity.ts";
+import { NODE_NAME, NODE_URI, OPERATOR_URI, SERVER_URI, TRUST_DOMAIN, uriNames } from "../src/wire/identity-uris.ts";
 import { CallError } from "./status.ts";
 
 export type Identity =
@@ -18,11 +18,7 @@ export type Identity =
   /** The plaintext listener. */
   | { readonly kind: "local" };
 
-const NODE_URI = "spiffe://sedge/node/";
-const OPERATOR_URI = "spiffe://sedge/operator";
 const OPERATOR_NAME = "sedge-operator";
-/** RFC 1123 subdomain, as Kubernetes names nodes. */
-const NODE_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 /** The identity that a verified certificate gives: a URI SAN of ours, else the common name. Throws CallError("unidentified"). */
 export function identityOfCertificate(
@@ -30,7 +26,7 @@ export function identityOfCertificate(
 ): Identity {
   if (certificate === undefined) throw new CallError("unidentified", "no client certificate: connect with a certificate that the server's CA signed");
   const uris = uriNames(certificate.subjectaltname ?? "");
-  const ours = uris.filter((uri) => uri.startsWith("spiffe://sedge/"));
+  const ours = uris.filter((uri) => uri.startsWith(TRUST_DOMAIN));
   if (ours.length > 1) throw new CallError("unidentified", `the certificate has ${ours.length} identities (${ours.join(", ")}); it must have one`);
   const [uri] = ours;
   const commonName = [certificate.subject.CN].flat().at(0) ?? "";
@@ -75,16 +71,4 @@ export function describeIdentity(identity: Identity): string {
     case "local":
       return "a local client";
   }
-}
-
-/**
- * URI names of Node's text form "DNS:a, URI:b". Values with a comma or quote are JSON-quoted there (CVE-2021-44532), so that a name cannot smuggle in
- * another; the quoted ones are no names of ours and are left out.
- */
-function uriNames(text: string): string[] {
-  return text
-    .replaceAll(/"(?:[^"\\]|\\.)*"/g, "")
-    .split(", ")
-    .filter((name) => name.startsWith("URI:"))
-    .map((name) => name.slice("URI:".length));
 }

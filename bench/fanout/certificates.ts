@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
-import { SERVER_URI } from "../../src/wire/server-identity.ts";
+import { SERVER_URI } from "../../src/wire/identity-uris.ts";
 import { nodeName } from "./cluster.ts";
 
 /** What a client of mutual TLS needs, as PEM texts. */

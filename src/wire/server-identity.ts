@@ -6,16 +6,16 @@
  */
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { VerifyOptions } from "@grpc/grpc-js";
+import { SERVER_URI, uriNames } from "./identity-uris.ts";
 
 export const SERVER_NAME = "sedge-fanout";
-export const SERVER_URI = "spiffe://sedge/fanout";
 
 /** `address` as dialled: "HOST:PORT", "[V6]:PORT" or "unix:/PATH" (of which only the URI can be checked). */
 export function verifyServer(address: string): VerifyOptions {
   const host = address.startsWith("unix:") ? undefined : address.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
   return {
     checkServerIdentity: (_name: string, certificate: PeerCertificate) => {
-      if ((certificate.subjectaltname ?? "").split(", ").includes(`URI:${SERVER_URI}`)) return undefined;
+      if (uriNames(certificate.subjectaltname ?? "").includes(SERVER_URI)) return undefined;
       return host === undefined ? new Error(`the server's certificate does not carry the URI ${SERVER_URI}`) : checkServerIdentity(host, certificate);
     },
   };
