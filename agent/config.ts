@@ -27,6 +27,13 @@ export const agentConfigSchema = z
     tlsCert: z.string().optional().describe("File with the agent's certificate (PEM); its name is the node's"),
     tlsKey: z.string().optional().describe("File with the key of the certificate (PEM)"),
     tlsCa: z.string().optional().describe("File with the authority that signs the servers' certificates (PEM)"),
+    enrollServer: z
+      .array(hostAndPort)
+      .default([])
+      .describe(
+        "Issuer of certificates (sedge issuer) as HOST:PORT; the agent then gets and renews its own, instead of --tls-cert and --tls-key. May be repeated",
+      ),
+    enrollTokenFile: z.string().optional().describe("File with the token that the first certificate is given for; read anew at each use"),
     insecure: z.boolean().default(false).describe("Plain text to the server, without identity: for one machine only"),
     stateDir: z.string().default("/var/lib/sedge").describe("Directory for the view, addresses and pods; one agent each"),
     socket: z.string().default("/run/sedge/agent.sock").describe("Unix socket for the CNI executable"),
@@ -86,8 +93,18 @@ export type AgentConfig = z.infer<typeof agentConfigSchema>;
 
 /** What the schema alone cannot say. Empty when the settings fit together. */
 export function configProblems(config: AgentConfig): readonly string[] {
-  const given = [config.tlsCert, config.tlsKey, config.tlsCa].filter((file) => file !== undefined).length;
-  if (config.insecure && given > 0) return ["--insecure: leave it out, or leave out --tls-cert, --tls-key and --tls-ca"];
-  if (!config.insecure && given < 3) return ["--tls-cert, --tls-key and --tls-ca: all three are needed (or --insecure, for one machine only)"];
+  const pair = [config.tlsCert, config.tlsKey].filter((file) => file !== undefined).length;
+  const isEnrolling = config.enrollServer.length > 0;
+  if (config.insecure) {
+    if (pair > 0 || config.tlsCa !== undefined) return ["--insecure: leave it out, or leave out --tls-cert, --tls-key and --tls-ca"];
+    return isEnrolling ? ["--insecure: leave it out, or leave out --enroll-server"] : [];
+  }
+  if (isEnrolling) {
+    if (pair > 0) return ["--enroll-server: leave it out, or leave out --tls-cert and --tls-key, which it brings"];
+    return config.tlsCa === undefined ? ["--enroll-server: --tls-ca is needed, the authority that signs the issuer's and the servers' certificates"] : [];
+  }
+  if (config.enrollTokenFile !== undefined) return ["--enroll-token-file: --enroll-server is needed too"];
+  if (pair < 2 || config.tlsCa === undefined)
+    return ["--tls-cert, --tls-key and --tls-ca: all three are needed (or --enroll-server and --tls-ca; or --insecure, for one machine only)"];
   return [];
 }

@@ -30,6 +30,7 @@ export class AgentMetrics implements ReconcileObserver {
   readonly #viewRepairs: Counter;
   readonly #storeFailures: Counter;
   readonly #cutConnections: Counter;
+  readonly #enrollments: Counter<"outcome">;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -63,6 +64,12 @@ export class AgentMetrics implements ReconcileObserver {
     this.#sessionEnds = new Counter({ name: "sedge_agent_session_ends_total", help: "Sessions with a server that ended", registers });
     this.#viewRepairs = new Counter({ name: "sedge_agent_view_repairs_total", help: "Times the view differed from the server's", registers });
     this.#storeFailures = new Counter({ name: "sedge_agent_store_failures_total", help: "Commits that could not be written to disk", registers });
+    this.#enrollments = new Counter({
+      name: "sedge_agent_enrollments_total",
+      help: "Tries to get a certificate from the issuer",
+      labelNames: ["outcome"],
+      registers,
+    });
     this.#cutConnections = new Counter({ name: "sedge_agent_cut_connections_total", help: "Connections cut because policy denies them now", registers });
     for (const what of ["table", "routes"] as const) this.#drift.inc({ what }, 0);
   }
@@ -84,6 +91,10 @@ export class AgentMetrics implements ReconcileObserver {
   programmed({ sinceCommitSeconds, sinceReceiptSeconds }: Parameters<ReconcileObserver["programmed"]>[0]): void {
     if (sinceCommitSeconds !== undefined) this.#sinceCommit.observe(sinceCommitSeconds);
     this.#sinceReceipt.observe(sinceReceiptSeconds);
+  }
+
+  enrolled(outcome: "issued" | "pending" | "refused" | "failed"): void {
+    this.#enrollments.inc({ outcome });
   }
 
   sessionEnded(): void {

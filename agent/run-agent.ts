@@ -25,6 +25,7 @@ import type { AgentConfig } from "./config.ts";
 import { ConntrackDriver } from "./drivers/conntrack/driver.ts";
 import { NftDriver } from "./drivers/nftables/driver.ts";
 import { RtnetlinkDriver } from "./drivers/rtnetlink/driver.ts";
+import { Enrollment } from "./enroll/enrollment.ts";
 import { AgentMetrics, registerGauges, registerPolicyCounters } from "./metrics.ts";
 import { failsafePorts } from "./plan/failsafe.ts";
 import { createPodManager } from "./pods/manager.ts";
@@ -215,8 +216,21 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       localEndpoints: () => reconciler.endpoints.list().length,
       unconfirmedReports: () => reports.size,
     });
-  const certificate = tlsFiles(config)?.cert;
-  const expiry = certificate === undefined ? undefined : new CertificateExpiry({ file: certificate, clock, log: log.child({ component: "certificate" }) });
+  const tls = tlsFiles(config);
+  const expiry = tls === undefined ? undefined : new CertificateExpiry({ file: tls.cert, clock, log: log.child({ component: "certificate" }) });
+  const enrollment =
+    tls === undefined || config.enrollServer.length === 0
+      ? undefined
+      : new Enrollment({
+          node,
+          servers: config.enrollServer,
+          authorityFile: tls.ca,
+          tokenFile: config.enrollTokenFile,
+          file: tls.cert,
+          clock,
+          log: log.child({ component: "enrollment" }),
+          onOutcome: (outcome) => metrics.enrolled(outcome),
+        });
   registerGauges(registry, {
     viewRecords: () => store.view.size,
     endpoints: () => reconciler.endpoints.list().length,
@@ -243,6 +257,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     addresses,
     pods,
     ...(expiry === undefined ? [] : [expiry]),
+    ...(enrollment === undefined ? [] : [enrollment]),
     new SocketServer({
       path: config.socket,
       cni,
@@ -260,7 +275,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       log: log.child({ component: "socket" }),
       del: (request) => cni.answer("del", request, signal),
     }),
-    sync,
+    enrollment === undefined ? sync : afterFirstCertificate(sync, enrollment),
   ];
   await runAll(parts, { signal, log });
 }
@@ -318,7 +333,21 @@ function healthPart({ health, clock, store, reconciler }: { health: Health; cloc
   };
 }
 
-function tlsFiles({ insecure, tlsCert, tlsKey, tlsCa }: AgentConfig): { cert: string; key: string; ca: string } | undefined {
-  if (insecure || tlsCert === undefined || tlsKey === undefined || tlsCa === undefined) return undefined;
-  return { cert: tlsCert, key: tlsKey, ca: tlsCa };
+function afterFirstCertificate(sync: Part, enrollment: Enrollment): Part {
+  return {
+    name: sync.name,
+    async run(signal) {
+      await enrollment.untilUsable(signal);
+      await sync.run(signal);
+    },
+  };
+}
+
+function tlsFiles({ enrollServer, insecure, stateDir, tlsCa, tlsCert, tlsKey }: AgentConfig): { cert: string; key: string; ca: string } | undefined {
+  if (insecure || tlsCa === undefined) return undefined;
+  if (enrollServer.length > 0) {
+    const own = join(stateDir, "tls", "node.pem");
+    return { cert: own, key: own, ca: tlsCa };
+  }
+  return tlsCert === undefined || tlsKey === undefined ? undefined : { cert: tlsCert, key: tlsKey, ca: tlsCa };
 }

@@ -13,6 +13,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   agent: { summary: "the node agent: programs the kernel, serves the CNI executable", load: () => import("../agent/main.ts") },
   controllers: { summary: "frees addresses and blocks that nobody has any more; one of several leads", load: () => import("../src/controllers/main.ts") },
   "cni-install": { summary: "puts the CNI executable and its configuration on a host, or takes them away", load: () => import("../src/installer/main.ts") },
+  issuer: { summary: "gives nodes their certificates, by a token or the certificate that they have (EST)", load: () => import("../src/issuer/main.ts") },
   manifests: { summary: "what installs Sedge in a cluster: sedge manifests | kubectl apply -f -", load: () => import("../src/operator/main.ts") },
   api: { summary: "the embedded Kubernetes API, for trials and tests", load: () => import("../src/datastore/embedded/main.ts") },
   demo: {

@@ -13,6 +13,8 @@ import { ctlSchema } from "../src/ctl/config.ts";
 import { apiConfig } from "../src/datastore/embedded/main.ts";
 import { demoSchema } from "../src/demo/config.ts";
 import { installConfigSchema } from "../src/installer/config.ts";
+import { issuerConfigSchema } from "../src/issuer/config.ts";
+import { issuerMetrics } from "../src/issuer/metrics.ts";
 import { flagOf } from "../src/runtime/config.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
@@ -22,6 +24,7 @@ const PROGRAMS: readonly { readonly name: string; readonly environment: string; 
   { name: "sedge agent", environment: "AGENT", shape: agentConfigSchema.shape },
   { name: "sedge controllers", environment: "CONTROLLERS", shape: controllersConfigSchema.shape },
   { name: "sedge cni-install", environment: "CNI_INSTALL", shape: installConfigSchema.shape },
+  { name: "sedge issuer", environment: "ISSUER", shape: issuerConfigSchema.shape },
   { name: "sedge api", environment: "API", shape: apiConfig.shape },
   { name: "sedge demo", environment: "DEMO", shape: demoSchema.shape },
   { name: "sedge status, clients, get, watch, policy status", environment: "CTL", shape: ctlSchema.shape },
@@ -70,6 +73,8 @@ function metricsDoc(): string {
   registerPolicyCounters(agent, () => Promise.resolve([]));
   const controllers = new Registry();
   passMetrics(controllers);
+  const issuer = new Registry();
+  issuerMetrics(issuer, { inFlight: () => 0, authoritySecondsLeft: () => 0 });
   const table = (registry: Registry): string =>
     (registry.getMetricsAsArray() as unknown as DescribedMetric[])
       .map(
@@ -79,7 +84,7 @@ function metricsDoc(): string {
       .sort()
       .join("\n");
   const head = "| name | type | labels | meaning |\n|---|---|---|---|";
-  return `# Metrics\n\nGenerated from the programs (\`npm run generate\`). Node's own process metrics come beside them. No label ever holds a node, a pod or an address.\n\n## sedge fanout\n\n${head}\n${table(fanout)}\n\n## sedge agent\n\n${head}\n${table(agent)}\n\n## sedge controllers\n\n${head}\n${table(controllers)}\n`;
+  return `# Metrics\n\nGenerated from the programs (\`npm run generate\`). Node's own process metrics come beside them. No label ever holds a node, a pod or an address.\n\n## sedge fanout\n\n${head}\n${table(fanout)}\n\n## sedge agent\n\n${head}\n${table(agent)}\n\n## sedge controllers\n\n${head}\n${table(controllers)}\n\n## sedge issuer\n\n${head}\n${table(issuer)}\n`;
 }
 
 const [folder = "."] = process.argv.slice(2);

@@ -27,6 +27,8 @@ const DEBIAN = {
     conntrack: "conntrack",
     python3: "python3",
     ctr: "containerd",
+    curl: "curl",
+    openssl: "openssl",
     podman: "podman",
     runc: "runc",
     "/usr/lib/cni/loopback": "containernetworking-plugins",

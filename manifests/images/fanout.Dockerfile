@@ -1,4 +1,4 @@
-# Server, controllers and command line: root is not needed for any.
+# Server, issuer, controllers and command line: root is not needed for any.
 FROM node:26-bookworm-slim AS modules
 WORKDIR /build
 COPY package.json package-lock.json ./

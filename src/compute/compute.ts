@@ -283,24 +283,20 @@ export class Compute {
   /** `problems`: what is known to be wrong with it already. A policy that says what cannot be understood leaves an earlier version of it in force. */
   #setPolicy(policy: AnyPolicy, problems: readonly Problem[]): void {
     const key = keyOf(policy);
-    const { intent, isUnderstood, ...converted } = convertPolicy(policy);
-    const keepsEarlier = !isUnderstood && this.#policies.has(policyRecordKey(key));
-    if (intent !== undefined && !keepsEarlier) this.#policies.set(intent);
+    const converted = convertPolicy(policy);
     const all = [...problems, ...converted.problems];
     if (all.length === 0) this.#problems.clear(key);
-    else
-      this.#problems.set(key, all, keepsEarlier ? "earlier" : intent === undefined ? "nothing" : isUnderstood && problems.length === 0 ? "narrowed" : "closed");
+    else this.#problems.set(key, all);
+    if (!converted.isUnderstood && this.#policies.has(policyRecordKey(key))) return;
+    if (converted.intent !== undefined) this.#policies.set(converted.intent);
   }
 
   /** What was understood last stays. Without that `closed` is in force; without that too, a namespaced policy closes its namespace. */
   #invalid(key: ResourceKey, problems: readonly Problem[], closed: Resource | undefined): void {
-    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) {
-      this.#problems.set(key, problems, "earlier");
-      return;
-    }
+    this.#problems.set(key, problems);
+    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) return;
     const standIn = closed ?? closedPolicy(key);
     if (standIn !== undefined && isPolicy(standIn)) this.#setPolicy(standIn, problems);
-    else this.#problems.set(key, problems, "nothing");
   }
 }
 

@@ -19,3 +19,8 @@ export function numberAt(object: JsonObject | undefined, key: string): number | 
   const value = object?.[key];
   return typeof value === "number" ? value : undefined;
 }
+
+export function arrayAt(object: JsonObject | undefined, key: string): readonly unknown[] | undefined {
+  const value = object?.[key];
+  return Array.isArray(value) ? value : undefined;
+}

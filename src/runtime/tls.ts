@@ -1,4 +1,8 @@
-/** Certificates for tests, the demo and the embedded API: a CA and leaves that it signs (ECDSA P-256). */
+/**
+ * A certificate authority and the leaves that it signs (ECDSA P-256, RFC 5280): for the issuer, the embedded API, the demo and tests.
+ *
+ * Invariant: what a leaf says of its holder comes from the caller alone, never from a request.
+ */
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
@@ -15,8 +19,20 @@ export interface CertificatePem {
 export interface CertificateAuthority {
   readonly cert: string;
   readonly key: string;
-  /** Signs a leaf. `hosts`: DNS names, addresses; `uris`: URI SANs such as "spiffe://sedge/node/n1". */
-  issue(options: { commonName: string; hosts?: readonly string[]; uris?: readonly string[]; validForMs?: number; notBefore?: Date }): Promise<CertificatePem>;
+  /** Signs a leaf for a key made here. */
+  issue(options: LeafOptions): Promise<CertificatePem>;
+  /** Signs a leaf for another's key; PEM. `publicKey`: SubjectPublicKeyInfo, DER. */
+  certify(publicKey: Uint8Array, options: LeafOptions): Promise<string>;
+}
+
+export interface LeafOptions {
+  readonly commonName: string;
+  /** DNS names and addresses. */
+  readonly hosts?: readonly string[];
+  /** URI SANs such as "spiffe://sedge/node/n1". */
+  readonly uris?: readonly string[];
+  readonly validForMs?: number;
+  readonly notBefore?: Date;
 }
 
 const DAY_MS = 86_400_000;
@@ -46,33 +62,38 @@ export async function loadCertificateAuthority(pem: CertificatePem): Promise<Cer
 }
 
 async function authorityOf(caCert: x509.X509Certificate, signingKey: webcrypto.CryptoKey): Promise<CertificateAuthority> {
+  const certify = async (publicKey: x509.PublicKeyType, options: LeafOptions): Promise<string> => {
+    const { commonName, hosts = [], uris = [], validForMs = 365 * DAY_MS, notBefore = new Date(Date.now() - 300_000) } = options;
+    const names: x509.JsonGeneralNames = [
+      ...hosts.map((host) => ({ type: /^[\d.]+$|:/.test(host) ? ("ip" as const) : ("dns" as const), value: host })),
+      ...uris.map((value) => ({ type: "url" as const, value })),
+    ];
+    const cert = await x509.X509CertificateGenerator.create({
+      serialNumber: serialNumber(),
+      subject: `CN=${commonName}`,
+      issuer: caCert.subject,
+      notBefore,
+      notAfter: new Date(notBefore.getTime() + validForMs),
+      signingAlgorithm: ALGORITHM,
+      publicKey,
+      signingKey,
+      extensions: [
+        new x509.BasicConstraintsExtension(false, undefined, true),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
+        await x509.AuthorityKeyIdentifierExtension.create(caCert),
+        ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
+      ],
+    });
+    return cert.toString("pem");
+  };
   return {
     cert: caCert.toString("pem"),
     key: await keyPem(signingKey),
-    async issue({ commonName, hosts = [], uris = [], validForMs = 365 * DAY_MS, notBefore = new Date(Date.now() - 300_000) }) {
+    certify: (publicKey, options) => certify(new x509.PublicKey(publicKey), options),
+    async issue(options) {
       const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-      const names: x509.JsonGeneralNames = [
-        ...hosts.map((host) => ({ type: /^[\d.]+$|:/.test(host) ? ("ip" as const) : ("dns" as const), value: host })),
-        ...uris.map((value) => ({ type: "url" as const, value })),
-      ];
-      const cert = await x509.X509CertificateGenerator.create({
-        serialNumber: serialNumber(),
-        subject: `CN=${commonName}`,
-        issuer: caCert.subject,
-        notBefore,
-        notAfter: new Date(notBefore.getTime() + validForMs),
-        signingAlgorithm: ALGORITHM,
-        publicKey: keys.publicKey,
-        signingKey,
-        extensions: [
-          new x509.BasicConstraintsExtension(false, undefined, true),
-          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
-          await x509.AuthorityKeyIdentifierExtension.create(caCert),
-          ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
-        ],
-      });
-      return { cert: cert.toString("pem"), key: await keyPem(keys.privateKey) };
+      return { cert: await certify(keys.publicKey, options), key: await keyPem(keys.privateKey) };
     },
   };
 }

@@ -5,6 +5,7 @@
 
 export const TRUST_DOMAIN = "spiffe://sedge/";
 export const SERVER_URI = `${TRUST_DOMAIN}fanout`;
+export const ISSUER_URI = `${TRUST_DOMAIN}issuer`;
 export const OPERATOR_URI = `${TRUST_DOMAIN}operator`;
 /** Before the node's name. */
 export const NODE_URI = `${TRUST_DOMAIN}node/`;

@@ -5,14 +5,16 @@
  * - the node's network: it programs that one's nftables, routes and neighbours;
  * - NET_ADMIN: nftables, routes, interfaces and connection tracking by netlink; SYS_ADMIN: setns(2) into a pod's network namespace, and to make its own
  *   /proc/sys writable, which runtimes mount read-only (forwarding, and settings of pods' interfaces);
- * - /run/netns: the namespaces of pods, also those made later (HostToContainer); /run/sedge: the socket; its state; its certificate.
- * No token of the API, no process namespace, no modules, no devices. Rejected: `privileged: true`, which is all of that and every device.
+ * - /run/netns: the namespaces of pods, also those made later (HostToContainer); /run/sedge: the socket; its state, with the certificate that the issuer gives it.
+ * No token that the API takes, no process namespace, no modules, no devices. Rejected: `privileged: true`, which is all of that and every device.
  */
+import { AUTHORITY_NAME, TOKEN_AUDIENCE } from "./issuer.ts";
 import { CONFINED, type KubeObject, metadata, nameOf, PORTS, probes, selectorLabels } from "./object.ts";
 import type { RenderInput } from "./values.ts";
 
 const BIN_MOUNT = "/host/cni-bin";
 const CONF_MOUNT = "/host/cni-conf";
+const TLS_MOUNT = "/etc/sedge/tls";
 
 const START = 'mount -o remount,rw,bind /proc/sys && exec node /opt/sedge/bin/sedge.ts agent "$@"';
 
@@ -47,9 +49,9 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
     args: [
       "--node-name=$(NODE_NAME)",
       `--server=$(SEDGE_FANOUT_SERVICE_HOST):${PORTS.sync}`,
-      "--tls-cert=/etc/sedge/tls/tls.crt",
-      "--tls-key=/etc/sedge/tls/tls.key",
-      "--tls-ca=/etc/sedge/tls/ca.crt",
+      `--enroll-server=$(SEDGE_ISSUER_SERVICE_HOST):${PORTS.enroll}`,
+      `--enroll-token-file=${TLS_MOUNT}/token`,
+      `--tls-ca=${TLS_MOUNT}/ca.crt`,
       "--state-dir=/var/lib/sedge",
       "--socket=/run/sedge/agent.sock",
       `--metrics-listen=0.0.0.0:${PORTS.agentMetrics}`,
@@ -77,7 +79,7 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
       { name: "state", mountPath: "/var/lib/sedge" },
       { name: "run", mountPath: "/run/sedge" },
       { name: "netns", mountPath: "/run/netns", readOnly: true, mountPropagation: "HostToContainer" },
-      { name: "tls", mountPath: "/etc/sedge/tls", readOnly: true },
+      { name: "tls", mountPath: TLS_MOUNT, readOnly: true },
     ],
   };
   const hostPath = (name: string, path: string, type: string): Readonly<Record<string, unknown>> => ({ name, hostPath: { path, type } });
@@ -97,7 +99,17 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
       hostPath("state", agent.stateDir, "DirectoryOrCreate"),
       hostPath("run", agent.runDir, "DirectoryOrCreate"),
       hostPath("netns", "/run/netns", "DirectoryOrCreate"),
-      hostPath("tls", agent.tlsDir, "Directory"),
+      {
+        name: "tls",
+        projected: {
+          defaultMode: 0o440,
+          sources: [
+            // For the issuer alone: the API server does not take a token of another audience.
+            { serviceAccountToken: { audience: TOKEN_AUDIENCE, expirationSeconds: 3_600, path: "token" } },
+            { configMap: { name: AUTHORITY_NAME, items: [{ key: "ca.crt", path: "ca.crt" }] } },
+          ],
+        },
+      },
       hostPath("cni-bin", agent.cniBinDir, "DirectoryOrCreate"),
       hostPath("cni-conf", agent.cniConfDir, "DirectoryOrCreate"),
     ],

@@ -2,6 +2,7 @@
 import { renderAgent } from "./agent.ts";
 import { renderControllers } from "./controllers.ts";
 import { renderFanout } from "./fanout.ts";
+import { renderIssuer } from "./issuer.ts";
 import { renderNetworkPolicies } from "./network-policies.ts";
 import type { KubeObject } from "./object.ts";
 import { renderAccounts, renderRbac } from "./rbac.ts";
@@ -19,6 +20,7 @@ export function renderCluster(input: RenderInput): readonly ObjectGroup[] {
   return [
     { name: "10-accounts", about: "Who the programs are.", objects: renderAccounts(input) },
     { name: "20-rbac", about: "What they may do in the API; the agent may do nothing.", objects: renderRbac(input) },
+    { name: "25-issuer", about: "The issuer of certificates; it makes the Secrets that the others wait for.", objects: renderIssuer(input) },
     { name: "30-fanout", about: "The fan-out server.", objects: renderFanout(input) },
     { name: "40-agent", about: "The node agent.", objects: renderAgent(input) },
     { name: "50-controllers", about: "The controllers.", objects: renderControllers(input) },

@@ -41,7 +41,7 @@ export function renderImages(): ReadonlyMap<string, string> {
   return new Map([
     [
       "fanout.Dockerfile",
-      `# Server, controllers and command line: root is not needed for any.\n${MODULES}
+      `# Server, issuer, controllers and command line: root is not needed for any.\n${MODULES}
 FROM ${NODE}
 ${program(IMAGE_FOLDERS.fanout)}
 USER 65532:65532

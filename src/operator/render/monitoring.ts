@@ -58,6 +58,14 @@ export const ALERTS: readonly Alert[] = [
     action: "sedge status names each with the field",
   },
   {
+    alert: "SedgeAuthorityEnds",
+    expr: "min(sedge_issuer_authority_seconds_left) < 90 * 86400",
+    for: "1h",
+    severity: "warning",
+    summary: "The certificate authority ends in less than 90 days: after it no node connects",
+    action: "docs/certificates.md, Another authority",
+  },
+  {
     alert: "SedgeAgentDisconnected",
     expr: "sedge_agent_connected < 1",
     for: "5m",

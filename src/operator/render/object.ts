@@ -7,7 +7,7 @@ export interface KubeObject {
   readonly [field: string]: unknown;
 }
 
-export type Component = "fanout" | "agent" | "controllers";
+export type Component = "fanout" | "agent" | "controllers" | "issuer";
 
 export const PORTS = {
   sync: 5473,
@@ -17,6 +17,9 @@ export const PORTS = {
   agentHealth: 9099,
   controllersMetrics: 9096,
   controllersHealth: 9097,
+  enroll: 5474,
+  issuerMetrics: 9094,
+  issuerHealth: 9095,
 } as const;
 
 /** User and group of programs that need nothing of the kernel. */

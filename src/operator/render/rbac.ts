@@ -5,8 +5,8 @@
  * Rejected: a wildcard for projectcalico.org, which would also open kinds that others define there later.
  */
 import { API_RESOURCES, type ApiResource } from "../../datastore/api-resources.ts";
-import { STATUS_KINDS } from "../../model/policy-kinds.ts";
 import type { ResourceKind } from "../../model/resource.ts";
+import { AUTHORITY_NAME } from "./issuer.ts";
 import { type Component, type KubeObject, metadata, nameOf, selectorLabels } from "./object.ts";
 import type { RenderInput } from "./values.ts";
 
@@ -17,8 +17,10 @@ interface Rule {
   readonly verbs: readonly string[];
 }
 
-const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers"];
+const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers", "issuer"];
 const RBAC = "rbac.authorization.k8s.io";
+const LEASE = "sedge-controllers";
+const NODE_SIGNER = "sedge.network/node";
 
 export function renderAccounts({ namespace }: RenderInput): readonly KubeObject[] {
   return COMPONENTS.map((component) => ({
@@ -33,8 +35,9 @@ export function renderRbac(input: RenderInput): readonly KubeObject[] {
   return [
     ...clusterRole("fanout", fanoutRules(), input),
     ...clusterRole("controllers", controllerRules(), input),
-    ...leaseRole("fanout", input),
-    ...leaseRole("controllers", input),
+    ...leaseRole(input),
+    ...clusterRole("issuer", issuerRules(), input),
+    ...secretsRole(input),
   ];
 }
 
@@ -46,14 +49,7 @@ function fanoutRules(): readonly Rule[] {
     { ...of("Namespace", ["get"]), resourceNames: ["default", "kube-system"] }, // the cluster's identity is the uid of the latter
     of("IPAMBlock", ["create", "get", "update"]),
     of("BlockAffinity", ["create", "delete", "get", "update"]),
-    ...byGroup([...STATUS_KINDS].map((kind) => API_RESOURCES[kind])).map(statusRule),
   ];
-}
-
-/** The leader applies conditions; it can change nothing else of a policy. */
-function statusRule(resources: readonly ApiResource[]): Rule {
-  const { apiGroups } = rule(resources, []);
-  return { apiGroups, resources: resources.map(({ plural }) => `${plural}/status`).sort(), verbs: ["patch"] };
 }
 
 function controllerRules(): readonly Rule[] {
@@ -66,14 +62,40 @@ function controllerRules(): readonly Rule[] {
   ];
 }
 
-/** One Lease of the component's name; creating cannot be limited to a name. */
-function leaseRole(component: Component, { namespace }: RenderInput): readonly KubeObject[] {
+/** Who bears a token, whether a node exists, and certificate signing requests of our own signer. */
+function issuerRules(): readonly Rule[] {
+  const requests = { apiGroups: ["certificates.k8s.io"] };
+  return [
+    { apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] },
+    rule([API_RESOURCES.Node], ["get"]),
+    { ...requests, resources: ["certificatesigningrequests"], verbs: ["create", "get", "list"] },
+    { ...requests, resources: ["certificatesigningrequests/approval", "certificatesigningrequests/status"], verbs: ["update"] },
+    { ...requests, resources: ["signers"], resourceNames: [NODE_SIGNER], verbs: ["approve", "sign"] },
+  ];
+}
+
+/** The authority and what comes of it, by name; creating cannot be limited to a name. */
+function secretsRole({ namespace }: RenderInput): readonly KubeObject[] {
+  const core = { apiGroups: [""] };
+  return namespacedRole("issuer", namespace, "sedge-issuer-secrets", [
+    { ...core, resources: ["secrets", "configmaps"], verbs: ["create"] },
+    { ...core, resources: ["secrets"], resourceNames: [AUTHORITY_NAME, "sedge-fanout-tls", "sedge-operator-tls"], verbs: ["get", "update"] },
+    { ...core, resources: ["configmaps"], resourceNames: [AUTHORITY_NAME], verbs: ["get", "update"] },
+  ]);
+}
+
+/** One Lease of one name; creating cannot be limited to a name. */
+function leaseRole({ namespace }: RenderInput): readonly KubeObject[] {
   const leases = { apiGroups: ["coordination.k8s.io"], resources: ["leases"] };
   const rules: readonly Rule[] = [
     { ...leases, verbs: ["create"] },
-    { ...leases, resourceNames: [nameOf(component)], verbs: ["get", "update"] },
+    { ...leases, resourceNames: [LEASE], verbs: ["get", "update"] },
   ];
-  const meta = metadata(component, namespace, `${nameOf(component)}-lease`);
+  return namespacedRole("controllers", namespace, "sedge-controllers-lease", rules);
+}
+
+function namespacedRole(component: Component, namespace: string, name: string, rules: readonly Rule[]): readonly KubeObject[] {
+  const meta = metadata(component, namespace, name);
   return [
     { apiVersion: `${RBAC}/v1`, kind: "Role", metadata: meta, rules },
     {

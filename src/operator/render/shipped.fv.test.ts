@@ -34,7 +34,7 @@ describe.skipIf(!hasGo)(`the chart in Go's template engine${hasGo ? "" : " (go i
 
 describe("images", () => {
   it.each([
-    ["fanout", ["fanout", "controllers", "status"]],
+    ["fanout", ["fanout", "controllers", "issuer", "status"]],
     ["agent", ["agent", "cni-install"]],
   ] as const)("the files of image %s are enough for %s", (image, programs) => {
     const folder = mkdtempSync(join(tmpdir(), "sedge-image-"));

@@ -17,7 +17,7 @@ const resources = z
 export const valuesSchema = z.strictObject({
   images: z
     .strictObject({
-      server: image.describe("Image of the fan-out server and the controllers"),
+      server: image.describe("Image of the fan-out server, the issuer and the controllers"),
       agent: image.describe("Image of the node agent, with the CNI executable"),
       pullPolicy: z.enum(["Always", "IfNotPresent", "Never"]),
     })
@@ -32,14 +32,16 @@ export const valuesSchema = z.strictObject({
         .describe("Servers that may be missing during an update; 1 where there are no more nodes than replicas, else the surge finds no place"),
       drainMs: z.int().min(0).max(600_000).describe("How long agents have to move when a server stops, ms"),
       terminationSeconds: z.int().min(1).max(900).describe("The kubelet ends a server after this long; above drainMs"),
-      tlsSecret: z.string().min(1).describe("Secret with tls.crt, tls.key and ca.crt of the server (URI spiffe://sedge/fanout)"),
+      tlsSecret: z
+        .string()
+        .min(1)
+        .describe("Secret with tls.crt, tls.key and ca.crt of the server (URI spiffe://sedge/fanout); the issuer makes sedge-fanout-tls"),
       logLevel,
       resources,
     })
     .describe("The fan-out server"),
   agent: z
     .strictObject({
-      tlsDir: path.describe("On each node: tls.crt, tls.key and ca.crt of that node (URI spiffe://sedge/node/NAME)"),
       stateDir: path.describe("On each node: view, addresses and pods; survives the agent"),
       runDir: path.describe("On each node: the agent's socket"),
       cniBinDir: path.describe("On each node: where the container runtime looks for CNI executables"),
@@ -55,6 +57,14 @@ export const valuesSchema = z.strictObject({
       resources,
     })
     .describe("The node agent"),
+  issuer: z
+    .strictObject({
+      replicas: z.int().min(1).max(10).describe("Any of them answers; on the nodes' network, so at most one a node"),
+      validityHours: z.int().min(1).max(8_760).describe("A node's certificate is good for so long; it is renewed after two thirds"),
+      logLevel,
+      resources,
+    })
+    .describe("Gives nodes their certificates"),
   controllers: z.strictObject({ replicas: z.int().min(1).max(10).describe("One leads"), logLevel, resources }).describe("Free leaked addresses and blocks"),
 });
 
@@ -72,7 +82,6 @@ export const DEFAULT_VALUES: Values = {
     resources: { requests: { cpu: "500m", memory: "512Mi" } },
   },
   agent: {
-    tlsDir: "/etc/sedge/tls",
     stateDir: "/var/lib/sedge",
     runDir: "/run/sedge",
     cniBinDir: "/opt/cni/bin",
@@ -84,6 +93,7 @@ export const DEFAULT_VALUES: Values = {
     logLevel: "info",
     resources: { requests: { cpu: "100m", memory: "128Mi" } },
   },
+  issuer: { replicas: 2, validityHours: 720, logLevel: "info", resources: { requests: { cpu: "50m", memory: "128Mi" } } },
   controllers: { replicas: 2, logLevel: "info", resources: { requests: { cpu: "50m", memory: "128Mi" } } },
 };
 
