@@ -57,7 +57,7 @@ export class AddressSet implements MemberSink {
   #joint: Audience | undefined;
   #live: Live | undefined;
   /** What the last commit said. */
-  #committed: { readonly audience: Audience; readonly shards: Map<string, SetShard> } | undefined;
+  #committed: { readonly audience: Audience; readonly shards: SmallMap<string, SetShard> } | undefined;
 
   constructor(options: { readonly use: SetUse; readonly sources: SetSources; readonly onDirty: (set: AddressSet) => void }) {
     this.use = options.use;
@@ -144,7 +144,7 @@ export class AddressSet implements MemberSink {
     }
     const live = this.#start();
     const parts = live.prefixes === undefined ? [live.members] : [live.members, live.prefixes];
-    const shards = before?.shards ?? new Map<string, SetShard>();
+    const shards = before?.shards ?? new SmallMap<string, SetShard>();
     const added: AudienceDelta = { entered: audience.sorted(), left: NO_NODES };
     if (before === undefined) {
       for (const part of parts) {
@@ -175,7 +175,7 @@ export class AddressSet implements MemberSink {
     this.#joint?.settle();
   }
 
-  #put(ledger: Ledger, shards: Map<string, SetShard>, part: Part, prefix: string, members: readonly SetMember[], delta: AudienceDelta): void {
+  #put(ledger: Ledger, shards: SmallMap<string, SetShard>, part: Part, prefix: string, members: readonly SetMember[], delta: AudienceDelta): void {
     const shard = part.mark + prefix;
     const value: SetShard = { kind: "set", id: this.use.id, shard, type: part.type, members };
     shards.set(shard, value);

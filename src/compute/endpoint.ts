@@ -14,7 +14,7 @@ import { NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL } from "../policy/scope.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../selector/from-label-selector.ts";
 import type { IndexedSelector, LabelItem, LabelParent, LabelValue } from "./label-index.ts";
 import type { LabelPair } from "./selector-index.ts";
-import { SmallSet } from "./small-collections.ts";
+import { SmallMap, SmallSet } from "./small-collections.ts";
 
 const ORCHESTRATOR_LABEL = "projectcalico.org/orchestrator";
 const COMPUTED_LABELS: readonly string[] = [NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL];
@@ -44,7 +44,7 @@ export class NamespaceState {
   labels: Labels | undefined;
   /** What is denied to and from its pods is logged. */
   logsDenied = false;
-  readonly accounts = new Map<string, AccountState>();
+  readonly accounts = new SmallMap<string, AccountState>();
 
   constructor(name: NamespaceName) {
     this.name = name;

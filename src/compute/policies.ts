@@ -145,26 +145,30 @@ function ruleRecord(rule: IntentRule, uses: Map<string, SetUse>): Rule {
 }
 
 function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse>): RuleSide {
+  const { nets, notNets, ports, selector, notSelector, nodes, service, namedPorts, notPorts, notNamedPorts = NO_SETS, includesSets = false } = side;
+  const isPlain = selector === undefined && notSelector === undefined && nodes === undefined && service === undefined;
+  if (isPlain && namedPorts.length === 0 && notNamedPorts.length === 0) {
+    const plain = { nets, notNets, sets: NO_SETS, notSets: NO_SETS, ports, portSets: NO_SETS };
+    return notPorts === undefined ? plain : { ...plain, notPorts };
+  }
   const named = (use: SetUse): string => {
     uses.set(use.id, use);
     return use.id;
   };
-  const { selector, notSelector, nodes, service, notPorts, includesSets = false } = side;
-  const portSets = (names: readonly string[]): readonly string[] => names.map((port) => named(portSetUse({ selector, port, protocol, includesSets })));
-  const sets = [
-    ...(selector === undefined ? [] : [addressSetUse(selector, { includesSets })]),
-    ...(nodes === undefined ? [] : [nodeSetUse(nodes)]),
-    ...(service === undefined || service.hasPorts ? [] : [serviceSetUse(service)]),
-  ];
-  const servicePorts = service?.hasPorts === true ? [named(serviceSetUse(service))] : NO_SETS;
-  const notPortSets = portSets(side.notNamedPorts ?? NO_SETS);
+  const portSetsOf = (names: readonly string[]): string[] => names.map((port) => named(portSetUse({ selector, port, protocol, includesSets })));
+  const sets: string[] = [];
+  if (selector !== undefined) sets.push(named(addressSetUse(selector, { includesSets })));
+  if (nodes !== undefined) sets.push(named(nodeSetUse(nodes)));
+  const portSets = portSetsOf(namedPorts);
+  if (service !== undefined) (service.hasPorts ? portSets : sets).push(named(serviceSetUse(service)));
+  const notPortSets = portSetsOf(notNamedPorts);
   return {
-    nets: side.nets,
-    notNets: side.notNets,
-    sets: sets.length === 0 ? NO_SETS : sets.map(named),
+    nets,
+    notNets,
+    sets: sets.slice(),
     notSets: notSelector === undefined ? NO_SETS : [named(addressSetUse(notSelector, { includesSets }))],
-    ports: side.ports,
-    portSets: side.namedPorts.length === 0 ? servicePorts : [...portSets(side.namedPorts), ...servicePorts],
+    ports,
+    portSets: portSets.length === 0 ? NO_SETS : portSets,
     ...(notPorts === undefined ? {} : { notPorts }),
     ...(notPortSets.length === 0 ? {} : { notPortSets }),
   };

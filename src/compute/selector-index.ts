@@ -42,7 +42,8 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
       known.references++;
       return known;
     }
-    const waits = this.#placeFor(selector);
+    const { restrictions } = selector;
+    const waits = this.#placeFor(restrictions);
     const entry: IndexedSelector<Item> = {
       selector,
       sequence: ++this.#sequence,
@@ -55,7 +56,7 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
     if (waits === undefined) this.#scanned.add(entry);
     else for (const node of waits) node.selectors.add(entry);
     for (const label of selector.labels) lookersOf(this.#lookers, label).add(entry);
-    for (const item of this.#candidates(selector)) if (!item.matched.has(entry) && this.#test(entry, item)) this.#match(entry, item);
+    for (const item of this.#candidates(restrictions)) if (!item.matched.has(entry) && this.#test(entry, item)) this.#match(entry, item);
     return entry;
   }
 
@@ -152,12 +153,12 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
   }
 
   /** Where a selector is to wait; undefined: nowhere but the list that all items try. A condition that nothing can satisfy: no place at all. */
-  #placeFor(selector: Selector): readonly (LabelValue<Item> | LabelName<Item>)[] | undefined {
+  #placeFor(restrictions: Selector["restrictions"]): readonly (LabelValue<Item> | LabelName<Item>)[] | undefined {
     let bestLabel: string | undefined;
     let bestValues: readonly string[] = [];
     let bestCost = Number.POSITIVE_INFINITY;
     let present: string | undefined;
-    for (const [label, restriction] of selector.restrictions) {
+    for (const [label, restriction] of restrictions) {
       if (restriction.values === undefined) {
         if (restriction.mustBePresent === true) present ??= label;
         continue;
@@ -178,10 +179,10 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
   }
 
   /** Items among which all that match the selector are; an item may come twice. */
-  #candidates(selector: Selector): Iterable<Item> {
+  #candidates(restrictions: Selector["restrictions"]): Iterable<Item> {
     const choices: (readonly LabelValue<Item>[])[] = [];
     let parent: LabelParent<Item> | undefined;
-    for (const [label, restriction] of selector.restrictions) {
+    for (const [label, restriction] of restrictions) {
       if (restriction.values === undefined && restriction.mustBePresent !== true) continue;
       const name = this.#labels.findName(label);
       const nodes = name === undefined ? [] : nodesFor(name, restriction.values);
@@ -269,8 +270,7 @@ function lookersOf<Item>(lookers: Map<string, Set<IndexedSelector<Item>>>, label
 }
 
 function looksAt(selector: Selector, labels: ReadonlySet<string>): boolean {
-  for (const label of labels) if (selector.labels.has(label)) return true;
-  return false;
+  return selector.labels.some((label) => labels.has(label));
 }
 
 function nodesFor<Item>(name: LabelName<Item>, values: readonly string[] | undefined): readonly LabelValue<Item>[] {

@@ -9,11 +9,12 @@
  */
 import type { SetMember } from "../model/record.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
+import { SmallSet } from "./small-collections.ts";
 
 /** Most members in one shard. */
 export const MAX_SHARD_MEMBERS = 64;
 const MAX_DEPTH = 32;
-const NOTHING_DIRTY: ReadonlySet<string> = new Set();
+const NOTHING_DIRTY = new SmallSet<string>();
 
 type TrieNode = Leaf | Fork;
 
@@ -33,7 +34,7 @@ export class SetTrie {
   #root: TrieNode = { kind: "leaf", members: [] };
   /** How often a member was added beyond the first time. */
   #extra: Map<SetMember, number> | undefined;
-  #dirty: Set<string> | undefined;
+  #dirty: SmallSet<string> | undefined;
 
   /** Number of distinct members. */
   get size(): number {
@@ -102,14 +103,14 @@ export class SetTrie {
   }
 
   /** Prefixes at which a shard may have come, gone or changed since the last call. */
-  takeDirty(): ReadonlySet<string> {
+  takeDirty(): SmallSet<string> {
     const dirty = this.#dirty ?? NOTHING_DIRTY;
     this.#dirty = undefined;
     return dirty;
   }
 
   #markDirty(prefix: string): void {
-    this.#dirty ??= new Set();
+    this.#dirty ??= new SmallSet();
     this.#dirty.add(prefix);
   }
 

@@ -1,22 +1,27 @@
 /**
  * A set and a map for places where there are a great many of them and nearly all hold a few entries.
  *
- * Up to 8 entries they are plain arrays, copied at each change, searched from the front; beyond, a Set or Map. (An empty Set takes about 150 bytes;
- * a cluster of 100,000 pods would hold a million of them.)
+ * Up to 8 entries they are plain arrays, copied at each change, searched from the front; beyond, a Set or Map; a lone entry of a set is in no array.
+ * (An empty Set takes about 150 bytes; a cluster of 100,000 pods would hold a million of them.)
  * Iteration sees every entry that is there from its start to its end; entries may be added and deleted meanwhile.
  */
 
 const FEW = 8;
 const NOTHING: readonly never[] = [];
 
+/** Of anything but undefined. */
 export class SmallSet<T> implements Iterable<T> {
+  /** The only entry: most sets never have two. */
+  #only: T | undefined;
   #items: readonly T[] | Set<T> = NOTHING;
 
   get size(): number {
+    if (this.#only !== undefined) return 1;
     return this.#items instanceof Set ? this.#items.size : this.#items.length;
   }
 
   has(item: T): boolean {
+    if (this.#only !== undefined) return this.#only === item;
     return this.#items instanceof Set ? this.#items.has(item) : this.#items.includes(item);
   }
 
@@ -27,13 +32,22 @@ export class SmallSet<T> implements Iterable<T> {
       const { size } = items;
       return items.add(item).size > size;
     }
-    if (items.includes(item)) return false;
-    this.#items = items.length < FEW ? withLast(items, item) : new Set(items).add(item);
+    if (this.#only === item || items.includes(item)) return false;
+    if (this.#only !== undefined) {
+      this.#items = [this.#only, item];
+      this.#only = undefined;
+    } else if (items.length === 0) this.#only = item;
+    else this.#items = items.length < FEW ? withLast(items, item) : new Set(items).add(item);
     return true;
   }
 
   /** True when it was there. */
   delete(item: T): boolean {
+    if (this.#only !== undefined) {
+      if (this.#only !== item) return false;
+      this.#only = undefined;
+      return true;
+    }
     const items = this.#items;
     if (items instanceof Set) {
       const wasThere = items.delete(item);
@@ -43,12 +57,15 @@ export class SmallSet<T> implements Iterable<T> {
     }
     const at = items.indexOf(item);
     if (at < 0) return false;
-    this.#items = items.length === 1 ? NOTHING : items.toSpliced(at, 1);
+    if (items.length === 2) {
+      this.#only = items[1 - at];
+      this.#items = NOTHING;
+    } else this.#items = items.toSpliced(at, 1);
     return true;
   }
 
   [Symbol.iterator](): Iterator<T> {
-    return this.#items[Symbol.iterator]();
+    return this.#only === undefined ? this.#items[Symbol.iterator]() : [this.#only][Symbol.iterator]();
   }
 }
 
@@ -90,24 +107,30 @@ export class SmallMap<K, V> {
     }
   }
 
-  delete(key: K): void {
+  /** True when it was there. */
+  delete(key: K): boolean {
     const map = this.#map;
     if (map !== undefined) {
-      map.delete(key);
-      if (map.size > FEW / 2) return;
+      const wasThere = map.delete(key);
+      if (map.size > FEW / 2) return wasThere;
       this.#keys = [...map.keys()];
       this.#values = [...map.values()];
       this.#map = undefined;
-      return;
+      return wasThere;
     }
     const at = this.#keys.indexOf(key);
-    if (at < 0) return;
+    if (at < 0) return false;
     this.#keys = this.#keys.toSpliced(at, 1);
     this.#values = this.#values.toSpliced(at, 1);
+    return true;
   }
 
   keys(): Iterable<K> {
     return this.#map === undefined ? this.#keys : this.#map.keys();
+  }
+
+  values(): Iterable<V> {
+    return this.#map === undefined ? this.#values : this.#map.values();
   }
 }
 

@@ -2,7 +2,7 @@
  * Makes a Selector of an expression: predicate, identity, and the facts for indexing.
  *
  * Invariant: restrictions never exclude a set of labels that the selector matches (they may let through one that it does not).
- * The identity is computed when it is first asked for: selectors that only serve as a policy's subject never need it.
+ * Everything but the text is computed when it is asked for: most selectors are one that is known already, and a policy's subject never needs an identity.
  */
 import { sha224 } from "@noble/hashes/sha2.js";
 import { utf8ToBytes } from "@noble/hashes/utils.js";
@@ -16,25 +16,39 @@ export function selectorOf(expression: Expression): Selector {
   return new CompiledSelector(expression);
 }
 
+/**
+ * Holds the expression and its text, and little else: a cluster has a selector or two for each policy, most are known already when they come, and Maps,
+ * Sets and closures for each would be a third of what policies take.
+ */
 class CompiledSelector implements Selector {
   readonly canonical: string;
-  readonly restrictions: Restrictions;
-  readonly labels: ReadonlySet<string>;
-  readonly matches: (lookup: LabelLookup) => boolean;
+  readonly #expression: Expression;
+  #labels: readonly string[] | undefined;
   #id: string | undefined;
 
   constructor(expression: Expression) {
     this.canonical = canonicalText(expression);
-    this.restrictions = restrictionsOf(expression, false);
-    const labels = new Set<string>();
-    collectLabels(expression, labels);
-    this.labels = labels;
-    this.matches = compile(expression);
+    this.#expression = expression;
   }
 
   get id(): string {
     this.#id ??= selectorId(this.canonical);
     return this.#id;
+  }
+
+  get restrictions(): Restrictions {
+    const restrictions = new Map<string, LabelRestriction>();
+    addRestrictions(this.#expression, false, restrictions);
+    return restrictions;
+  }
+
+  get labels(): readonly string[] {
+    this.#labels ??= labelsOf(this.#expression);
+    return this.#labels;
+  }
+
+  matches(lookup: LabelLookup): boolean {
+    return holds(this.#expression, lookup);
   }
 }
 
@@ -42,102 +56,101 @@ function selectorId(canonical: string): string {
   return `s:${base64Url(sha224(utf8ToBytes(`s:${canonical}`)))}`;
 }
 
-function compile(expression: Expression): (lookup: LabelLookup) => boolean {
+function holds(expression: Expression, lookup: LabelLookup): boolean {
   switch (expression.kind) {
     case "all":
     case "global":
-      return () => true;
-    case "has": {
-      const { label } = expression;
-      return (lookup) => lookup(label) !== undefined;
-    }
-    case "equals": {
-      const { label, value } = expression;
-      return (lookup) => lookup(label) === value;
-    }
-    case "not-equals": {
-      const { label, value } = expression;
-      return (lookup) => lookup(label) !== value;
-    }
-    case "contains": {
-      const { label, value } = expression;
-      return (lookup) => lookup(label)?.includes(value) === true;
-    }
-    case "starts-with": {
-      const { label, value } = expression;
-      return (lookup) => lookup(label)?.startsWith(value) === true;
-    }
-    case "ends-with": {
-      const { label, value } = expression;
-      return (lookup) => lookup(label)?.endsWith(value) === true;
-    }
+      return true;
+    case "has":
+      return lookup(expression.label) !== undefined;
+    case "equals":
+      return lookup(expression.label) === expression.value;
+    case "not-equals":
+      return lookup(expression.label) !== expression.value;
+    case "contains":
+      return lookup(expression.label)?.includes(expression.value) === true;
+    case "starts-with":
+      return lookup(expression.label)?.startsWith(expression.value) === true;
+    case "ends-with":
+      return lookup(expression.label)?.endsWith(expression.value) === true;
     case "in":
-    case "not-in": {
-      const { label } = expression;
-      const values = new Set<string | undefined>(expression.values);
-      return expression.kind === "in" ? (lookup) => values.has(lookup(label)) : (lookup) => !values.has(lookup(label));
-    }
-    case "not": {
-      const operand = compile(expression.operand);
-      return (lookup) => !operand(lookup);
-    }
-    case "and": {
-      const operands = expression.operands.map(compile);
-      return (lookup) => operands.every((operand) => operand(lookup));
-    }
-    case "or": {
-      const operands = expression.operands.map(compile);
-      return (lookup) => operands.some((operand) => operand(lookup));
-    }
+      return isAmong(expression.values, lookup(expression.label));
+    case "not-in":
+      return !isAmong(expression.values, lookup(expression.label));
+    case "not":
+      return !holds(expression.operand, lookup);
+    case "and":
+      for (const operand of expression.operands) if (!holds(operand, lookup)) return false;
+      return true;
+    case "or":
+      for (const operand of expression.operands) if (holds(operand, lookup)) return true;
+      return false;
   }
+}
+
+/** `values` are sorted by code units. */
+function isAmong(values: readonly string[], value: string | undefined): boolean {
+  if (value === undefined) return false;
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((values[middle] ?? "") < value) low = middle + 1;
+    else high = middle;
+  }
+  return values[low] === value;
 }
 
 const NONE: Restrictions = new Map();
 
-/** Facts about the labels that satisfy the expression (or its negation). */
-function restrictionsOf(expression: Expression, isNegated: boolean): Restrictions {
+/** Adds the facts about the labels that satisfy the expression (or its negation) to what must hold besides. A contradiction shows as "one of no values". */
+function addRestrictions(expression: Expression, isNegated: boolean, into: Map<string, LabelRestriction>): void {
   switch (expression.kind) {
     case "all":
     case "global":
-      return NONE;
+      return;
     case "has":
-      return new Map([[expression.label, { mustBePresent: !isNegated, values: undefined }]]);
+      add(into, expression.label, { mustBePresent: !isNegated, values: undefined });
+      return;
     case "contains":
     case "starts-with":
     case "ends-with":
-      return isNegated ? NONE : new Map([[expression.label, { mustBePresent: true, values: undefined }]]);
+      if (!isNegated) add(into, expression.label, { mustBePresent: true, values: undefined });
+      return;
     case "equals":
-      return isNegated ? NONE : oneOf(expression.label, [expression.value]);
+      if (!isNegated) add(into, expression.label, { mustBePresent: true, values: [expression.value] });
+      return;
     case "not-equals":
-      return isNegated ? oneOf(expression.label, [expression.value]) : NONE;
+      if (isNegated) add(into, expression.label, { mustBePresent: true, values: [expression.value] });
+      return;
     case "in":
-      return isNegated ? NONE : oneOf(expression.label, expression.values);
+      if (!isNegated) add(into, expression.label, { mustBePresent: true, values: expression.values });
+      return;
     case "not-in":
-      return isNegated ? oneOf(expression.label, expression.values) : NONE;
+      if (isNegated) add(into, expression.label, { mustBePresent: true, values: expression.values });
+      return;
     case "not":
-      return restrictionsOf(expression.operand, !isNegated);
+      addRestrictions(expression.operand, !isNegated, into);
+      return;
     case "and":
     case "or": {
-      const parts = expression.operands.map((operand) => restrictionsOf(operand, isNegated));
-      return (expression.kind === "and") === !isNegated ? restrictionsOfAll(parts) : restrictionsOfAny(parts);
+      if ((expression.kind === "and") !== isNegated) {
+        for (const operand of expression.operands) addRestrictions(operand, isNegated, into);
+        return;
+      }
+      const parts = expression.operands.map((operand) => {
+        const part = new Map<string, LabelRestriction>();
+        addRestrictions(operand, isNegated, part);
+        return part;
+      });
+      for (const [label, restriction] of restrictionsOfAny(parts)) add(into, label, restriction);
     }
   }
 }
 
-function oneOf(label: string, values: readonly string[]): Restrictions {
-  return new Map([[label, { mustBePresent: true, values }]]);
-}
-
-/** All parts hold: what any of them says is so. A contradiction shows as "one of no values". */
-function restrictionsOfAll(parts: readonly Restrictions[]): Restrictions {
-  const result = new Map<string, LabelRestriction>();
-  for (const part of parts) {
-    for (const [label, next] of part) {
-      const known = result.get(label);
-      result.set(label, known === undefined ? next : bothHold(known, next));
-    }
-  }
-  return result;
+function add(into: Map<string, LabelRestriction>, label: string, restriction: LabelRestriction): void {
+  const known = into.get(label);
+  into.set(label, known === undefined ? restriction : bothHold(known, restriction));
 }
 
 function bothHold(a: LabelRestriction, b: LabelRestriction): LabelRestriction {
@@ -168,9 +181,16 @@ function eitherHolds(a: LabelRestriction, b: LabelRestriction): LabelRestriction
   return { mustBePresent: a.mustBePresent, values };
 }
 
-function collectLabels(expression: Expression, into: Set<string>): void {
-  if ("label" in expression) into.add(expression.label);
-  else if (expression.kind === "not") collectLabels(expression.operand, into);
+function labelsOf(expression: Expression): readonly string[] {
+  const labels: string[] = [];
+  collectLabels(expression, labels);
+  return labels;
+}
+
+function collectLabels(expression: Expression, into: string[]): void {
+  if ("label" in expression) {
+    if (!into.includes(expression.label)) into.push(expression.label);
+  } else if (expression.kind === "not") collectLabels(expression.operand, into);
   else if ("operands" in expression) for (const operand of expression.operands) collectLabels(operand, into);
 }
 

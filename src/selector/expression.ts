@@ -55,13 +55,17 @@ export function not(operand: Expression): Expression {
 
 /** All of them must hold; none: all(). */
 export function and(...operands: readonly Expression[]): Expression {
-  const flat = flatten("and", operands).filter((operand) => operand.kind !== "all");
-  return flat.length > 1 ? { kind: "and", operands: flat } : (flat[0] ?? ALL);
+  const flat: Expression[] = [];
+  for (const operand of operands) {
+    if (operand.kind === "and") flat.push(...operand.operands);
+    else if (operand.kind !== "all") flat.push(operand);
+  }
+  return flat.length > 1 ? { kind: "and", operands: flat.slice() } : (flat[0] ?? ALL);
 }
 
 /** One of them must hold. At least one operand. */
 export function or(first: Expression, ...more: readonly Expression[]): Expression {
-  const flat = flatten("or", [first, ...more]);
+  const flat = [first, ...more].flatMap((operand) => (operand.kind === "or" ? operand.operands : [operand]));
   return flat.length > 1 ? { kind: "or", operands: flat } : first;
 }
 
@@ -128,10 +132,6 @@ function isOperator(expression: Expression): boolean {
 
 function isComparison(expression: Expression): boolean {
   return "label" in expression && expression.kind !== "has";
-}
-
-function flatten(kind: "and" | "or", operands: readonly Expression[]): readonly Expression[] {
-  return operands.flatMap((operand) => (operand.kind === kind ? operand.operands : [operand]));
 }
 
 function quoted(value: string): string {

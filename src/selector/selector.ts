@@ -22,9 +22,9 @@ export interface Selector {
   readonly canonical: string;
   /** Identity: "s:" + unpadded base64url of SHA-224 of "s:" + canonical. */
   readonly id: string;
-  /** Labels about which something is known, for indexing. */
+  /** Labels about which something is known, for indexing. Computed anew each time. */
   readonly restrictions: ReadonlyMap<string, LabelRestriction>;
-  /** Every label that the selector looks at. */
-  readonly labels: ReadonlySet<string>;
+  /** Every label that the selector looks at, each once. */
+  readonly labels: readonly string[];
   matches(lookup: LabelLookup): boolean;
 }
