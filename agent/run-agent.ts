@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { collectDefaultMetrics, Registry } from "prom-client";
-import type { Pool } from "../src/model/record.ts";
+import type { Loans, Pool } from "../src/model/record.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
@@ -17,6 +17,7 @@ import type { ViewDelta } from "../src/wire/view.ts";
 import { Journal, JournalError } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
+import { poolsOf } from "./addresses/node-pools.ts";
 import { DeniedFlows } from "./apply/denied-flows.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
@@ -153,7 +154,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
 
   // Asked for each address that is given: not looked for among all records each time.
   let knownPools: readonly Pool[] | undefined;
-  const pools = (): readonly Pool[] => (knownPools ??= [...decoded.records.values()].filter((value): value is Pool => value.kind === "pool"));
+  const pools = (): readonly Pool[] => (knownPools ??= poolsOf(node, decoded.records));
   const wishes = new PodWishes({
     record: (key) => {
       const value = decoded.records.get(`endpoint/${key}`);
@@ -178,6 +179,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     written.advance();
     knownPools = undefined;
     wishes.changed();
+    if ([...change.changes.keys()].some((key) => key.startsWith("loans/")))
+      addresses.loansChanged().catch((error: unknown) => log.warn({ err: error }, "what other nodes ask for could not be answered"));
     reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
   }
 
@@ -190,6 +193,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     pools: () => (written.isComplete ? pools() : undefined),
     usedAddresses: () => (kernel === undefined ? [] : usedPodAddresses(kernel.rtnetlink, interfacePrefix)),
     interfacePrefix,
+    loans: () => [...decoded.records.values()].filter((value): value is Loans => value.kind === "loans"),
   });
   const pods = createPodManager({
     addresses,

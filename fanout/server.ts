@@ -18,7 +18,9 @@ import { IntrospectionServiceService } from "../src/wire/service.ts";
 import { AddressBook } from "./claims/address-book.ts";
 import type { AddressStore } from "./claims/address-store.ts";
 import { BlockClaims } from "./claims/block-claims.ts";
+import { Borrowing } from "./claims/borrowing.ts";
 import { EndpointReports } from "./claims/endpoint-reports.ts";
+import { Holdings } from "./claims/holdings.ts";
 import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/delivery.ts";
 import { type GrpcDeliveryOptions, type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
@@ -134,6 +136,8 @@ export class FanoutServer implements Part {
   readonly #metrics: FanoutMetrics;
   readonly #book = new AddressBook();
   readonly #claims: BlockClaims;
+  readonly #borrowing: Borrowing;
+  readonly #holdings: Holdings;
   readonly #reports: EndpointReports;
   /** One for each listener with a certificate. */
   readonly #expiries: readonly CertificateExpiry[];
@@ -154,7 +158,9 @@ export class FanoutServer implements Part {
     this.#choices = new Choices(this.members);
     this.#load = new Load({ clock, clients: () => this.sessions.clients.size, capacity: agentsPerServer });
     this.table = new Table({ seed: seedOf(options.clusterUid) });
-    this.#claims = new BlockClaims({ book: this.#book, store });
+    this.#borrowing = new Borrowing({ book: this.#book, store, clock, newId: randomUUID });
+    this.#holdings = new Holdings({ book: this.#book, store, newId: randomUUID });
+    this.#claims = new BlockClaims({ book: this.#book, store, borrowing: this.#borrowing, newId: randomUUID });
     this.#reports = new EndpointReports({ book: this.#book, store, onWrite: (outcome) => this.#metrics.blockWritten(outcome) });
     this.sessions = new Sessions({
       table: this.table,
@@ -264,6 +270,8 @@ export class FanoutServer implements Part {
       unary: claimService({
         book: this.#book,
         claims: this.#claims,
+        borrowing: this.#borrowing,
+        holdings: this.#holdings,
         refusal: () => this.#refusal(),
         onClaim: (result) => this.#metrics.claimed(result),
         onError: (error) => log.error({ err: error }, "call failed"),

@@ -82,6 +82,11 @@ export class Blocks {
     return { kind: "none-free", retryAtMs };
   }
 
+  /** Just this address; false when it is in use, in its cooldown, or in no block. */
+  takeAddress(address: IpAddress, owner: string, nowMs: number): boolean {
+    return this.#allocatorOf(address)?.take(address, owner, nowMs) ?? false;
+  }
+
   /** False when it is another's, or in no block. */
   restore(address: IpAddress, owner: string): boolean {
     return this.#allocatorOf(address)?.restore(address, owner) ?? false;

@@ -12,6 +12,10 @@ export interface JournalBlock {
   readonly pool: string;
   /** Grows with every change of the block's content. */
   readonly generation: number;
+  /** Names this holding of the block in the API. */
+  readonly claim?: string;
+  /** It is one address, borrowed out of this block. */
+  readonly of?: Cidr;
 }
 
 export interface JournalState {
@@ -20,12 +24,19 @@ export interface JournalState {
   readonly attachments: Map<string, Attachment>;
   /** Wall time (ms) of the last release, in order of release. */
   readonly released: Map<IpAddress, number>;
+  /** Forgotten, and the API is to be told; nothing in them is given any more. */
+  readonly releasing: Map<Cidr, JournalBlock>;
+  /** Ids of loans, by addresses of blocks of this node that others have. */
+  readonly lent: Map<IpAddress, string>;
   /** False: entries may be missing (nothing was there, or it was damaged), and no address is given before the API and the kernel were asked. */
   isTrusted: boolean;
 }
 
 export type JournalEntry =
-  | { readonly op: "block"; readonly cidr: Cidr; readonly pool: string; readonly generation: number }
+  | { readonly op: "block"; readonly cidr: Cidr; readonly pool: string; readonly generation: number; readonly claim?: string; readonly of?: Cidr }
+  | { readonly op: "release"; readonly cidr: Cidr }
+  | { readonly op: "lend"; readonly address: IpAddress; readonly id: string }
+  | { readonly op: "unlend"; readonly address: IpAddress; readonly at: number }
   | { readonly op: "drop-block"; readonly cidr: Cidr }
   | { readonly op: "attach"; readonly attachment: Attachment }
   | { readonly op: "detach"; readonly id: string; readonly at: number }
@@ -47,31 +58,61 @@ const attachment = z.object({
   mtu: z.int().exactOptional(),
 });
 const entry = z.discriminatedUnion("op", [
-  z.object({ op: z.literal("block"), cidr, pool: z.string(), generation: z.int() }),
+  z.object({ op: z.literal("block"), cidr, pool: z.string(), generation: z.int(), claim: z.string().exactOptional(), of: cidr.exactOptional() }),
+  z.object({ op: z.literal("release"), cidr }),
+  z.object({ op: z.literal("lend"), address, id: z.string() }),
+  z.object({ op: z.literal("unlend"), address, at: z.number() }),
   z.object({ op: z.literal("drop-block"), cidr }),
   z.object({ op: z.literal("attach"), attachment }),
   z.object({ op: z.literal("detach"), id: z.string(), at: z.number() }),
   z.object({ op: z.literal("trust") }),
 ]);
 const batch = z.object({ entries: z.array(entry) });
+const block = z.object({ pool: z.string(), generation: z.int(), claim: z.string().exactOptional(), of: cidr.exactOptional() });
 const snapshot = z.object({
-  blocks: z.array(z.tuple([cidr, z.string(), z.int()])),
+  blocks: z.array(z.tuple([cidr, block])),
+  releasing: z.array(z.tuple([cidr, block])),
+  lent: z.array(z.tuple([address, z.string()])),
   attachments: z.array(attachment),
   released: z.array(z.tuple([address, z.number()])),
   isTrusted: z.boolean(),
 });
 
 export function emptyState(): JournalState {
-  return { blocks: new Map(), attachments: new Map(), released: new Map(), isTrusted: false };
+  return { blocks: new Map(), attachments: new Map(), released: new Map(), releasing: new Map(), lent: new Map(), isTrusted: false };
 }
 
 export function applyEntry(state: JournalState, change: JournalEntry): void {
   switch (change.op) {
-    case "block":
-      state.blocks.set(change.cidr, { pool: change.pool, generation: Math.max(change.generation, (state.blocks.get(change.cidr)?.generation ?? 0) + 1) });
+    case "block": {
+      const { cidr: prefix, claim, of, pool } = change;
+      const generation = Math.max(change.generation, (state.blocks.get(prefix)?.generation ?? state.releasing.get(prefix)?.generation ?? 0) + 1);
+      state.blocks.set(prefix, { pool, generation, ...(claim === undefined ? {} : { claim }), ...(of === undefined ? {} : { of }) });
+      state.releasing.delete(prefix);
+      return;
+    }
+    case "release": {
+      const released = state.blocks.get(change.cidr);
+      if (released === undefined) return;
+      state.blocks.delete(change.cidr);
+      state.releasing.set(change.cidr, released);
+      return;
+    }
+    case "lend":
+      state.lent.set(change.address, change.id);
+      state.released.delete(change.address);
+      touch(state, [change.address]);
+      return;
+    case "unlend":
+      if (!state.lent.delete(change.address)) return;
+      state.released.delete(change.address);
+      state.released.set(change.address, change.at);
+      touch(state, [change.address]);
       return;
     case "drop-block":
       state.blocks.delete(change.cidr);
+      state.releasing.delete(change.cidr);
+      for (const lent of state.lent.keys()) if (cidrContains(change.cidr, lent)) state.lent.delete(lent);
       for (const released of state.released.keys()) if (cidrContains(change.cidr, released)) state.released.delete(released);
       return;
     case "attach":
@@ -103,9 +144,11 @@ export function parseBatch(head: unknown): readonly JournalEntry[] | undefined {
   return batch.safeParse(head).data?.entries;
 }
 
-export function toSnapshot({ blocks, attachments, released, isTrusted }: JournalState): object {
+export function toSnapshot({ blocks, attachments, released, releasing, lent, isTrusted }: JournalState): object {
   return {
-    blocks: [...blocks].map(([block, { pool, generation }]) => [block, pool, generation]),
+    blocks: [...blocks],
+    releasing: [...releasing],
+    lent: [...lent],
     attachments: [...attachments.values()],
     released: [...released],
     isTrusted,
@@ -117,7 +160,9 @@ export function fromSnapshot(head: unknown): JournalState | undefined {
   const { data } = snapshot.safeParse(head);
   if (data === undefined) return undefined;
   return {
-    blocks: new Map(data.blocks.map(([block, pool, generation]) => [block, { pool, generation }])),
+    blocks: new Map(data.blocks),
+    releasing: new Map(data.releasing),
+    lent: new Map(data.lent),
     attachments: new Map(data.attachments.map((found) => [attachmentId(found), found])),
     released: new Map(data.released),
     isTrusted: data.isTrusted,

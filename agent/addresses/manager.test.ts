@@ -253,7 +253,12 @@ describe("AddressManager", () => {
         await clock.advance(1_000);
         const all = await Promise.all(Array.from({ length: 4 }, (_, i) => manager.attach(request(`end${i}`))));
         expect(new Set(all.flatMap(({ addresses }): readonly IpAddress[] => addresses)).size).toBe(8);
+        // What was reported while the server was away is told when the manager runs.
+        const stop = new AbortController();
+        const running = manager.run(stop.signal);
         await settle();
+        stop.abort();
+        await running;
         const reported = api.blocks.flatMap(({ allocations }) => allocations.map(({ address }) => address)).sort();
         expect(reported).toEqual(
           manager

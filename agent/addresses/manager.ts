@@ -4,24 +4,26 @@
  * Invariants: an address is in use by at most one attachment, over any crash (the journal has it before the caller does, and it is free only after the
  * journal says so); every family that an enabled pool exists for gives an address, or none does; nothing is given while entries may be missing
  * (`isTrusted`): then the API's blocks and the kernel's routes are asked first.
- * The next block is claimed when few addresses are left, so a request waits for the server only when none is free; one claim serves all that wait.
+ * The next block is claimed when few addresses are left, so a request waits for the server only when none is free; one claim serves all that wait. When no
+ * block is left, addresses are borrowed: each is a block of one address here. What stays empty is given back: forgotten on the disk first, then told.
  * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
  * Above 500 lines, because giving, releasing and recovering share the one table of entries that must agree with the journal; choosing among blocks is in
  * `blocks.ts`, files in `journal.ts`.
  */
-import type { AddressRequest, Pool } from "../../src/model/record.ts";
-import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion } from "../../src/net/cidr.ts";
+import type { AddressRequest, Loans, Pool } from "../../src/model/record.ts";
+import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion, hostCidr } from "../../src/net/cidr.ts";
 import { compareIps, type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
-import { type ClaimClient, ClaimError, type ClaimedBlock, type ReportClient } from "../sync/claims.ts";
+import { type ClaimClient, ClaimError, type ClaimedBlock, type Held, type ReportClient } from "../sync/claims.ts";
 import { AddressError } from "./address-error.ts";
 import { type Attachment, type AttachmentRequest, attachmentId, containerMac, handleOf, hostInterfaceName } from "./attachment.ts";
 import { type BlockStatus, Blocks } from "./blocks.ts";
 import type { Journal } from "./journal.ts";
-import type { JournalEntry } from "./journal-state.ts";
+import type { JournalBlock, JournalEntry } from "./journal-state.ts";
+import { Lending, lentOwner } from "./lending.ts";
 import { recoverAttachments, UNKNOWN_NETWORK, type UsedAddress } from "./recovery.ts";
 
 export interface AddressManagerOptions {
@@ -36,8 +38,14 @@ export interface AddressManagerOptions {
   /** Addresses that the kernel routes to interfaces of ours; asked when the journal is not trusted, and at start. */
   readonly usedAddresses: () => readonly UsedAddress[];
   readonly interfacePrefix: string;
+  /** Loans records of the node's view; `loansChanged` is called when they may be others. Without it nothing is lent. */
+  readonly loans?: () => readonly Loans[];
   /** A released address is not given again before this time. Default 10 s. */
   readonly cooldownMs?: number;
+  /** What nobody uses is given back after this time (ms): borrowed addresses, and blocks that no pod of this node may use any more. Default 30 s. */
+  readonly idleMs?: number;
+  /** The same for blocks that are only more than is needed. Default 5 min. */
+  readonly spareIdleMs?: number;
 }
 
 export interface AddressManager extends Part {
@@ -57,6 +65,10 @@ export interface AddressManager extends Part {
   /** Why a request now would be refused; undefined when it would get its addresses, or at least may. */
   obstacle(): AddressError | undefined;
   blocks(): readonly BlockStatus[];
+  /** The Loans records may be others now. Resolves when what they ask is answered. */
+  loansChanged(): Promise<void>;
+  /** Looks once for what is to be claimed ahead or given back; `run` does it again and again. Resolves when the server has answered. */
+  upkeep(signal?: AbortSignal): Promise<void>;
 }
 
 export interface AttachOptions {
@@ -77,6 +89,10 @@ const LIST_INTERVAL_MS = 300_000;
 /** After a refused claim ahead of need. */
 const CLAIM_PAUSE_MS = 30_000;
 const UPKEEP_INTERVAL_MS = 1_000;
+const DEFAULT_IDLE_MS = 30_000;
+const DEFAULT_SPARE_IDLE_MS = 300_000;
+/** Between two tries to give something back. */
+const RELEASE_RETRY_MS = 5_000;
 
 export function createAddressManager(options: AddressManagerOptions): AddressManager {
   return new Manager(options);
@@ -87,7 +103,15 @@ class Manager implements AddressManager {
   readonly #options: AddressManagerOptions;
   readonly #blocks: Blocks;
   readonly #attaching = new Map<string, Promise<Attachment>>();
-  readonly #claiming = new Map<string, Promise<void>>();
+  readonly #claiming = new Map<string, { readonly promise: Promise<void>; readonly isAhead: boolean }>();
+  /** Requests that wait for an address, by what they claim. */
+  readonly #waiting = new Map<string, number>();
+  readonly #lending: Lending;
+  readonly #idleSince = new Map<Cidr, number>();
+  readonly #releaseAt = new Map<Cidr, number>();
+  /** Listing, taking over and giving back are one after the other: each says what is this node's. */
+  #holdings: Promise<unknown> = Promise.resolve();
+  readonly #refusedUntil = new Map<IpVersion, number>();
   readonly #claimPausedUntil = new Map<IpVersion, number>();
   readonly #dirty = new Set<Cidr>();
   readonly #trustWaiters = new Set<() => void>();
@@ -102,6 +126,18 @@ class Manager implements AddressManager {
       isUsable: (block) => this.#isUsable(block),
       isReserved: (address) => this.#isReserved(address),
     });
+    this.#lending = new Lending({
+      state: () => this.#state,
+      blocks: this.#blocks,
+      clock: options.clock,
+      log: options.log,
+      loans: options.loans ?? ((): readonly Loans[] => []),
+      append: (entries) => this.#append(entries),
+      onChange: (block) => this.#markDirty(block),
+    });
+    options.reports.listen(({ block, ended, isSuperseded }) => {
+      this.#answered(block, ended, isSuperseded).catch((error: unknown) => options.log.debug({ err: error, block }, "a block could not be taken over now"));
+    });
     this.#restore();
   }
 
@@ -109,11 +145,12 @@ class Manager implements AddressManager {
     const { clock, log } = this.#options;
     const backoff = new Backoff({ initialMs: 200, maxMs: 10_000 });
     let listAt = clock.now();
+    await this.#lending.consider();
     for (const block of this.#options.journal.state.blocks.keys()) this.#markDirty(block);
     while (!signal.aborted) {
       if (clock.now() >= listAt) {
         try {
-          await this.#list(signal);
+          await this.#list({ signal });
           backoff.reset();
           listAt = clock.now() + jittered(LIST_INTERVAL_MS);
         } catch (error) {
@@ -122,10 +159,23 @@ class Manager implements AddressManager {
           listAt = clock.now() + backoff.next();
         }
       }
-      this.#claimAhead();
+      await this.upkeep(signal).catch((error: unknown) => log.warn({ err: error }, "blocks could not be looked after"));
       await clock.sleep(Math.max(1, Math.min(UPKEEP_INTERVAL_MS, listAt - clock.now())), signal);
     }
-    await Promise.allSettled([...this.#claiming.values(), ...this.#attaching.values()]);
+    await Promise.allSettled([...[...this.#claiming.values()].map(({ promise }) => promise), ...this.#attaching.values()]);
+  }
+
+  async loansChanged(): Promise<void> {
+    if (this.#state.isTrusted) await this.#lending.consider();
+  }
+
+  async upkeep(signal?: AbortSignal): Promise<void> {
+    if (!this.#state.isTrusted) return;
+    this.#claimAhead();
+    await this.#forgetIdle();
+    const { clock } = this.#options;
+    const due = [...this.#state.releasing].filter(([cidr]) => (this.#releaseAt.get(cidr) ?? 0) <= clock.now());
+    if (due.length > 0) await this.#inTurn(() => this.#giveBack(due, signal));
   }
 
   attach(request: AttachmentRequest, options: AttachOptions = {}): Promise<Attachment> {
@@ -183,7 +233,9 @@ class Manager implements AddressManager {
   obstacle(): AddressError | undefined {
     try {
       if (!this.#state.isTrusted) return notTrusted();
-      const full = this.#versions().find((version) => this.#blocks.freeCount(version) === 0 && this.#isClaimPaused(version));
+      const full = this.#versions().find(
+        (version) => this.#blocks.freeCount(version) === 0 && (this.#refusedUntil.get(version) ?? 0) > this.#options.clock.now(),
+      );
       return full === undefined ? undefined : new AddressError("pool-full", `no IPv${full} address is free on this node, and no block could be claimed`);
     } catch (error) {
       if (error instanceof AddressError) return error;
@@ -202,7 +254,10 @@ class Manager implements AddressManager {
   async #attach(request: AttachmentRequest, { signal, meanwhile, wish }: AttachOptions): Promise<Attachment> {
     const present = this.find(request);
     if (present !== undefined) return await this.#adopt(present, request);
-    if (!this.#state.isTrusted) await this.#list(signal).catch((error: unknown) => Promise.reject(error instanceof AddressError ? error : notTrusted(error)));
+    if (!this.#state.isTrusted)
+      await this.#list(signal === undefined ? {} : { signal }).catch((error: unknown) =>
+        Promise.reject(error instanceof AddressError ? error : notTrusted(error)),
+      );
     const recovered = this.find(request);
     if (recovered !== undefined) return await this.#adopt(recovered, request);
     if (wish !== undefined && wish.problem !== "") throw new AddressError("bad-request", wish.problem);
@@ -265,7 +320,7 @@ class Manager implements AddressManager {
     { owner, wish, signal }: { readonly owner: string; readonly wish: AddressRequest | undefined; readonly signal?: AbortSignal },
   ): Promise<IpAddress> {
     const asked = wish?.addresses.find((address) => ipVersion(address) === version);
-    if (asked !== undefined) return this.#takeAsked(asked, owner);
+    if (asked !== undefined) return await this.#takeAsked(asked, owner);
     const named = this.#namedPools(version, wish);
     for (;;) {
       if (signal?.aborted === true) throw new AddressError("unavailable", "the request was given up before an address was free");
@@ -276,7 +331,7 @@ class Manager implements AddressManager {
           : this.#blocks.take(version, owner, now, (block, pool) => named.includes(pool) && !this.#lost.has(block));
       if (taken.kind === "taken") return taken.address;
       try {
-        await this.#claim(version, named);
+        await this.#claimForRequest({ version, ...(named === undefined ? {} : { pools: named }) });
       } catch (error) {
         throw this.#refusal(version, taken.retryAtMs, error, named);
       }
@@ -284,7 +339,16 @@ class Manager implements AddressManager {
   }
 
   /** An address that the pod's annotation names: reserved ones too, cooling down or not. */
-  #takeAsked(address: IpAddress, owner: string): IpAddress {
+  async #takeAsked(address: IpAddress, owner: string): Promise<IpAddress> {
+    if (this.#blocks.blockOf(address) === undefined) {
+      try {
+        await this.#claimForRequest({ version: ipVersion(address), address });
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        const code = error instanceof ClaimError && error.code !== "unavailable" ? "bad-request" : "unavailable";
+        throw new AddressError(code, `annotation cni.projectcalico.org/ipAddrs: ${address} cannot be had: ${reason}`, { cause: error });
+      }
+    }
     const holder = this.#blocks.ownerOf(address);
     if (holder !== undefined && holder !== owner)
       throw new AddressError("bad-request", `annotation cni.projectcalico.org/ipAddrs: ${address} is in use by ${holder}`);
@@ -344,31 +408,60 @@ class Manager implements AddressManager {
     );
   }
 
-  /** One call at a time for the same pools: whoever waits shares what it brings. */
-  #claim(version: IpVersion, pools?: readonly string[]): Promise<void> {
-    const key = `${version} ${pools?.join(" ") ?? ""}`;
-    const underWay = this.#claiming.get(key);
-    if (underWay !== undefined) return underWay;
-    const claiming = this.#claimOne(version, pools).finally(() => this.#claiming.delete(key));
-    this.#claiming.set(key, claiming);
-    return claiming;
+  /** Counted while it waits, so that what is borrowed is enough for all. */
+  async #claimForRequest(wanted: Wanted): Promise<void> {
+    const key = keyOf(wanted);
+    this.#waiting.set(key, (this.#waiting.get(key) ?? 0) + 1);
+    try {
+      await this.#claim(wanted);
+    } finally {
+      const left = (this.#waiting.get(key) ?? 1) - 1;
+      if (left === 0) this.#waiting.delete(key);
+      else this.#waiting.set(key, left);
+    }
   }
 
-  async #claimOne(version: IpVersion, pools?: readonly string[]): Promise<void> {
+  /** One call at a time for the same pools: whoever waits shares what it brings. */
+  #claim(wanted: Wanted, isAhead = false): Promise<void> {
+    const key = keyOf(wanted);
+    const underWay = this.#claiming.get(key);
+    // What is claimed ahead of need borrows nothing: one that needs an address asks again then.
+    if (underWay?.isAhead === true && !isAhead) return underWay.promise.catch(() => this.#claim(wanted));
+    if (underWay !== undefined) return underWay.promise;
+    const promise = this.#claimOnce(wanted, isAhead).finally(() => this.#claiming.delete(key));
+    this.#claiming.set(key, { promise, isAhead });
+    return promise;
+  }
+
+  async #claimOnce(wanted: Wanted, isAhead: boolean): Promise<void> {
+    const { address, pools, version } = wanted;
     const { claims, clock, log } = this.#options;
+    // All requests of this turn are counted.
+    if (!isAhead) await new Promise((resolve) => setImmediate(resolve));
     try {
-      const block = await claims.claimBlock({ ipVersion: version, full: this.#blocks.ofVersion(version), ...(pools === undefined ? {} : { pools }) });
-      if (cidrVersion(block.cidr) !== version || this.#blocks.has(block.cidr))
-        throw new ClaimError("unavailable", `the server answered with block ${block.cidr}, which was not asked for`);
-      await this.#addBlock(block);
+      const full = [...this.#blocks.ofVersion(version), ...this.#state.releasing.keys()].filter((block) => cidrVersion(block) === version);
+      const found = await claims.claimBlock({
+        ipVersion: version,
+        full,
+        borrow: isAhead ? 0 : (this.#waiting.get(keyOf(wanted)) ?? 1),
+        ...(pools === undefined ? {} : { pools }),
+        ...(address === undefined ? {} : { address }),
+      });
+      const fresh = found.filter(({ cidr }) => cidrVersion(cidr) === version && !this.#blocks.has(cidr) && !this.#state.releasing.has(cidr));
+      if (fresh.length === 0)
+        throw new ClaimError("unavailable", `the server answered with ${found.map(({ cidr }) => cidr).join(", ")}, which was not asked for`);
+      for (const block of fresh) {
+        await this.#addBlock(block);
+        log.info({ block: block.cidr, pool: block.pool, ...(block.of === undefined ? {} : { borrowedOf: block.of }) }, "block claimed");
+      }
       this.#claimPausedUntil.delete(version);
-      log.info({ block: block.cidr, pool: block.pool }, "block claimed");
+      this.#refusedUntil.delete(version);
     } catch (error) {
-      if (pools === undefined)
-        this.#claimPausedUntil.set(
-          version,
-          clock.now() + (error instanceof ClaimError && error.code === "no-free-block" ? CLAIM_PAUSE_MS : UPKEEP_INTERVAL_MS),
-        );
+      const isRefused = error instanceof ClaimError && error.code === "no-free-block";
+      if (pools === undefined && address === undefined) {
+        this.#claimPausedUntil.set(version, clock.now() + (isRefused ? CLAIM_PAUSE_MS : UPKEEP_INTERVAL_MS));
+        if (!isAhead && isRefused) this.#refusedUntil.set(version, clock.now() + CLAIM_PAUSE_MS);
+      }
       throw error;
     }
   }
@@ -376,9 +469,8 @@ class Manager implements AddressManager {
   #claimAhead(): void {
     if (!this.#state.isTrusted) return;
     for (const version of this.#tryVersions()) {
-      const spare = Math.min(MAX_SPARE, Math.ceil((this.#blocks.capacity(version) || 1) / 4));
-      if (this.#blocks.freeCount(version) >= spare || this.#isClaimPaused(version)) continue;
-      this.#claim(version).catch((error: unknown) => this.#options.log.debug({ err: error, ipVersion: version }, "no further block"));
+      if (this.#blocks.freeCount(version) >= spareOf(this.#blocks.capacity(version)) || this.#isClaimPaused(version)) continue;
+      this.#claim({ version }, true).catch((error: unknown) => this.#options.log.debug({ err: error, ipVersion: version }, "no further block"));
     }
   }
 
@@ -386,23 +478,127 @@ class Manager implements AddressManager {
     return (this.#claimPausedUntil.get(version) ?? 0) > this.#options.clock.now();
   }
 
-  #list(signal?: AbortSignal): Promise<void> {
-    this.#listing ??= this.#listOnce(signal).finally(() => {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#holdings.then(work, work);
+    this.#holdings = next.catch(() => undefined);
+    return next;
+  }
+
+  #list(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#listing ??= this.#inTurn(() => this.#listOnce(options)).finally(() => {
       this.#listing = undefined;
     });
     return this.#listing;
   }
 
-  /** Brings the journal and the API's blocks together. */
-  async #listOnce(signal?: AbortSignal): Promise<void> {
+  /** Brings the journal and the API's blocks together. The list may lag behind: what is new in it is taken over before it is used. */
+  async #listOnce(options: { readonly signal?: AbortSignal }): Promise<void> {
     const known = new Set(this.#state.blocks.keys());
-    const used = this.#state.isTrusted ? [] : this.#options.usedAddresses();
-    const listed = await this.#options.claims.listBlocks(signal);
-    for (const { cidr } of listed) this.#lost.delete(cidr);
-    if (this.#state.isTrusted) for (const block of listed) await this.#addBlock(block);
-    else await this.#recover(listed, used);
-    const present = new Set(listed.map(({ cidr }) => cidr));
-    for (const block of known) if (!present.has(block)) await this.#loseBlock(block);
+    const { isTrusted } = this.#state;
+    const used = isTrusted ? [] : this.#options.usedAddresses();
+    const listed = await this.#options.claims.listBlocks(options);
+    const unknown = listed.filter(({ cidr }) => !this.#state.releasing.has(cidr) && (!isTrusted || !this.#blocks.has(cidr)));
+    const taken = await this.#takeOver(unknown, options);
+    const present = new Set((isTrusted ? listed : taken).map(({ cidr }) => cidr));
+    for (const cidr of present) this.#lost.delete(cidr);
+    if (isTrusted) for (const block of taken) await this.#addBlock(block);
+    else await this.#recover(taken, used);
+    for (const block of known) if (!present.has(block) && this.#blocks.has(block)) await this.#loseBlock(block);
+    await this.#lending.consider();
+  }
+
+  async #takeOver(blocks: readonly Held[], options: { readonly signal?: AbortSignal }): Promise<readonly ClaimedBlock[]> {
+    if (blocks.length === 0) return [];
+    const wanted = new Set(blocks.map(({ cidr }) => cidr));
+    // A server that does not know this answers with all blocks.
+    return (await this.#options.claims.listBlocks({ ...options, takeOver: blocks })).filter(({ cidr }) => wanted.has(cidr));
+  }
+
+  async #answered(block: Cidr, ended: readonly IpAddress[], isSuperseded: boolean): Promise<void> {
+    if (ended.length > 0) {
+      await this.#lending.end(ended);
+      await this.#lending.consider();
+    }
+    const known = this.#state.blocks.get(block);
+    if (!isSuperseded || known === undefined) return;
+    await this.#inTurn(async () => {
+      const [taken] = await this.#takeOver([{ cidr: block, ...(known.of === undefined ? {} : { of: known.of }) }], {});
+      if (!this.#blocks.has(block)) return;
+      if (taken === undefined) {
+        await this.#loseBlock(block);
+        return;
+      }
+      await this.#append([this.#blockEntry(taken)]);
+      this.#markDirty(block);
+    });
+  }
+
+  /** Forgets what has been empty for long enough: from then on it is the server's to be told. */
+  async #forgetIdle(): Promise<void> {
+    const { clock, idleMs = DEFAULT_IDLE_MS, log, spareIdleMs = DEFAULT_SPARE_IDLE_MS } = this.#options;
+    // Without the view nothing is known of what pods may use.
+    if (this.#options.pools() === undefined) return;
+    const now = clock.now();
+    const entries: JournalEntry[] = [];
+    const forgotten: { readonly cidr: Cidr; readonly pool: string }[] = [];
+    for (const { block, free, pool, used } of this.#blocks.status()) {
+      if (used > 0 || this.#lost.has(block)) {
+        this.#idleSince.delete(block);
+        continue;
+      }
+      const since = this.#idleSince.get(block) ?? now;
+      this.#idleSince.set(block, since);
+      const isSoon = this.#state.blocks.get(block)?.of !== undefined || !this.#mayBeUsed(block, pool);
+      // An address that was in use a moment ago must not be another node's before its cooldown.
+      if (now - since < Math.max(this.#cooldownMs(), isSoon ? idleMs : spareIdleMs) || (!isSoon && !this.#isSpare(block, free))) continue;
+      this.#blocks.delete(block);
+      this.#idleSince.delete(block);
+      forgotten.push({ cidr: block, pool });
+      entries.push({ op: "release", cidr: block });
+    }
+    if (forgotten.length === 0) return;
+    try {
+      await this.#append(entries);
+      log.info({ blocks: forgotten.map(({ cidr }) => cidr) }, "blocks without a pod are given back");
+    } catch (error) {
+      // Free they were: what was released in them is longer ago than the cooldown.
+      for (const { cidr, pool } of forgotten) if (this.#state.blocks.has(cidr)) this.#blocks.add(cidr, pool);
+      throw error;
+    }
+  }
+
+  /** A pod of this node can be given an address of it, by itself or by naming its pool. */
+  #mayBeUsed(block: Cidr, poolName: string): boolean {
+    return (this.#options.pools() ?? []).some((pool) => pool.name === poolName && isOpen(pool) && cidrContainsCidr(pool.cidr, block));
+  }
+
+  /** Without it there are enough left that no other is claimed soon. */
+  #isSpare(block: Cidr, free: number): boolean {
+    if (!this.#isUsable(block)) return true;
+    const version = cidrVersion(block);
+    const left = this.#blocks.freeCount(version) - free;
+    return left > 0 && left >= 2 * spareOf(this.#blocks.capacity(version) - free);
+  }
+
+  async #giveBack(due: readonly (readonly [Cidr, JournalBlock])[], signal: AbortSignal | undefined): Promise<void> {
+    const { claims, clock, log } = this.#options;
+    for (const [cidr, { claim = "", of, pool }] of due) {
+      if (!this.#state.releasing.has(cidr)) continue;
+      try {
+        const isGone = await claims.releaseBlock({ cidr, claim, ...(of === undefined ? {} : { of }) }, signal);
+        this.#releaseAt.delete(cidr);
+        if (isGone) await this.#append([{ op: "drop-block", cidr }]);
+        else {
+          await this.#append([this.#blockEntry({ cidr, pool, claim, ...(of === undefined ? {} : { of }) })]);
+          this.#blocks.add(cidr, pool);
+          await this.#lending.consider();
+          this.#markDirty(cidr);
+        }
+      } catch (error) {
+        this.#releaseAt.set(cidr, clock.now() + jittered(RELEASE_RETRY_MS));
+        log.debug({ err: error, block: cidr }, "a block could not be given back yet");
+      }
+    }
   }
 
   /**
@@ -424,7 +620,8 @@ class Manager implements AddressManager {
       ...this.attachments()
         .filter((attachment) => !kept.includes(attachment))
         .map((attachment) => ({ op: "detach" as const, id: attachmentId(attachment), at: clock.wallTime() })),
-      ...listed.filter(({ cidr }) => !this.#state.blocks.has(cidr)).map((block) => this.#blockEntry(block)),
+      ...listed.map((block) => this.#blockEntry(block)),
+      ...listed.flatMap(({ lent }) => lent.map(({ address, id }): JournalEntry => ({ op: "lend", address, id }))),
       ...recovered.map((attachment) => ({ op: "attach" as const, attachment })),
       { op: "trust" },
     ]);
@@ -435,19 +632,31 @@ class Manager implements AddressManager {
     this.#trustWaiters.clear();
   }
 
-  /** Of one that is there: nothing. Addresses that the API knows in it and nobody here has stay taken. */
+  /**
+   * Of one that is there: nothing. It may be of an earlier life: what the kernel routes to a pod is taken, under the name that the API knows; what the API
+   * alone knows is of a pod that is gone, and the next report says so.
+   */
   async #addBlock(block: ClaimedBlock): Promise<void> {
     if (this.#blocks.has(block.cidr)) return;
     const { interfacePrefix } = this.#options;
+    const known = new Map(this.attachments().flatMap((attachment) => attachment.addresses.map((address) => [address, attachmentId(attachment)] as const)));
+    const used = this.#options.usedAddresses().filter(({ address }) => cidrContains(block.cidr, address));
+    const routed = new Set(used.map(({ address }) => address));
     const attachments = recoverAttachments({
-      allocations: block.allocations,
-      used: [],
-      isOwned: (address) => this.#blocks.ownerOf(address) !== undefined,
+      allocations: block.allocations.filter(({ address }) => routed.has(address)),
+      used,
+      isOwned: (address) => known.has(address),
       interfacePrefix,
     });
     const fresh = attachments.filter((attachment) => !this.#state.attachments.has(attachmentId(attachment)));
-    await this.#append([this.#blockEntry(block), ...fresh.map((attachment) => ({ op: "attach" as const, attachment }))]);
+    await this.#append([
+      this.#blockEntry(block),
+      ...block.lent.map(({ address, id }): JournalEntry => ({ op: "lend", address, id })),
+      ...fresh.map((attachment) => ({ op: "attach" as const, attachment })),
+    ]);
     this.#blocks.add(block.cidr, block.pool);
+    for (const [address, id] of known) this.#blocks.restore(address, id);
+    for (const { address, id } of block.lent) this.#blocks.restore(address, lentOwner(id));
     for (const attachment of fresh) for (const address of attachment.addresses) this.#blocks.restore(address, attachmentId(attachment));
     this.#markDirty(block.cidr);
   }
@@ -455,7 +664,7 @@ class Manager implements AddressManager {
   /** The API says that the block is not this node's (any more). */
   async #loseBlock(block: Cidr): Promise<void> {
     const { log } = this.#options;
-    const used = this.#blocks.usedIn(block).size;
+    const used = [...this.#blocks.usedIn(block).values()].filter((owner) => !owner.startsWith(lentOwner(""))).length;
     if (used > 0) {
       if (!this.#lost.has(block)) log.warn({ block, used }, "block is not this node's any more: its addresses stay until their pods end, none is given");
       this.#lost.add(block);
@@ -468,8 +677,9 @@ class Manager implements AddressManager {
   }
 
   /** Wall time (us) stands in for the generations of a journal that is lost: it is ahead of all that were counted up from an earlier time. */
-  #blockEntry({ cidr, pool }: ClaimedBlock): JournalEntry {
-    return { op: "block", cidr, pool, generation: Math.floor(this.#options.clock.wallTime() * 1_000) };
+  #blockEntry({ cidr, claim, of, pool }: Pick<ClaimedBlock, "cidr" | "claim" | "of" | "pool">): JournalEntry {
+    const generation = Math.floor(this.#options.clock.wallTime() * 1_000);
+    return { op: "block", cidr, pool, generation, ...(claim === "" ? {} : { claim }), ...(of === undefined ? {} : { of }) };
   }
 
   /** From the journal, which is the truth of this node. */
@@ -478,6 +688,7 @@ class Manager implements AddressManager {
     const { blocks, attachments, released } = journal.state;
     const wallOffset = clock.now() - clock.wallTime();
     for (const [block, { pool }] of blocks) this.#blocks.add(block, pool);
+    for (const [address, id] of journal.state.lent) this.#blocks.restore(address, lentOwner(id));
     for (const [id, { addresses }] of attachments) for (const address of addresses) this.#blocks.restore(address, id);
     // A wall clock that was set back must not keep addresses away for longer than the cooldown.
     for (const [address, at] of released) this.#blocks.restoreRelease(address, Math.min(clock.now(), at + wallOffset));
@@ -523,7 +734,9 @@ class Manager implements AddressManager {
             ? { address, handle: handleOf(attachment), namespace: attachment.namespace, pod: attachment.pod }
             : [];
         });
-      this.#options.reports.report({ block, generation: known.generation, allocations });
+      const { claim = "", generation, of } = known;
+      const [lent, declined] = of === undefined ? [this.#lending.lentOf(block), this.#lending.declinedOf(block)] : [[], []];
+      this.#options.reports.report({ block, generation, allocations, claim, ...(of === undefined ? {} : { of }), lent, declined });
     }
     this.#dirty.clear();
   }
@@ -559,6 +772,21 @@ class Manager implements AddressManager {
   #tryVersions(): readonly IpVersion[] {
     return ([4, 6] as const).filter((version) => this.#enabledPools(version).length > 0);
   }
+}
+
+interface Wanted {
+  readonly version: IpVersion;
+  readonly pools?: readonly string[];
+  readonly address?: IpAddress;
+}
+
+function keyOf({ address, pools, version }: Wanted): string {
+  return address === undefined ? `${version} ${pools?.join(" ") ?? ""}` : hostCidr(address);
+}
+
+/** Fewer free ones than this, and the next block is claimed. */
+function spareOf(capacity: number): number {
+  return Math.min(MAX_SPARE, Math.ceil((capacity || 1) / 4));
 }
 
 function isOpen(pool: Pool): boolean {

@@ -301,7 +301,7 @@ export class Reconciler {
   #forget(changed: ReadonlySet<RecordKey> | undefined): void {
     const concerns = (kind: string): boolean => changed === undefined || [...changed].some((key) => key.startsWith(kind));
     if (concerns("host/")) this.#asksForInterfaces = undefined;
-    if (concerns("node/")) this.#desiredRoutes = undefined;
+    if (concerns("node/") || concerns("borrowed/")) this.#desiredRoutes = undefined;
   }
 
   /** Only where a host endpoint asks for it; the same map as long as nothing changed. */
@@ -346,6 +346,8 @@ export class Reconciler {
 
   #nodeOf(block: Cidr): RecordKey {
     for (const [key, value] of this.#options.source.records) if (value.kind === "node" && value.blocks.includes(block)) return key;
+    for (const [key, value] of this.#options.source.records)
+      if (value.kind === "borrowed" && value.addresses.some((address) => hostCidr(address) === block)) return key;
     return `node/${this.#options.settings.nodeName}`;
   }
 

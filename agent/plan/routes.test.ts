@@ -52,6 +52,35 @@ describe("desiredRoutes", () => {
     expect(found.failures).toEqual([]);
   });
 
+  it("borrowed addresses go to who has them, over the route of their block; here they go nowhere until a pod has them", () => {
+    const borrowed = (name: string, ...addresses: readonly string[]): RecordValue => ({
+      kind: "borrowed",
+      node: name as NodeName,
+      addresses: addresses.map(parseIp),
+    });
+    const found = plan(
+      [
+        node("n1", ["192.0.2.1"], ["10.65.0.0/26"]),
+        node("n2", ["192.0.2.2"], ["10.65.1.0/26"]),
+        node("n3", ["192.0.2.3"], []),
+        borrowed("n1", "10.65.1.9", "10.65.1.10"),
+        borrowed("n3", "10.65.0.7", "10.65.1.7", "fd65::7"),
+      ],
+      { a: ["10.65.1.10"] },
+    );
+    expect(texts(found)).toEqual([
+      "blackhole 10.65.0.0/26",
+      "10.65.1.0/26 via 192.0.2.2",
+      "blackhole 10.65.1.9/32",
+      "10.65.1.10/32 dev calia",
+      "10.65.0.7/32 via 192.0.2.3",
+      "10.65.1.7/32 via 192.0.2.3",
+    ]);
+    expect(found.failures).toEqual([{ key: "borrowed/n3", reason: "fd65::7/128 cannot be routed: the node has no IPv6 address" }]);
+    const twice = plan([node("n1", ["192.0.2.1"], []), borrowed("n2", "10.65.0.7"), borrowed("n3", "10.65.0.7")]);
+    expect([texts(twice), twice.failures.map(({ key }) => key)]).toEqual([[], ["borrowed/n2", "borrowed/n3"]]);
+  });
+
   it("a block that two nodes state → routed to neither, reported for both; this node's own stays a blackhole", () => {
     const found = plan([
       node("n1", ["192.0.2.1"], ["10.65.0.0/26"]),

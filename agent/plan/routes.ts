@@ -4,11 +4,12 @@
  *   own block         blackhole, so that an address nobody has is not sent to the default gateway and back (not for blocks of one address)
  *   local pod         the address on its interface
  *   others' block     via the first address of that node in the block's family
+ *   borrowed address  via the node that has it, whosever block it is of; on that node itself blackhole until a pod has it
  *
  * Invariant: one route for each prefix. Where two nodes state the same block, neither is routed and both are reported: a wrong guess would send
- * packets to a pod that is not theirs. A pod's own route always wins over a block of one address.
+ * packets to a pod that is not theirs; the same for an address that two borrow. A pod's own route always wins over a block of one address.
  */
-import type { NodeEntry, RecordKey, RecordValue } from "../../src/model/record.ts";
+import type { Borrowed, NodeEntry, RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type Cidr, cidrLength, cidrVersion, hostCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBits, ipVersion } from "../../src/net/ip.ts";
 import type { PlanFailure, PlannedEndpoint } from "./ruleset.ts";
@@ -45,6 +46,7 @@ export function desiredRoutes(input: {
     }
   }
   for (const value of input.records.values()) if (value.kind === "node") addBlocks(value, { ...input, routes, failures, contested });
+  addBorrowed(input, routes, failures);
   for (const { interfaceName, addresses } of input.endpoints) {
     for (const address of addresses) routes.set(hostCidr(address), { kind: "pod", destination: hostCidr(address), interfaceName });
   }
@@ -72,6 +74,39 @@ function addBlocks(
     const via = node.addresses.find((address) => ipVersion(address) === version);
     if (via === undefined) failures.push({ key: `node/${node.name}`, reason: `block ${block} cannot be routed: the node has no IPv${version} address` });
     else routes.set(block, { kind: "node", destination: block, via });
+  }
+}
+
+/** Host routes: they win over the block's. */
+function addBorrowed(
+  { records, nodeName }: { readonly records: ReadonlyMap<RecordKey, RecordValue>; readonly nodeName: string },
+  routes: Map<Cidr, PlannedRoute>,
+  failures: PlanFailure[],
+): void {
+  const holders = new Map<Cidr, Borrowed[]>();
+  for (const value of records.values()) {
+    if (value.kind !== "borrowed") continue;
+    for (const address of value.addresses) {
+      const destination = hostCidr(address);
+      holders.set(destination, [...(holders.get(destination) ?? []), value]);
+    }
+  }
+  for (const [destination, [holder, ...others]] of holders) {
+    if (holder === undefined) continue;
+    if (others.length > 0) {
+      for (const { node } of [holder, ...others])
+        failures.push({ key: `borrowed/${node}`, reason: `${destination} is stated by more than one node; it is routed to none until one gives it up` });
+      continue;
+    }
+    if (holder.node === nodeName) {
+      routes.set(destination, { kind: "blackhole", destination });
+      continue;
+    }
+    const node = records.get(`node/${holder.node}`);
+    const via = node?.kind === "node" ? node.addresses.find((address) => ipVersion(address) === cidrVersion(destination)) : undefined;
+    if (via === undefined)
+      failures.push({ key: `borrowed/${holder.node}`, reason: `${destination} cannot be routed: the node has no IPv${cidrVersion(destination)} address` });
+    else routes.set(destination, { kind: "node", destination, via });
   }
 }
 

@@ -5,13 +5,13 @@
  */
 
 import type { Cidr } from "../../src/net/cidr.ts";
-import { ipBytes } from "../../src/net/ip.ts";
+import { ipBytes, ipFromBytes } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff } from "../../src/runtime/retry.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
-import type { BlockReport, ReportClient } from "./claims.ts";
+import type { BlockReport, ReportAnswer, ReportClient } from "./claims.ts";
 
 interface Waiting {
   report: BlockReport;
@@ -24,6 +24,7 @@ export class ReportQueue implements ReportClient {
   readonly #log: Logger;
   #send: ((report: EndpointReport) => void) | undefined;
   #session = new AbortController();
+  #listener: (answer: ReportAnswer) => void = () => undefined;
 
   constructor(options: { readonly clock: Clock; readonly log: Logger }) {
     this.#clock = options.clock;
@@ -43,6 +44,10 @@ export class ReportQueue implements ReportClient {
     this.#send?.(toWire(report));
   }
 
+  listen(listener: (answer: ReportAnswer) => void): void {
+    this.#listener = listener;
+  }
+
   begin(send: (report: EndpointReport) => void): void {
     this.#session.abort();
     this.#session = new AbortController();
@@ -55,12 +60,14 @@ export class ReportQueue implements ReportClient {
     this.#send = undefined;
   }
 
-  result({ block, generation, error, retry }: ReportResult): void {
+  result({ block, ended, error, generation, retry, superseded }: ReportResult): void {
     const cidr = block === undefined ? undefined : prefixFromWire(block);
     const waiting = cidr === undefined ? undefined : this.#waiting.get(cidr);
     if (cidr === undefined || waiting === undefined || BigInt(waiting.report.generation) !== generation) return;
-    if (error === "") {
+    if (error === "" || superseded) {
       this.#waiting.delete(cidr);
+      if (superseded) this.#log.warn({ block: cidr, generation, reason: error }, "a block report is of an earlier claim: the block is taken over again");
+      this.#listener({ block: cidr, ended: ended.map(ipFromBytes), isSuperseded: superseded });
       return;
     }
     if (!retry) {
@@ -79,10 +86,14 @@ export class ReportQueue implements ReportClient {
   }
 }
 
-function toWire({ block, generation, allocations }: BlockReport): EndpointReport {
+function toWire({ block, generation, allocations, claim, declined, lent, of }: BlockReport): EndpointReport {
   return {
     block: prefixToWire(block),
     generation: BigInt(generation),
     allocations: allocations.map(({ address, handle, namespace, pod }) => ({ address: Buffer.from(ipBytes(address)), handle, namespace, pod })),
+    claim,
+    of: of === undefined ? undefined : prefixToWire(of),
+    lent: lent.map(({ address, id }) => ({ address: Buffer.from(ipBytes(address)), id })),
+    declined: [...declined],
   };
 }

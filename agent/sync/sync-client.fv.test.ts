@@ -126,6 +126,8 @@ class ScriptedServer {
               cidr: prefixToWire(parseCidr("10.0.0.0/26")),
               pool: "p",
               allocations: [{ address: Buffer.from([10, 0, 0, 1]), handle: "h", namespace: "n", pod: "p" }],
+              claim: "c1",
+              lent: [{ address: Buffer.from([10, 0, 0, 2]), id: "l1" }],
             },
           ],
         }),
@@ -337,7 +339,14 @@ describe("SyncClient", () => {
     const session = await liveSession(at);
     const block = parseCidr("10.0.0.0/26");
     const report = (generation: number): void =>
-      agent.reports.report({ block, generation, allocations: [{ address: parseIp("10.0.0.1"), handle: "h", namespace: "n", pod: "p" }] });
+      agent.reports.report({
+        block,
+        generation,
+        allocations: [{ address: parseIp("10.0.0.1"), handle: "h", namespace: "n", pod: "p" }],
+        claim: "",
+        lent: [],
+        declined: [],
+      });
     report(1);
     expect((await session.next("endpointReport")).generation).toBe(1n);
     report(2);
@@ -345,7 +354,9 @@ describe("SyncClient", () => {
     session.end();
     const second = await liveSession(at);
     const result = (generation: bigint, error: string): void =>
-      second.send(encodeServerMessage({ $case: "reportResult", value: { block: prefixToWire(block), generation, error, retry: true } }));
+      second.send(
+        encodeServerMessage({ $case: "reportResult", value: { block: prefixToWire(block), generation, error, retry: true, ended: [], superseded: false } }),
+      );
     result(1n, "");
     result(2n, "conflict");
     expect((await second.next("endpointReport")).generation).toBe(2n);
@@ -383,7 +394,13 @@ describe("SyncClient", () => {
     const claims = new ClaimCalls({ node: "n1", connection: () => agent.sync.connection });
     await liveSession(at);
     expect(await claims.listBlocks()).toEqual([
-      { cidr: "10.0.0.0/26", pool: "p", allocations: [{ address: "10.0.0.1", handle: "h", namespace: "n", pod: "p" }] },
+      {
+        cidr: "10.0.0.0/26",
+        pool: "p",
+        allocations: [{ address: "10.0.0.1", handle: "h", namespace: "n", pod: "p" }],
+        claim: "c1",
+        lent: [{ address: "10.0.0.2", id: "l1" }],
+      },
     ]);
     await expect(claims.claimBlock({ ipVersion: 4, full: [] })).rejects.toMatchObject({ code: "no-free-block" });
     const alone = new ClaimCalls({ node: "n1", connection: () => undefined });

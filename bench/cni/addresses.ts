@@ -29,10 +29,11 @@ const journal = await Journal.open({ files: await DiskJournalFiles.open(director
 const addresses = createAddressManager({
   journal,
   claims: {
-    claimBlock: () => Promise.resolve({ cidr: blockAt(pool, claimed++), pool: pool.name, allocations: [] }),
+    claimBlock: () => Promise.resolve([{ cidr: blockAt(pool, claimed++), pool: pool.name, allocations: [], claim: "", lent: [] }]),
     listBlocks: () => Promise.resolve([]),
+    releaseBlock: () => Promise.resolve(true),
   },
-  reports: { report: () => undefined },
+  reports: { report: () => undefined, listen: () => undefined },
   clock: systemClock,
   log: silentLogger(),
   pools: () => pools,

@@ -4,15 +4,20 @@
  * It may lag behind the API. That is safe: every write is a compare-and-swap, and a conflict is answered by reading the object itself.
  */
 
+import { blockCount, blockIndexOf, startIndex } from "../../src/ipam/block.ts";
 import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
 import { isClosed, isSelective } from "../../src/ipam/pool-selection.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { DEFAULT_MAX_BLOCKS_PER_HOST, IPAM_CONFIGURATION_NAME } from "../../src/model/parse-ipam-configuration.ts";
 import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool, Labels } from "../../src/model/resource.ts";
-import { type Cidr, cidrContainsCidr, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
-import type { IpVersion } from "../../src/net/ip.ts";
+import { type Cidr, cidrAddress, cidrContains, cidrContainsCidr, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
+import type { IpAddress, IpVersion } from "../../src/net/ip.ts";
 import { parseSelector } from "../../src/selector/parse-selector.ts";
+
+function borrowersOf(block: IpamBlock | undefined): ReadonlySet<NodeName> {
+  return new Set(block?.allocations.flatMap(({ loan, node }) => (loan === undefined || node === undefined ? [] : node)));
+}
 
 const DEFAULT_CONFIGURATION = { strictAffinity: false, maxBlocksPerHost: DEFAULT_MAX_BLOCKS_PER_HOST, autoAllocateBlocks: true };
 
@@ -25,6 +30,9 @@ export class AddressBook {
   readonly #reservations = new Map<string, readonly Cidr[]>();
   #configuration: IpamConfiguration | undefined;
   readonly #namesByNode = new Map<NodeName, Set<string>>();
+  /** Names of blocks out of which a node has, or asks for, addresses. */
+  readonly #loansByNode = new Map<NodeName, Set<string>>();
+  readonly #watchers = new Map<string, Set<() => void>>();
 
   apply(event: ClusterEvent): void {
     if (event.kind === "upsert") {
@@ -55,7 +63,19 @@ export class AddressBook {
     if (block === undefined) this.#blocks.delete(name);
     else this.#blocks.set(name, block);
     this.#index(name, before?.node, block?.node);
+    this.#indexLoans(name, before, block);
     this.#retake(before?.cidr, block?.cidr);
+    for (const wake of this.#watchers.get(name) ?? []) wake();
+  }
+
+  /** Calls `wake` at each change of the block's object, until the returned function is called. */
+  watchBlock(name: string, wake: () => void): () => void {
+    const watchers = this.#watchers.get(name) ?? new Set();
+    this.#watchers.set(name, watchers.add(wake));
+    return () => {
+      watchers.delete(wake);
+      if (watchers.size === 0) this.#watchers.delete(name);
+    };
   }
 
   setAffinity(name: string, affinity: BlockAffinity | undefined): void {
@@ -69,6 +89,36 @@ export class AddressBook {
   blocksOf(node: NodeName): IpamBlock[] {
     const names = [...(this.#namesByNode.get(node) ?? [])].sort();
     return names.flatMap((name) => this.#blocks.get(name) ?? []).filter((block) => block.node === node && !block.isDeleted);
+  }
+
+  /** Blocks out of which the node has addresses, or asks for them, sorted by name. */
+  lendersOf(node: NodeName): IpamBlock[] {
+    return [...(this.#loansByNode.get(node) ?? [])].sort().flatMap((name) => this.#blocks.get(name) ?? []);
+  }
+
+  findBlock(name: string): IpamBlock | undefined {
+    return this.#blocks.get(name);
+  }
+
+  /** Blocks of the pool in the order in which the node looks for a free one. */
+  blocksIn(pool: IpPool, node: NodeName): IpamBlock[] {
+    const start = startIndex(pool, node);
+    const count = blockCount(pool);
+    const placed = [...this.#blocks.values()].flatMap((block) => {
+      const index = cidrContainsCidr(pool.cidr, block.cidr) ? blockIndexOf(pool, cidrAddress(block.cidr)) : undefined;
+      return index === undefined ? [] : { block, place: (index - start + count) % count };
+    });
+    return placed.sort((a, b) => (a.place < b.place ? -1 : 1)).map(({ block }) => block);
+  }
+
+  isReserved(address: IpAddress): boolean {
+    for (const reserved of this.#reservations.values()) if (reserved.some((cidr) => cidrContains(cidr, address))) return true;
+    return false;
+  }
+
+  /** The pool that the address is of, if anyone may have it. */
+  openPoolOf(address: IpAddress): IpPool | undefined {
+    return [...this.#pools.values()].find((pool) => !isClosed(pool) && cidrContains(pool.cidr, address));
   }
 
   /** Affinities of the node that are not confirmed: a claim that broke off. */
@@ -149,6 +199,14 @@ export class AddressBook {
     const names = this.#namesByNode.get(after);
     if (names === undefined) this.#namesByNode.set(after, new Set([name]));
     else names.add(name);
+  }
+
+  #indexLoans(name: string, before: IpamBlock | undefined, after: IpamBlock | undefined): void {
+    for (const node of borrowersOf(before)) {
+      const names = this.#loansByNode.get(node);
+      if (names?.delete(name) === true && names.size === 0) this.#loansByNode.delete(node);
+    }
+    for (const node of borrowersOf(after)) this.#loansByNode.set(node, (this.#loansByNode.get(node) ?? new Set()).add(name));
   }
 
   /** A block and its affinity take the same prefix; it is free when neither is left. */

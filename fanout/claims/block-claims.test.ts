@@ -1,12 +1,15 @@
+import { randomUUID } from "node:crypto";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
 import { type Cidr, cidrAddressAt, parseCidr } from "../../src/net/cidr.ts";
+import { ManualClock } from "../../src/runtime/clock.ts";
 import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
-import { BlockClaims } from "./block-claims.ts";
+import { BlockClaims, type Claimed, type ClaimRequest } from "./block-claims.ts";
+import { Borrowing } from "./borrowing.ts";
 
 const N1 = "n1" as NodeName;
 const N2 = "n2" as NodeName;
@@ -25,7 +28,8 @@ function fixture(pools: readonly IpPool[] = [POOL], store = new MemoryAddressSto
   const book = new AddressBook();
   for (const name of [N1, N2]) book.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: { zone: name }, addresses: [] } });
   for (const resource of pools) book.apply({ kind: "upsert", resource });
-  return { store, book, claims: new BlockClaims({ book, store }) };
+  const borrowing = new Borrowing({ book, store, clock: new ManualClock(), newId: randomUUID });
+  return { store, book, claims: new BlockClaims({ book, store, borrowing, newId: randomUUID }) };
 }
 
 const blockOf = (cidr: Cidr, node: NodeName | undefined, used = 0): IpamBlock => ({
@@ -46,7 +50,12 @@ const affinityOf = (cidr: Cidr, node: NodeName, state: BlockAffinity["state"]): 
   state,
   isDeleted: false,
 });
-const ask = (claims: BlockClaims, node = N1, full: readonly Cidr[] = []): ReturnType<BlockClaims["claim"]> => claims.claim({ node, version: 4, full });
+async function claimBlock(claims: BlockClaims, request: Omit<ClaimRequest, "version">): Promise<Extract<Claimed, { kind: "block" }>> {
+  const claimed = await claims.claim({ ...request, version: 4 });
+  if (claimed.kind !== "block") throw new Error("addresses were borrowed");
+  return claimed;
+}
+const ask = (claims: BlockClaims, node = N1, full: readonly Cidr[] = []): ReturnType<typeof claimBlock> => claimBlock(claims, { node, full });
 
 /** What must hold of the API whatever happened: a confirmed affinity's block says the same node, and no block has two confirmed affinities. */
 function expectSound(store: MemoryAddressStore): void {
@@ -75,14 +84,14 @@ describe("which block", () => {
       pool("open", "10.3.0.0/24"),
     ]);
     expect((await ask(claims)).pool.name).toBe("open");
-    expect((await claims.claim({ node: N1, version: 4, full: [], pools: ["manual", "gold"] })).pool.name).toBe("manual");
+    expect((await claimBlock(claims, { node: N1, full: [], pools: ["manual", "gold"] })).pool.name).toBe("manual");
     await expect(claims.claim({ node: N1, version: 4, full: [], pools: ["none"] })).rejects.toMatchObject({ problem: "no-free-block" });
   });
 
   it("a named pool is taken whatever nodes it selects, a disabled one never", async () => {
     const { claims } = fixture([pool("west", "10.1.0.0/24", { nodeSelector: "zone == 'n2'" }), pool("off", "10.2.0.0/24", { disabled: true })]);
     await expect(ask(claims)).rejects.toMatchObject({ problem: "no-free-block" });
-    expect((await claims.claim({ node: N1, version: 4, full: [], pools: ["west"] })).pool.name).toBe("west");
+    expect((await claimBlock(claims, { node: N1, full: [], pools: ["west"] })).pool.name).toBe("west");
     await expect(claims.claim({ node: N1, version: 4, full: [], pools: ["off"] })).rejects.toMatchObject({ problem: "no-free-block" });
   });
 

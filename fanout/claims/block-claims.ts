@@ -2,17 +2,20 @@
  * Blocks for nodes, by compare-and-swap on the API: BlockAffinity pending → IPAMBlock → BlockAffinity confirmed.
  *
  * Invariant: the IPAMBlock decides who has a block; an affinity is confirmed only after the block says the same. A claim that breaks off anywhere leaves a
- * pending affinity, with or without its block, and the node's next claim takes it up. Rejected: a lease or a lock object (the block's own version does).
+ * pending affinity, with or without its block, and the node's next claim takes it up. Each answer gives the block a new claim, so that what the node asked
+ * for in an earlier life and is still under way cannot touch it. Rejected: a lease or a lock object (the block's own version does).
  */
-import { affinityName, blockAddressCount, blockName } from "../../src/ipam/block.ts";
+import { affinityName, blockAddressCount, blockName, blockOf } from "../../src/ipam/block.ts";
 import { chooseFreeBlock } from "../../src/ipam/free-blocks.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAffinity, IpamBlock, IpPool } from "../../src/model/resource.ts";
-import { type Cidr, cidrVersion } from "../../src/net/cidr.ts";
-import type { IpVersion } from "../../src/net/ip.ts";
+import { type Cidr, cidrContains, cidrVersion, hostCidr } from "../../src/net/cidr.ts";
+import type { IpAddress, IpVersion } from "../../src/net/ip.ts";
 import { CallError } from "../status.ts";
 import type { AddressBook } from "./address-book.ts";
 import type { AddressStore } from "./address-store.ts";
+import type { BorrowedAddress, Borrowing } from "./borrowing.ts";
+import { tooManyConflicts } from "./holdings.ts";
 import { Serial } from "./serial.ts";
 
 export interface ClaimRequest {
@@ -22,7 +25,15 @@ export interface ClaimRequest {
   readonly full: readonly Cidr[];
   /** Names of the pools that it may be of; empty: those that are for every pod. */
   readonly pools?: readonly string[];
+  /** How many addresses it takes out of others' blocks when there is no block; 0: none. */
+  readonly borrow?: number;
+  /** The block that has this address, or just the address. */
+  readonly address?: IpAddress;
 }
+
+export type Claimed =
+  | { readonly kind: "block"; readonly block: IpamBlock; readonly pool: IpPool }
+  | { readonly kind: "borrowed"; readonly addresses: readonly BorrowedAddress[] };
 
 /** Conflicts in a row on one object after which the claim gives up for now. */
 const MAX_TRIES = 8;
@@ -33,27 +44,36 @@ export class BlockClaims {
   readonly #book: AddressBook;
   readonly #store: AddressStore;
   readonly #serial = new Serial<string>();
+  readonly #borrowing: Borrowing;
+  readonly #newId: () => string;
 
-  constructor(options: { readonly book: AddressBook; readonly store: AddressStore }) {
+  /** `newId`: never the same twice, over all servers. */
+  constructor(options: { readonly book: AddressBook; readonly store: AddressStore; readonly borrowing: Borrowing; readonly newId: () => string }) {
     this.#book = options.book;
     this.#store = options.store;
+    this.#borrowing = options.borrowing;
+    this.#newId = options.newId;
   }
 
   /**
-   * A block of the node with room in it: one it has, one whose claim broke off, or a new one. Throws CallError "unknown-object" (the node),
-   * "no-free-block", "api-unavailable".
+   * A block of the node with room in it: one it has, one whose claim broke off, or a new one; without that, addresses of others' blocks. Throws CallError
+   * "unknown-object" (the node), "no-free-block", "api-unavailable".
    */
-  async claim(request: ClaimRequest): Promise<{ readonly block: IpamBlock; readonly pool: IpPool }> {
+  async claim(request: ClaimRequest): Promise<Claimed> {
     if (!this.#book.hasNode(request.node))
       throw new CallError("unknown-object", `node ${request.node} does not exist in the cluster: its Node object must be there first`);
     const pools = this.#book.poolsFor(request.node, request.version, request.pools);
-    const { autoAllocateBlocks, maxBlocksPerHost } = this.#book.configuration;
+    const { autoAllocateBlocks, maxBlocksPerHost, strictAffinity } = this.#book.configuration;
     const owned = this.#book.blocksOf(request.node).filter(({ cidr }) => cidrVersion(cidr) === request.version).length;
     const mayGrow = autoAllocateBlocks && owned < maxBlocksPerHost;
+    if (request.address !== undefined) return await this.#claimAddress(request, request.address, { mayGrow, strictAffinity });
     for (const pool of pools) {
       const block = await this.#serial.run(pool.name, () => this.#claimIn(pool, request, mayGrow));
-      if (block !== undefined) return { block, pool };
+      if (block !== undefined) return { kind: "block", block, pool };
     }
+    // At its limit of blocks a node borrows nothing either, as in Calico.
+    if ((request.borrow ?? 0) > 0 && !strictAffinity && owned < maxBlocksPerHost && pools.length > 0)
+      return { kind: "borrowed", addresses: await this.#borrow(request, pools) };
     if (!mayGrow)
       throw new CallError(
         "no-free-block",
@@ -65,6 +85,41 @@ export class BlockClaims {
         ? `no enabled IPv${request.version} pool selects the node`
         : `no free block in ${pools.map(({ name, cidr }) => `${name} (${cidr})`).join(", ")}`;
     throw new CallError("no-free-block", `node ${request.node}: ${reason}; add an IPPool or free addresses`, { retryAfterMs: 10_000 });
+  }
+
+  /** The address's block when nobody has it, else the address alone. */
+  async #claimAddress(
+    request: ClaimRequest,
+    address: IpAddress,
+    { mayGrow, strictAffinity }: { readonly mayGrow: boolean; readonly strictAffinity: boolean },
+  ): Promise<Claimed> {
+    const { full, node } = request;
+    const pool = this.#book.openPoolOf(address);
+    const cidr = pool === undefined ? undefined : blockOf(pool, address);
+    if (pool === undefined || cidr === undefined) throw new CallError("no-free-block", `address ${address} is in no enabled IPPool`);
+    const holder = this.#book.blocksIn(pool, node).find((block) => cidrContains(block.cidr, address));
+    if (holder === undefined || (holder.node === node && !full.includes(holder.cidr))) {
+      if (holder === undefined && !mayGrow)
+        throw new CallError("no-free-block", `address ${address} is in a block that nobody has, and node ${node} may have no more blocks`);
+      const block = await this.#serial.run(pool.name, () => this.#complete(node, cidr));
+      if (block !== undefined) return { kind: "block", block, pool };
+    }
+    if (holder?.node === node)
+      throw new CallError("api-unavailable", `block ${holder.cidr} of address ${address} is being given back`, { retryAfterMs: 1_000 });
+    if (strictAffinity)
+      throw new CallError("no-free-block", `address ${address} is in a block of another node, and IPAMConfiguration default has strictAffinity true`);
+    return { kind: "borrowed", addresses: await this.#borrow({ ...request, borrow: 1 }, [pool]) };
+  }
+
+  #borrow({ address, borrow = 0, full, node }: ClaimRequest, pools: readonly IpPool[]): Promise<readonly BorrowedAddress[]> {
+    const known = new Set(full);
+    return this.#borrowing.borrow({
+      node,
+      pools,
+      wanted: borrow,
+      known: (one) => known.has(hostCidr(one)),
+      ...(address === undefined ? {} : { address }),
+    });
   }
 
   async #claimIn(pool: IpPool, { node, version, full }: ClaimRequest, mayGrow: boolean): Promise<IpamBlock | undefined> {
@@ -146,9 +201,22 @@ export class BlockClaims {
         );
       if (read.kind === "found") {
         this.#book.setBlock(name, read.value);
-        return read.value.node === node && !read.value.isDeleted ? read.value : undefined;
+        if (read.value.node !== node || read.value.isDeleted) return undefined;
+        const updated = await this.#store.update<"IPAMBlock">({ ...read.value, claim: this.#newId() }, read);
+        if (updated.kind !== "written") continue;
+        this.#book.setBlock(name, updated.value);
+        return updated.value;
       }
-      const created = await this.#store.create<"IPAMBlock">({ kind: "IPAMBlock", name, resourceVersion: "", cidr, node, allocations: [], isDeleted: false });
+      const created = await this.#store.create<"IPAMBlock">({
+        kind: "IPAMBlock",
+        name,
+        resourceVersion: "",
+        cidr,
+        node,
+        allocations: [],
+        isDeleted: false,
+        claim: this.#newId(),
+      });
       if (created.kind === "already-exists") continue;
       this.#book.setBlock(name, created.value);
       return created.value;
@@ -182,8 +250,4 @@ export class BlockClaims {
     const deleted = await this.#store.delete("BlockAffinity", affinity);
     if (deleted.kind !== "conflict") this.#book.setAffinity(affinity.name, undefined);
   }
-}
-
-function tooManyConflicts(object: string): CallError {
-  return new CallError("api-unavailable", `${object} changes faster than it can be written`, { retryAfterMs: 1000 });
 }

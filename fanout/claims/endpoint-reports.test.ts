@@ -30,6 +30,10 @@ const report = (generation: bigint, ...addresses: string[]): EndpointReport => (
     namespace: "shop",
     pod: `p${address}`,
   })),
+  claim: "",
+  of: undefined,
+  lent: [],
+  declined: [],
 });
 
 class Fixture {
@@ -106,6 +110,18 @@ describe("endpoint reports", () => {
     f.take(report(2n, "10.0.0.2"));
     await f.settle();
     expect(f.results.at(-1)).toMatchObject({ error: "address 10.0.0.2 is held by h of node n2", retry: false });
+  });
+
+  it("a report under an older claim writes nothing and says so; loans that are over are told", async () => {
+    const f = new Fixture();
+    f.store.put({ ...block(), claim: "new" });
+    f.take({ ...report(1n, "10.0.0.4"), claim: "old" });
+    await f.settle();
+    expect(f.results).toMatchObject([{ retry: false, superseded: true, error: expect.stringContaining("later life") as string }]);
+    expect(f.addresses).toEqual([]);
+    f.take({ ...report(2n, "10.0.0.4"), claim: "new", lent: [{ address: Buffer.from(ipBytes(parseIp("10.0.0.9"))), id: "gone" }] });
+    await f.settle();
+    expect(f.results.at(-1)).toMatchObject({ error: "", superseded: false, ended: [Buffer.from([10, 0, 0, 9])] });
   });
 
   const refused: readonly (readonly [string, EndpointReport, IpamBlock | undefined, string, boolean])[] = [

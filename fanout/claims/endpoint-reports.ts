@@ -1,14 +1,16 @@
 /**
  * Addresses in use, from the nodes to the IPAMBlocks: one write for a block at a time, always the newest report, so that a storm of pods costs a few writes.
  *
- * A report is complete for its node, so it can come twice or late. Allocations of other nodes in the block, and those of no pod (tunnel addresses), stay.
+ * A report is complete for its node, so it can come twice or late. Allocations of other nodes in the block, and those of no pod (tunnel addresses), stay. One
+ * that states another claim than the block has is of an earlier life of the node, and changes nothing. Of a borrowed address there is a report of its own.
  * Bound: one waiting report a block and session; MAX_WRITES writes at once.
  */
 import { blockName } from "../../src/ipam/block.ts";
+import { isSameAllocations, mergeLoanReport, mergeOwnerReport } from "../../src/ipam/loans.ts";
 import { type NodeName, podKey } from "../../src/model/names.ts";
 import type { BlockAllocation, IpamBlock } from "../../src/model/resource.ts";
-import { type Cidr, cidrContains } from "../../src/net/cidr.ts";
-import { compareIps, ipFromBytes } from "../../src/net/ip.ts";
+import { type Cidr, cidrAddress, cidrContains } from "../../src/net/cidr.ts";
+import { type IpAddress, ipBytes, ipFromBytes } from "../../src/net/ip.ts";
 import { WireError } from "../../src/wire/error.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire } from "../../src/wire/record-codec.ts";
@@ -23,6 +25,8 @@ const MAX_TRIES = 8;
 interface Pending {
   readonly node: NodeName;
   readonly block: Cidr;
+  /** The block that has the object: `block`, or the one that a borrowed address is of. */
+  readonly object: Cidr;
   readonly report: EndpointReport;
   readonly allocations: readonly BlockAllocation[];
   readonly reply: (result: ReportResult) => void;
@@ -31,9 +35,9 @@ interface Pending {
 interface Outcome {
   readonly error: string;
   readonly retry: boolean;
+  readonly ended?: readonly IpAddress[];
+  readonly superseded?: boolean;
 }
-
-const DONE: Outcome = { error: "", retry: false };
 
 export class EndpointReports {
   readonly #book: AddressBook;
@@ -60,7 +64,9 @@ export class EndpointReports {
     const { session, node, report, reply } = options;
     let pending: Pending;
     try {
-      pending = { node, block: blockOfReport(report), report, allocations: allocationsOf(node, report), reply };
+      const block = blockOfReport(report);
+      const object = report.of === undefined ? block : prefixFromWire(report.of);
+      pending = { node, block, object, report, allocations: allocationsOf(node, report), reply };
     } catch (error) {
       reply(resultOf(report, { error: error instanceof Error ? error.message : String(error), retry: false }));
       return;
@@ -76,15 +82,16 @@ export class EndpointReports {
   #next(): void {
     for (const [block, pending] of this.#waiting) {
       if (this.#writing.size >= MAX_WRITES) return;
-      if (this.#writing.has(block)) continue;
+      // Of one object at a time: borrowed addresses of one block would only run into each other.
+      if (this.#writing.has(pending.object)) continue;
       this.#waiting.delete(block);
-      this.#writing.add(block);
+      this.#writing.add(pending.object);
       this.#write(pending)
         .catch(
           (error: unknown): Outcome => ({ error: `the API cannot be written now: ${error instanceof Error ? error.message : String(error)}`, retry: true }),
         )
         .then((outcome) => {
-          this.#writing.delete(block);
+          this.#writing.delete(pending.object);
           if (outcome.error !== "") this.#onWrite("failed");
           pending.reply(resultOf(pending.report, outcome));
           this.#next();
@@ -93,8 +100,8 @@ export class EndpointReports {
     }
   }
 
-  async #write({ node, block, allocations }: Pending): Promise<Outcome> {
-    const name = blockName(block);
+  async #write(pending: Pending): Promise<Outcome> {
+    const name = blockName(pending.object);
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const read = await this.#store.read("IPAMBlock", name);
       if (read.kind === "not-found") return { error: `IPAMBlock ${name} does not exist: claim a block again`, retry: true };
@@ -104,42 +111,41 @@ export class EndpointReports {
           retry: true,
         };
       const { value } = read;
-      if (value.node !== node)
-        return { error: `IPAMBlock ${name} belongs to ${value.node === undefined ? "no node" : `node ${value.node}`}, not to ${node}`, retry: false };
-      const merged = mergeAllocations(value, node, allocations);
-      if (typeof merged === "string") return { error: merged, retry: false };
-      if (isSame(merged, value.allocations)) {
+      const change = changeOf(value, pending);
+      if ("error" in change) return change;
+      const done: Outcome = { error: "", retry: false, ended: change.ended };
+      if (isSameAllocations(change.allocations, value.allocations)) {
         this.#onWrite("unchanged");
-        return DONE;
+        return done;
       }
-      const updated = await this.#store.update<"IPAMBlock">({ ...value, allocations: merged }, read);
+      const updated = await this.#store.update<"IPAMBlock">({ ...value, allocations: change.allocations }, read);
       if (updated.kind !== "written") continue;
       this.#book.setBlock(name, updated.value);
       this.#onWrite("written");
-      return DONE;
+      return done;
     }
     return { error: `IPAMBlock ${name} changes faster than it can be written`, retry: true };
   }
 }
 
-/** What the block should hold: the node's own pods as reported, all else as it was. Text: why that cannot be. */
-function mergeAllocations(block: IpamBlock, node: NodeName, reported: readonly BlockAllocation[]): readonly BlockAllocation[] | string {
-  const kept = block.allocations.filter((allocation) => allocation.pod === undefined || (allocation.node !== undefined && allocation.node !== node));
-  const holder = new Map(kept.map((allocation) => [allocation.address, allocation]));
-  for (const { address } of reported) {
-    const other = holder.get(address);
-    if (other !== undefined) return `address ${address} is held by ${other.handle} of ${other.node === undefined ? "no node" : `node ${other.node}`}`;
+/** What the report makes of the block, or why nothing. */
+function changeOf(
+  block: IpamBlock,
+  { allocations, node, report, block: address }: Pending,
+): Outcome | { readonly allocations: readonly BlockAllocation[]; readonly ended: readonly IpAddress[] } {
+  if (report.of !== undefined) {
+    const merged = mergeLoanReport(block, { node, address: cidrAddress(address), claim: report.claim, allocation: allocations[0] });
+    return merged === undefined
+      ? { error: `address ${cidrAddress(address)} of IPAMBlock ${block.name} is not on loan to node ${node}`, retry: false, superseded: true }
+      : { allocations: merged, ended: [] };
   }
-  return [...kept, ...reported].sort((a, b) => compareIps(a.address, b.address));
-}
-
-function isSame(a: readonly BlockAllocation[], b: readonly BlockAllocation[]): boolean {
-  if (a.length !== b.length) return false;
-  const byAddress = new Map(b.map((allocation) => [allocation.address, allocation]));
-  return a.every(({ address, handle, pod, node }) => {
-    const other = byAddress.get(address);
-    return other !== undefined && other.handle === handle && other.pod === pod && other.node === node;
-  });
+  if (block.node !== node)
+    return { error: `IPAMBlock ${block.name} belongs to ${block.node === undefined ? "no node" : `node ${block.node}`}, not to ${node}`, retry: false };
+  if (report.claim !== "" && block.claim !== undefined && report.claim !== block.claim)
+    return { error: `IPAMBlock ${block.name} was taken over by a later life of node ${node}`, retry: false, superseded: true };
+  const lent = new Map(report.lent.map((loan) => [ipFromBytes(loan.address), loan.id]));
+  const merged = mergeOwnerReport(block, { node, allocations, lent, declined: new Set(report.declined) });
+  return merged.kind === "refused" ? { error: merged.reason, retry: false } : merged;
 }
 
 function blockOfReport({ block }: EndpointReport): Cidr {
@@ -160,6 +166,6 @@ function allocationsOf(node: NodeName, report: EndpointReport): BlockAllocation[
   });
 }
 
-function resultOf({ block, generation }: EndpointReport, { error, retry }: Outcome): ReportResult {
-  return { block, generation, error, retry };
+function resultOf({ block, generation }: EndpointReport, { ended = [], error, retry, superseded = false }: Outcome): ReportResult {
+  return { block, generation, error, retry, ended: ended.map((address) => Buffer.from(ipBytes(address))), superseded };
 }

@@ -331,7 +331,9 @@ describe("sessions", () => {
     expect(client?.isLevel).toBe(true);
     expect(client?.acknowledged).toMatchObject({ sent: 1n, received: 1n, programmed: 1n });
     agent.stream?.handler?.onMessage(
-      AgentMessage.encode({ message: { $case: "endpointReport", value: { block: undefined, generation: 1n, allocations: [] } } }).finish(),
+      AgentMessage.encode({
+        message: { $case: "endpointReport", value: { block: undefined, generation: 1n, allocations: [], claim: "", of: undefined, lent: [], declined: [] } },
+      }).finish(),
     );
     expect(f.reports).toEqual(["n1"]);
   });

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { NodeName } from "../../src/model/names.ts";
-import { type RecordChange, type RecordKey, type RecordValue, recordKey } from "../../src/model/record.ts";
+import { type RecordChange, type RecordKey, type RecordValue, recordKey, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
 import { addTo, bucketOf, seedOf } from "../../src/wire/digest.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
 import { recordValue } from "../../test/fakes/record-arbitrary.ts";
@@ -9,7 +9,7 @@ import { Table } from "./table.ts";
 
 const SEED = seedOf("u");
 const NODES = ["n1", "n2", "n3"].map((name) => name as NodeName);
-const isShared = (key: RecordKey): boolean => key.startsWith("node/") || key.startsWith("pool/");
+const isShared = (key: RecordKey): boolean => SHARED_RECORD_KINDS.some((kind) => key.startsWith(`${kind}/`));
 
 type Step = {
   readonly value: RecordValue;

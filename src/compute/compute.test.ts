@@ -2,9 +2,11 @@ import { describe, expect, it } from "vitest";
 import { calicoPolicy, calicoRule, globalPolicy, globalSet } from "../../test/fakes/calico-objects.ts";
 import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent, Problem } from "../model/event.ts";
+import { type NodeName, podKey } from "../model/names.ts";
 import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordValue } from "../model/record.ts";
-import { keyOf, type Resource, type ResourceKey } from "../model/resource.ts";
+import { type IpamBlock, keyOf, type Resource, type ResourceKey } from "../model/resource.ts";
+import { parseIp } from "../net/ip.ts";
 import { type Commit, Compute } from "./compute.ts";
 
 const upsert = (resource: Resource): ClusterEvent => ({ kind: "upsert", resource });
@@ -283,6 +285,58 @@ describe("Compute: nodes and pools", () => {
   it("pods come and go: no node changes", () => {
     const compute = started(n1, own, confirmed);
     expect(lines(after(compute, upsert(web), upsert(block("10.0.0.0/26", "n1", [{ ip: "10.0.0.1", pod: "web" }]))))).toEqual(["= endpoint/shop/web +n1"]);
+  });
+});
+
+describe("Compute: borrowed addresses", () => {
+  const [n1, n2] = [node("n1", "192.0.2.1"), node("n2", "192.0.2.2")];
+  const lent = (isAgreed: boolean, owner = "n1", pods: readonly string[] = []): IpamBlock => {
+    const own = block("10.0.0.0/26", owner);
+    const loan = { id: "l1", claim: "c1", isAgreed };
+    return {
+      ...own,
+      allocations: [
+        { address: parseIp("10.0.0.9"), handle: "h", pod: undefined, node: "n2" as NodeName, loan },
+        ...pods.map((name, i) => ({ address: parseIp(`10.0.0.${i}`), handle: name, pod: podKey("shop", name), node: "n1" as NodeName })),
+      ],
+    };
+  };
+
+  it("are asked of the block's node alone, and told to every node when it has agreed", () => {
+    const compute = started(n1, n2, block("10.0.0.0/26", "n1"));
+    expect(lines(after(compute, upsert(lent(false))))).toEqual(["= loans/10-0-0-0-26 +n1"]);
+    const agreed = after(compute, upsert(lent(true)));
+    expect(lines(agreed)).toEqual(["= borrowed/n2", "= loans/10-0-0-0-26"]);
+    expect(valueOf(agreed, "borrowed").addresses).toEqual(["10.0.0.9"]);
+    expect(valueOf(agreed, "loans").loans).toEqual([{ address: "10.0.0.9", id: "l1", isAgreed: true }]);
+    // Pods come and go: nobody is told anything.
+    expect(lines(after(compute, upsert(lent(true, "n1", ["a"]))))).toEqual([]);
+    expect(lines(after(compute, upsert(block("10.0.0.0/26", "n1"))))).toEqual(["- borrowed/n2", "- loans/10-0-0-0-26 -n1"]);
+  });
+
+  it.each<[string, readonly ClusterEvent[], readonly string[]]>([
+    ["the borrower goes", [deletion(n2)], ["- borrowed/n2", "- node/n2"]],
+    ["the block moves", [upsert(lent(true, "n2"))], ["= loans/10-0-0-0-26 +n2 -n1"]],
+    ["the block belongs to nobody any more", [upsert({ ...lent(true), node: undefined })], ["- loans/10-0-0-0-26 -n1"]],
+    ["the block goes", [deletion(lent(true))], ["- borrowed/n2", "- loans/10-0-0-0-26 -n1"]],
+    ["the block is being deleted", [upsert({ ...lent(true), isDeleted: true })], ["- borrowed/n2", "- loans/10-0-0-0-26 -n1"]],
+  ])("%s", (_what, events, expected) => expect(lines(after(started(n1, n2, lent(true)), ...events))).toEqual(expected));
+});
+
+describe("Compute: pools that do not select a node", () => {
+  const [n1, n2] = [node("n1", "192.0.2.1"), node("n2", "192.0.2.2")];
+  const west = { ...pool("west", "10.1.0.0/16", false), nodeSelector: "zone == 'west'" };
+  const inWest = { ...n1, labels: { zone: "west" } };
+
+  it("are told to that node alone, while it is so", () => {
+    const compute = started(n1, n2, pool("all", "10.0.0.0/16", false));
+    const closed = after(compute, upsert(west));
+    expect(lines(closed)).toEqual(["= node-pools/n1 +n1", "= node-pools/n2 +n2", "= pool/west"]);
+    expect(lines(after(compute, upsert(inWest)))).toEqual(["- node-pools/n1 -n1"]);
+    expect(lines(after(compute, upsert({ ...west, nodeSelector: "all()" })))).toEqual(["- node-pools/n2 -n2"]);
+    expect(valueOf(after(compute, upsert(west)), "node-pools")).toEqual({ kind: "node-pools", node: "n2", excluded: ["west"] });
+    expect(lines(after(compute, deletion(n2)))).toEqual(["- node-pools/n2 -n2", "- node/n2"]);
+    expect(lines(after(compute, deletion(west)))).toEqual(["- pool/west"]);
   });
 });
 

@@ -23,9 +23,11 @@ import { Endpoints } from "./endpoints.ts";
 import { describeSetUse, describeSubject } from "./explain.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
 import { Ledger } from "./ledger.ts";
+import { Loans } from "./loans.ts";
 import { Namespaces } from "./namespaces.ts";
 import { NetworkSets } from "./network-sets.ts";
 import { NodeIndex } from "./node-index.ts";
+import { NodePools } from "./node-pools.ts";
 import { Nodes, Pools } from "./nodes.ts";
 import { PodAddresses } from "./pod-addresses.ts";
 import { Policies, policyKey } from "./policies.ts";
@@ -69,6 +71,8 @@ export class Compute {
   readonly #hosts = new HostEndpoints({ index: this.#index, stacks: this.#stacks, root: this.#root });
   readonly #nodes = new Nodes();
   readonly #pools = new Pools();
+  readonly #loans = new Loans();
+  readonly #nodePools = new NodePools();
   readonly #problems = new ProblemList();
   #hasDefaultObject = false;
 
@@ -105,6 +109,8 @@ export class Compute {
     this.#sets.commit(ledger, this.#stacks.movedSubjects());
     this.#nodes.commit(ledger);
     this.#pools.commit(ledger);
+    this.#loans.commit(ledger);
+    this.#nodePools.commit(ledger);
     this.#stacks.settle();
     return { changes: ledger.changes(), problems: this.#problems.list() };
   }
@@ -137,6 +143,8 @@ export class Compute {
         this.#nodes.setNode(resource.name, resource);
         this.#nodeIndex.set(resource);
         this.#addressing.setNode(resource.name, resource);
+        this.#loans.setNode(resource.name, true);
+        this.#nodePools.setNode(resource.name, resource);
         break;
       case "Namespace":
         this.#namespaces.setNamespace(resource.name, resource);
@@ -181,6 +189,7 @@ export class Compute {
       case "IPPool":
         this.#pools.setPool(resource.name, resource);
         this.#addressing.setPool(resource.name, resource);
+        this.#nodePools.setPool(resource.name, resource);
         break;
       case "IPReservation":
         this.#pools.setReservation(resource.name, resource);
@@ -190,6 +199,7 @@ export class Compute {
         break;
       case "IPAMBlock":
         this.#nodes.setBlock(resource.name, resource);
+        this.#loans.setBlock(resource.name, resource);
         this.#endpoints.addressesChanged(this.#addresses.setBlock(resource.name, resource));
         break;
       case "BlockAffinity":
@@ -207,6 +217,8 @@ export class Compute {
         this.#nodes.setNode(key.name, undefined);
         this.#nodeIndex.remove(key.name);
         this.#addressing.setNode(key.name as NodeName, undefined);
+        this.#loans.setNode(key.name as NodeName, false);
+        this.#nodePools.setNode(key.name as NodeName, undefined);
         break;
       case "Namespace":
         this.#namespaces.setNamespace(key.name as NamespaceName, undefined);
@@ -251,6 +263,7 @@ export class Compute {
       case "IPPool":
         this.#pools.setPool(key.name, undefined);
         this.#addressing.setPool(key.name, undefined);
+        this.#nodePools.setPool(key.name, undefined);
         break;
       case "IPReservation":
         this.#pools.setReservation(key.name, undefined);
@@ -260,6 +273,7 @@ export class Compute {
         break;
       case "IPAMBlock":
         this.#nodes.setBlock(key.name, undefined);
+        this.#loans.setBlock(key.name, undefined);
         this.#endpoints.addressesChanged(this.#addresses.setBlock(key.name, undefined));
         break;
       case "BlockAffinity":

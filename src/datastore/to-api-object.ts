@@ -6,8 +6,8 @@
  */
 import { createHash } from "node:crypto";
 import { assertNever } from "../model/event.ts";
-import { parseIpamBlock } from "../model/parse-ipam-block.ts";
-import type { BlockAffinity, BlockAllocation, IpamBlock, IpPool } from "../model/resource.ts";
+import { CLAIM_ANNOTATION, LOAN_ATTRIBUTES, parseIpamBlock } from "../model/parse-ipam-block.ts";
+import type { BlockAffinity, BlockAllocation, BlockLoan, IpamBlock, IpPool } from "../model/resource.ts";
 import { cidrLength, cidrOrdinal, cidrVersion } from "../net/cidr.ts";
 import { ipBits } from "../net/ip.ts";
 import { API_RESOURCES, apiVersionOf } from "./api-resources.ts";
@@ -24,7 +24,7 @@ export interface ToApiObjectOptions {
 
 export function toApiObject(resource: WritableResource, options: ToApiObjectOptions = {}): JsonObject {
   const api = API_RESOURCES[resource.kind];
-  const { spec, labels } = contentOf(resource, options);
+  const { spec, labels, annotations } = contentOf(resource, options);
   const metadata = objectAt(options.previous, "metadata");
   const version = resource.resourceVersion === "" ? {} : { resourceVersion: resource.resourceVersion };
   return {
@@ -38,6 +38,7 @@ export function toApiObject(resource: WritableResource, options: ToApiObjectOpti
       name: resource.name,
       ...version,
       ...(labels === undefined ? {} : { labels: { ...objectAt(metadata, "labels"), ...labels } }),
+      ...(annotations === undefined ? {} : { annotations: { ...objectAt(metadata, "annotations"), ...annotations } }),
     },
     spec: { ...objectAt(options.previous, "spec"), ...spec },
   };
@@ -48,6 +49,7 @@ const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 interface Content {
   readonly spec: JsonObject;
   readonly labels?: JsonObject;
+  readonly annotations?: JsonObject;
 }
 
 function contentOf(resource: WritableResource, options: ToApiObjectOptions): Content {
@@ -55,7 +57,7 @@ function contentOf(resource: WritableResource, options: ToApiObjectOptions): Con
     case "IPPool":
       return { spec: poolSpec(resource, objectAt(options.previous, "spec")) };
     case "IPAMBlock":
-      return { spec: blockSpec(resource, options) };
+      return { spec: blockSpec(resource, options), ...(resource.claim === undefined ? {} : { annotations: { [CLAIM_ANNOTATION]: resource.claim } }) };
     case "BlockAffinity":
       return {
         spec: { state: resource.state, node: resource.node, type: "host", cidr: resource.cidr, deleted: resource.isDeleted },
@@ -110,10 +112,14 @@ function blockSpec(block: IpamBlock, { previous, firstSequenceNumber = 0 }: ToAp
   };
 }
 
-function attributeOf({ handle, pod, node }: BlockAllocation): JsonObject {
+function attributeOf({ handle, pod, node, loan }: BlockAllocation): JsonObject {
   const slash = pod?.indexOf("/") ?? -1;
   const owner = pod === undefined ? {} : { namespace: pod.slice(0, slash), pod: pod.slice(slash + 1) };
-  return { handle_id: handle, secondary: { ...owner, ...(node === undefined ? {} : { node }) } };
+  const lent =
+    loan === undefined
+      ? {}
+      : { [LOAN_ATTRIBUTES.id]: loan.id, [LOAN_ATTRIBUTES.claim]: loan.claim, [LOAN_ATTRIBUTES.state]: loan.isAgreed ? "agreed" : "asked" };
+  return { handle_id: handle, secondary: { ...owner, ...(node === undefined ? {} : { node }), ...lent } };
 }
 
 /** Attributes of the object as it was, by ordinal, beside what the model made of them. */
@@ -135,7 +141,11 @@ function keptAttributes(previous: JsonObject | undefined): Map<number, { attribu
 }
 
 function sameOwner(a: BlockAllocation, b: BlockAllocation): boolean {
-  return a.handle === b.handle && a.pod === b.pod && a.node === b.node;
+  return a.handle === b.handle && a.pod === b.pod && a.node === b.node && sameLoan(a.loan, b.loan);
+}
+
+function sameLoan(a: BlockLoan | undefined, b: BlockLoan | undefined): boolean {
+  return a?.id === b?.id && a?.claim === b?.claim && a?.isAgreed === b?.isAgreed;
 }
 
 /** The queue of free addresses, longest unused first: those that were free before in their order, then those freed now. */

@@ -77,6 +77,15 @@ export class BlockAllocator {
     return { kind: "none-free", retryAtMs: undefined };
   }
 
+  /** Gives the handle just this address, if it is free and its cooldown is over; reserved ones too. */
+  take(address: IpAddress, handle: string, nowMs: number): boolean {
+    if (cidrOrdinal(this.block, address) === undefined || this.#handles.has(address) || this.#addresses.has(handle)) return false;
+    const releasedAtMs = this.#free.get(address) ?? Number.NEGATIVE_INFINITY;
+    if (releasedAtMs + this.#cooldownMs() > nowMs) return false;
+    this.#take(address, handle);
+    return true;
+  }
+
   /** Records an assignment that was made before (journal, API). False when the address is not of this block, or another handle has it, or the handle another address. */
   restore(address: IpAddress, handle: string): boolean {
     if (cidrOrdinal(this.block, address) === undefined) return false;

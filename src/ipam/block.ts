@@ -5,6 +5,7 @@
  */
 import { sha224 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { blockText } from "../model/record.ts";
 import { type Cidr, cidrAddress, cidrContains, cidrContainsCidr, cidrFromBytes, cidrLength, cidrOf, cidrVersion } from "../net/cidr.ts";
 import { type IpAddress, ipBits, ipBytes, ipVersion } from "../net/ip.ts";
 
@@ -59,7 +60,7 @@ export function isBlockOf(pool: PoolShape, block: Cidr): boolean {
 
 /** Name of a block's object: "10.0.0.0/26" is "10-0-0-0-26". */
 export function blockName(block: Cidr): string {
-  return block.replaceAll(/[.:/]/g, "-");
+  return blockText(block);
 }
 
 /** Name of the object that is a node's claim to a block: "<node>-<block>", shortened by a hash where it would be too long. */

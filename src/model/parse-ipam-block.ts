@@ -6,7 +6,7 @@ import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { type NodeName, type PodKey, podKey } from "./names.ts";
 import { NO_CIDR, readExactCidr } from "./parse-ip-pool.ts";
 import { readMetadata } from "./parse-metadata.ts";
-import type { BlockAllocation, IpamBlock } from "./resource.ts";
+import type { BlockAllocation, BlockLoan, IpamBlock } from "./resource.ts";
 
 const HOST_AFFINITY = "host:";
 /** Largest block, in bits of host part: 4,096 addresses. */
@@ -16,11 +16,18 @@ interface Owner {
   readonly handle: string;
   readonly pod: PodKey | undefined;
   readonly node: NodeName | undefined;
+  readonly loan?: BlockLoan;
 }
+
+/** Annotation that has `claim`. */
+export const CLAIM_ANNOTATION = "sedge.network/claim";
+/** Attributes of an address on loan. */
+export const LOAN_ATTRIBUTES = { id: "sedge.network/loan", claim: "sedge.network/loan-claim", state: "sedge.network/loan-state" } as const;
 
 export function parseIpamBlock(object: unknown, options: ParseOptions = {}): Parsed<IpamBlock> {
   return parseFields(object, options, (root) => {
     const metadata = readMetadata(root);
+    const claim = root.child("metadata").object().child("annotations").object().child(CLAIM_ANNOTATION).string() ?? "";
     const spec = root.child("spec").object();
     const cidr = readExactCidr(spec.child("cidr"));
     const affinity = spec.child("affinity").string() ?? "";
@@ -49,6 +56,7 @@ export function parseIpamBlock(object: unknown, options: ParseOptions = {}): Par
       node: affinity.startsWith(HOST_AFFINITY) ? (affinity.slice(HOST_AFFINITY.length) as NodeName) : undefined,
       allocations,
       isDeleted: readFlag(spec.child("deleted")),
+      ...(claim === "" ? {} : { claim }),
     };
   });
 }
@@ -60,10 +68,17 @@ function readOwner(field: Field): Owner {
   const pod = attributes.child("pod").string() ?? "";
   const node = attributes.child("node").string() ?? "";
   const isReleased = !field.child("releasedAt").isAbsent;
+  const id = attributes.child(LOAN_ATTRIBUTES.id).string() ?? "";
+  const loan = {
+    id,
+    claim: attributes.child(LOAN_ATTRIBUTES.claim).string() ?? id,
+    isAgreed: (attributes.child(LOAN_ATTRIBUTES.state).oneOf(["asked", "agreed"] as const) ?? "agreed") === "agreed",
+  };
   return {
     handle: field.child("handle_id").string() ?? "",
     pod: pod === "" || isReleased ? undefined : podKey(namespace, pod),
     node: node === "" ? undefined : (node as NodeName),
+    ...(id === "" ? {} : { loan }),
   };
 }
 

@@ -16,6 +16,34 @@ export interface NodeEntry {
   readonly blocks: readonly Cidr[];
 }
 
+/** Addresses that a node has out of others' blocks. */
+export interface Borrowed {
+  readonly kind: "borrowed";
+  readonly node: NodeName;
+  readonly addresses: readonly IpAddress[];
+}
+
+/** Addresses of one of the node's blocks that others have or ask for. */
+export interface Loans {
+  readonly kind: "loans";
+  readonly block: Cidr;
+  readonly loans: readonly Loan[];
+}
+
+export interface Loan {
+  readonly address: IpAddress;
+  readonly id: string;
+  readonly isAgreed: boolean;
+}
+
+/** Pools that do not select the node. */
+export interface NodePools {
+  readonly kind: "node-pools";
+  readonly node: NodeName;
+  /** Names, sorted. */
+  readonly excluded: readonly string[];
+}
+
 export interface Pool {
   readonly kind: "pool";
   readonly name: string;
@@ -156,7 +184,7 @@ export interface SetShard {
   readonly members: readonly SetMember[];
 }
 
-export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard | HostEndpoint;
+export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard | HostEndpoint | Borrowed | Loans | NodePools;
 export type RecordKind = RecordValue["kind"];
 
 /** A record's key, from its value. */
@@ -166,6 +194,11 @@ export function recordKey(value: RecordValue): RecordKey {
     case "pool":
     case "host":
       return `${value.kind}/${value.name}`;
+    case "borrowed":
+    case "node-pools":
+      return `${value.kind}/${value.node}`;
+    case "loans":
+      return `loans/${blockText(value.block)}`;
     case "endpoint":
       return `endpoint/${value.namespace}/${value.pod}`;
     case "stack":
@@ -175,6 +208,11 @@ export function recordKey(value: RecordValue): RecordKey {
     case "set":
       return `set/${value.id}/${value.shard}`;
   }
+}
+
+/** A block as its IPAMBlock is named: "10.0.0.0/26" is "10-0-0-0-26". */
+export function blockText(block: Cidr): string {
+  return block.replaceAll(/[.:/]/g, "-");
 }
 
 /**
@@ -191,4 +229,4 @@ export interface RecordChange {
 }
 
 /** Kinds whose records all nodes have. */
-export const SHARED_RECORD_KINDS: readonly RecordKind[] = ["node", "pool"];
+export const SHARED_RECORD_KINDS: readonly RecordKind[] = ["node", "pool", "borrowed"];

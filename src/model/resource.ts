@@ -158,6 +158,8 @@ export interface IpamBlock {
   /** Addresses in use, by ordinal. */
   readonly allocations: readonly BlockAllocation[];
   readonly isDeleted: boolean;
+  /** Names the node's present holding of the block, from annotation sedge.network/claim: another holding, or another life of the node, has another. */
+  readonly claim?: string;
 }
 
 export interface BlockAllocation {
@@ -167,6 +169,17 @@ export interface BlockAllocation {
   readonly pod: PodKey | undefined;
   /** From the attribute `node`. */
   readonly node: NodeName | undefined;
+  readonly loan?: BlockLoan;
+}
+
+/** `node` of the allocation has the address out of another's block, or asks for it. From attributes sedge.network/loan, …/loan-claim, …/loan-state. */
+export interface BlockLoan {
+  /** The same from the question to the end. */
+  readonly id: string;
+  /** Names the present life of the borrower. */
+  readonly claim: string;
+  /** False: the block's node has not given it away yet, and can give it to a pod of its own. */
+  readonly isAgreed: boolean;
 }
 
 /** projectcalico.org/v3 BlockAffinity. */

@@ -162,6 +162,22 @@ function toWire(value: RecordValue): WireValue {
           blocks: sorted(value.blocks, compareCidrs).map(prefixToWire),
         },
       };
+    case "borrowed":
+      return { $case: "borrowed", value: { node: value.node, addresses: sorted(value.addresses, compareIps).map(addressToWire) } };
+    case "loans":
+      return {
+        $case: "loans",
+        value: {
+          block: prefixToWire(value.block),
+          loans: sorted(value.loans, (a, b) => compareIps(a.address, b.address)).map(({ address, id, isAgreed }) => ({
+            address: addressToWire(address),
+            id,
+            agreed: isAgreed,
+          })),
+        },
+      };
+    case "node-pools":
+      return { $case: "nodePools", value: { node: value.node, excluded: sorted(value.excluded, (a, b) => (a < b ? -1 : 1)).slice() } };
     case "pool":
       return {
         $case: "pool",
@@ -281,6 +297,19 @@ function fromWire(wire: WireValue): RecordValue | undefined {
         addresses: wire.value.addresses.map(ipFromBytes),
         blocks: wire.value.blocks.map(prefixFromWire),
       };
+    case "borrowed":
+      return { kind: "borrowed", node: wire.value.node as NodeName, addresses: wire.value.addresses.map(ipFromBytes) };
+    case "loans": {
+      const { block, loans } = wire.value;
+      if (block === undefined) return undefined;
+      return {
+        kind: "loans",
+        block: prefixFromWire(block),
+        loans: loans.map(({ address, id, agreed }) => ({ address: ipFromBytes(address), id, isAgreed: agreed })),
+      };
+    }
+    case "nodePools":
+      return { kind: "node-pools", node: wire.value.node as NodeName, excluded: wire.value.excluded };
     case "pool": {
       const { name, cidr, natOutgoing, disabled, blockSize, selective, reserved, cooldownSeconds } = wire.value;
       return cidr === undefined

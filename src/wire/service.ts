@@ -15,6 +15,8 @@ import {
   type ClaimBlockResponse,
   type ListBlocksRequest,
   type ListBlocksResponse,
+  type ReleaseBlockRequest,
+  type ReleaseBlockResponse,
   SyncServiceService,
 } from "./gen/sedge/sync/v1/sync.ts";
 
@@ -38,12 +40,14 @@ export const RawSyncService = {
   sync: rawSync,
   claimBlock: SyncServiceService.claimBlock,
   listBlocks: SyncServiceService.listBlocks,
+  releaseBlock: SyncServiceService.releaseBlock,
 } as const satisfies ServiceDefinition;
 
 export interface RawSyncServer {
   readonly sync: handleBidiStreamingCall<Uint8Array, Uint8Array>;
   readonly claimBlock: handleUnaryCall<ClaimBlockRequest, ClaimBlockResponse>;
   readonly listBlocks: handleUnaryCall<ListBlocksRequest, ListBlocksResponse>;
+  readonly releaseBlock: handleUnaryCall<ReleaseBlockRequest, ReleaseBlockResponse>;
 }
 
 /** Client of `RawSyncService`: `new RawSyncClient(address, credentials, options).sync(metadata)`; the unary calls as in the generated SyncServiceClient. */

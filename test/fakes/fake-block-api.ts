@@ -4,7 +4,7 @@
  * With a file it outlives the process. `isAway` makes every call fail as a lost connection does.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { type BlockReport, type ClaimClient, ClaimError, type ClaimedBlock, type ReportClient } from "../../agent/sync/claims.ts";
+import { type BlockReport, type ClaimClient, ClaimError, type ClaimedBlock, type ClaimRequest, type Held, type ReportClient } from "../../agent/sync/claims.ts";
 import { chooseFreeBlock, type FreeBlocks } from "../../src/ipam/free-blocks.ts";
 import type { Pool } from "../../src/model/record.ts";
 import { type Cidr, cidrVersion } from "../../src/net/cidr.ts";
@@ -17,6 +17,7 @@ export class FakeBlockApi implements ClaimClient, ReportClient {
   readonly #generations = new Map<Cidr, number>();
   isAway = false;
   claimCalls = 0;
+  #claims = 0;
   /** Blocks of other nodes. */
   readonly taken: Cidr[] = [];
 
@@ -27,31 +28,46 @@ export class FakeBlockApi implements ClaimClient, ReportClient {
     for (const block of this.#read()) this.#blocks.set(block.cidr, block);
   }
 
-  claimBlock({ ipVersion, full, pools }: Parameters<ClaimClient["claimBlock"]>[0]): Promise<ClaimedBlock> {
+  claimBlock({ ipVersion, full, pools }: ClaimRequest): Promise<readonly ClaimedBlock[]> {
     this.claimCalls++;
     if (this.isAway) return Promise.reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"));
     const isWanted = (pool: string): boolean =>
       pools === undefined ? this.pools.some(({ name, disabled }) => name === pool && !disabled) : pools.includes(pool);
     for (const block of this.#blocks.values())
-      if (cidrVersion(block.cidr) === ipVersion && !full.includes(block.cidr) && isWanted(block.pool)) return Promise.resolve(block);
+      if (cidrVersion(block.cidr) === ipVersion && !full.includes(block.cidr) && isWanted(block.pool)) return Promise.resolve([block]);
     const taken: Iterable<Cidr> | FreeBlocks = [...this.#blocks.keys(), ...this.taken];
     for (const pool of this.pools) {
       if (!isWanted(pool.name) || cidrVersion(pool.cidr) !== ipVersion) continue;
       const cidr = chooseFreeBlock({ pool, node: this.#node, taken });
       if (cidr === undefined) continue;
-      const block = { cidr, pool: pool.name, allocations: [] };
+      const block = { cidr, pool: pool.name, allocations: [], claim: `claim-${++this.#claims}`, lent: [] };
       this.#blocks.set(cidr, block);
       this.#write();
-      return Promise.resolve(block);
+      return Promise.resolve([block]);
     }
     return Promise.reject(new ClaimError("no-free-block", `no pool has a free IPv${ipVersion} block`));
   }
 
-  listBlocks(): Promise<readonly ClaimedBlock[]> {
-    return this.isAway
-      ? Promise.reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"))
-      : Promise.resolve([...this.#blocks.values()]);
+  listBlocks({ takeOver }: { readonly takeOver?: readonly Held[] } = {}): Promise<readonly ClaimedBlock[]> {
+    if (this.isAway) return Promise.reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"));
+    if (takeOver === undefined) return Promise.resolve([...this.#blocks.values()]);
+    for (const { cidr } of takeOver) {
+      const block = this.#blocks.get(cidr);
+      if (block !== undefined) this.#blocks.set(cidr, { ...block, claim: `claim-${++this.#claims}` });
+    }
+    this.#write();
+    return Promise.resolve(takeOver.flatMap(({ cidr }) => this.#blocks.get(cidr) ?? []));
   }
+
+  releaseBlock({ cidr, claim }: Held & Pick<ClaimedBlock, "claim">): Promise<boolean> {
+    if (this.isAway) return Promise.reject(new ClaimError("unavailable", "there is no connection to a fan-out server now"));
+    const block = this.#blocks.get(cidr);
+    if (block?.claim === claim && block.allocations.length > 0) return Promise.resolve(false);
+    if (block?.claim === claim) this.dropBlock(cidr);
+    return Promise.resolve(true);
+  }
+
+  listen(): void {}
 
   report({ block, generation, allocations }: BlockReport): void {
     const known = this.#blocks.get(block);

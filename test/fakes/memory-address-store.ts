@@ -2,6 +2,7 @@
 import type { AddressStore } from "../../fanout/claims/address-store.ts";
 import type { WritableResource } from "../../src/datastore/to-api-object.ts";
 import type { CreateResult, DeleteResult, ReadResult, Stored, UpdateResult, WritableKind, WritableOf } from "../../src/datastore/writer.ts";
+import type { ClusterEvent } from "../../src/model/event.ts";
 
 export type StoreCall = { readonly verb: "read" | "create" | "update" | "delete"; readonly kind: WritableKind; readonly name: string };
 
@@ -10,12 +11,15 @@ export class MemoryAddressStore implements AddressStore {
   readonly calls: StoreCall[] = [];
   /** Called at the start of each call; a rejection is the API's failure. */
   before: (call: StoreCall) => Promise<void> | void = () => undefined;
+  /** Told each change, as a watch would. */
+  written: (event: ClusterEvent) => void = () => undefined;
   #version = 0;
 
   /** Writes as somebody else would. */
   put(resource: WritableResource): WritableResource {
     const written = { ...resource, resourceVersion: String(++this.#version) };
     this.objects.set(`${resource.kind}/${resource.name}`, written);
+    this.written({ kind: "upsert", resource: written });
     return written;
   }
 
@@ -49,6 +53,7 @@ export class MemoryAddressStore implements AddressStore {
     if (now === undefined) return { kind: "not-found" };
     if (now.resourceVersion !== resourceVersion) return { kind: "conflict" };
     this.objects.delete(`${kind}/${name}`);
+    this.written({ kind: "delete", key: { kind, namespace: "", name } });
     return { kind: "deleted" };
   }
 

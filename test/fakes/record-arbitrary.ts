@@ -57,6 +57,13 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
     addresses: fc.array(address, { maxLength: 1 }),
     blocks: fc.array(cidr, { maxLength: 1 }),
   }),
+  fc.record({ kind: fc.constant("borrowed" as const), node: name.map((text) => text as NodeName), addresses: fc.array(address, { maxLength: 1 }) }),
+  fc.record({
+    kind: fc.constant("loans" as const),
+    block: cidr,
+    loans: fc.array(fc.record({ address, id: name, isAgreed: fc.boolean() }), { maxLength: 1 }),
+  }),
+  fc.record({ kind: fc.constant("node-pools" as const), node: name.map((text) => text as NodeName), excluded: fc.array(name, { maxLength: 1 }) }),
   fc.record({ kind: fc.constant("pool" as const), name, cidr, natOutgoing: fc.boolean(), disabled: fc.boolean(), blockSize: fc.nat(128) }),
   fc.record({
     kind: fc.constant("endpoint" as const),

@@ -72,8 +72,10 @@ describe.each(DELIVERY_KINDS)("certificates over %s", (delivery) => {
       onTestFinished(() => claims.close());
       const code = (call: (done: (error: ServiceError | null) => void) => unknown): Promise<status> =>
         new Promise((resolve) => call((error) => resolve(error?.code ?? status.OK)));
-      expect(await code((done) => claims.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [] }, done))).toBe(status.PERMISSION_DENIED);
-      expect(await code((done) => claims.listBlocks({ node: "n2" }, done))).toBe(status.PERMISSION_DENIED);
+      expect(await code((done) => claims.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done))).toBe(
+        status.PERMISSION_DENIED,
+      );
+      expect(await code((done) => claims.listBlocks({ node: "n2", takeOver: [] }, done))).toBe(status.PERMISSION_DENIED);
     }
     const twoNames = agentFor(f.secureAddress, "n1", await pki.client({ commonName: "n1", uris: ["spiffe://sedge/node/n1", "spiffe://sedge/node/n2"] }));
     await until(() => expect(twoNames.status?.code).toBe(status.UNAUTHENTICATED));

@@ -183,7 +183,9 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
     it("before the cluster is known → UNAVAILABLE with a delay, for streams and claims", async () => {
       await using f = await startFanout({ delivery });
       expect(await endOf(f.address, hello("n1"))).toMatchObject({ code: status.UNAVAILABLE, retryAfterMs: "1000" });
-      await expect(unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
+      await expect(
+        unary((done) => claimer(f.address).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).rejects.toMatchObject({
         code: status.UNAVAILABLE,
       });
     });
@@ -260,19 +262,25 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await until(() => expect([own.isLive, own.status]).toEqual([true, undefined]));
       await until(() => expect(other.status?.code).toBe(status.PERMISSION_DENIED));
       const nodeClaims = claimer(f.secureAddress, n1);
-      expect(await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done))).toMatchObject({
+      expect(
+        await unary((done) => nodeClaims.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).toMatchObject({
         block: { pool: "p4", allocations: [] },
       });
-      await expect(unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
+      await expect(
+        unary((done) => nodeClaims.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).rejects.toMatchObject({
         code: status.PERMISSION_DENIED,
       });
-      await expect(unary((done) => nodeClaims.listBlocks({ node: "n2" }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+      await expect(unary((done) => nodeClaims.listBlocks({ node: "n2", takeOver: [] }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       await expect(unary((done) => introspect(f.secureAddress, n1).getStatus({}, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       await expect(all(introspect(f.secureAddress, n1).listRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       await expect(all(introspect(f.secureAddress, n1).watchRecords({ node: "", keyPrefix: "" }))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
       expect(await unary((done) => introspect(f.secureAddress, operator).getStatus({}, done))).toMatchObject({ clients: 1 });
       await expect(
-        unary((done) => claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done)),
+        unary((done) =>
+          claimer(f.secureAddress, operator).claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done),
+        ),
       ).rejects.toMatchObject({
         code: status.PERMISSION_DENIED,
       });
@@ -326,7 +334,7 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       await using f = await startFanout({ delivery, events: WORLD });
       const client = claimer(f.address);
       const { block } = await unary<{ block: { cidr: { address: Buffer; length: number } | undefined } | undefined }>((done) =>
-        client.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [] }, done),
+        client.claimBlock({ node: "n1", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done),
       );
       const prefix = block?.cidr;
       const agent = agentFor({ address: f.address, node: "n1" });
@@ -335,19 +343,32 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       address[3] = (address[3] ?? 0) + 5;
       const allocation = { address, handle: "net.c1", namespace: "shop", pod: "web" };
       agent.stream.write(
-        AgentMessage.encode({ message: { $case: "endpointReport", value: { block: prefix, generation: 1n, allocations: [allocation] } } }).finish(),
+        AgentMessage.encode({
+          message: {
+            $case: "endpointReport",
+            value: { block: prefix, generation: 1n, allocations: [allocation], claim: "", of: undefined, lent: [], declined: [] },
+          },
+        }).finish(),
       );
       await until(() =>
         expect(agent.outputs.find(({ kind }) => kind === "report-result")).toMatchObject({ result: { generation: 1n, error: "", retry: false } }),
       );
-      expect(await unary((done) => client.listBlocks({ node: "n1" }, done))).toEqual({ blocks: [{ cidr: prefix, pool: "p4", allocations: [allocation] }] });
-      await expect(unary((done) => client.claimBlock({ node: "n9", ipVersion: 4, full: [], pools: [] }, done))).rejects.toMatchObject({
+      expect(await unary((done) => client.listBlocks({ node: "n1", takeOver: [] }, done))).toEqual({
+        blocks: [{ cidr: prefix, pool: "p4", allocations: [allocation], claim: expect.stringMatching(/./) as string, of: undefined, lent: [] }],
+      });
+      await expect(
+        unary((done) => client.claimBlock({ node: "n9", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).rejects.toMatchObject({
         code: status.NOT_FOUND,
       });
-      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 5, full: [], pools: [] }, done))).rejects.toMatchObject({
+      await expect(
+        unary((done) => client.claimBlock({ node: "n1", ipVersion: 5, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).rejects.toMatchObject({
         code: status.INVALID_ARGUMENT,
       });
-      await expect(unary((done) => client.claimBlock({ node: "n1", ipVersion: 6, full: [], pools: [] }, done))).rejects.toMatchObject({
+      await expect(
+        unary((done) => client.claimBlock({ node: "n1", ipVersion: 6, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+      ).rejects.toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
       });
     });

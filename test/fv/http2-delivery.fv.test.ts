@@ -232,7 +232,7 @@ describe("calls", () => {
     const peer = f.peer().open();
     peer.write(headers(1, callHeaders(LIST)), data(1, LIST_REQUEST, FLAG.endStream));
     await until(() => expect(f.unary).toHaveLength(1));
-    expect(f.unary[0]?.call.request).toEqual({ node: "n1" });
+    expect(f.unary[0]?.call.request).toEqual({ node: "n1", takeOver: [] });
     f.unary[0]?.done(null, { blocks: [] });
     await until(() => expect(body(peer)).toEqual(message(EMPTY)));
     peer.write(headers(3, callHeaders(LIST, [["grpc-timeout", "20m"]])), data(3, LIST_REQUEST, FLAG.endStream));
@@ -250,7 +250,7 @@ describe("calls", () => {
     peer.write(headers(15, callHeaders(LIST)), data(15, Buffer.concat([LIST_REQUEST, LIST_REQUEST]), FLAG.endStream));
     peer.write(headers(17, callHeaders(LIST, [["grpc-encoding", "gzip"]])), data(17, message(gzipSync(Buffer.from("0a026e31", "hex")), 1), FLAG.endStream));
     await until(() => expect(f.unary).toHaveLength(4));
-    expect(f.unary[3]?.call.request).toEqual({ node: "n1" });
+    expect(f.unary[3]?.call.request).toEqual({ node: "n1", takeOver: [] });
     const refused = [3, 7, 9, 11, 13, 15];
     await until(() => expect(refused.map((id) => peer.ofType(FRAME.headers, id).length)).toEqual(refused.map(() => 1)));
     expect(peer.ofType(FRAME.headers, 5)).toEqual([]);

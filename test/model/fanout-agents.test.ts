@@ -8,7 +8,7 @@ import type { SessionObserver } from "../../fanout/session/session.ts";
 import { Sessions } from "../../fanout/session/sessions.ts";
 import { Table } from "../../fanout/table/table.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import { type RecordChange, type RecordKey, type RecordValue, recordKey } from "../../src/model/record.ts";
+import { type RecordChange, type RecordKey, type RecordValue, recordKey, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import type { AgentOutput } from "../../src/wire/agent-protocol.ts";
 import { seedOf } from "../../src/wire/digest.ts";
@@ -19,7 +19,7 @@ import { recordValue } from "../fakes/record-arbitrary.ts";
 
 const NODES = ["n1", "n2", "n3"].map((name) => name as NodeName);
 const OBSERVER: SessionObserver = { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined };
-const isShared = (key: RecordKey): boolean => key.startsWith("node/") || key.startsWith("pool/");
+const isShared = (key: RecordKey): boolean => SHARED_RECORD_KINDS.some((kind) => key.startsWith(`${kind}/`));
 
 /** The cluster as the test knows it. */
 class Model {

@@ -141,6 +141,9 @@ export interface Record {
     | { $case: "policy"; value: Policy }
     | { $case: "setShard"; value: SetShard }
     | { $case: "hostEndpoint"; value: HostEndpoint }
+    | { $case: "borrowed"; value: Borrowed }
+    | { $case: "loans"; value: Loans }
+    | { $case: "nodePools"; value: NodePools }
     | undefined;
   /** XXH64 of all bytes of the canonical encoding before this field, with the seed that Welcome.hash_seed gives. */
   hash: bigint;
@@ -173,6 +176,46 @@ export interface Pool {
   reserved: Prefix[];
   /** A released address is not given again before this time. 0: the agent's own setting. */
   cooldownSeconds: number;
+}
+
+/**
+ * Addresses that a node has out of blocks of other nodes. Key "borrowed/<node>". Audience: every node. Each is routed to that node as a host route, which
+ * wins over the route of its block. It changes when an address is lent or given back, not when a pod comes or goes.
+ */
+export interface Borrowed {
+  node: string;
+  /** 4 or 16 bytes, sorted. */
+  addresses: Buffer[];
+}
+
+/**
+ * Addresses of one of the node's blocks that other nodes have or ask for. Key "loans/<block>", the block as its object is named. Audience: the block's node.
+ * The node answers a loan that is not agreed in its next EndpointReport of the block: in `lent` when it gives the address away, else in `declined`.
+ */
+export interface Loans {
+  block:
+    | Prefix
+    | undefined;
+  /** Sorted by address. */
+  loans: Loan[];
+}
+
+export interface Loan {
+  address: Buffer;
+  /** Names this loan; another loan of the same address has another. */
+  id: string;
+  /** The block's node has given the address away: it gives it to no pod of its own. */
+  agreed: boolean;
+}
+
+/**
+ * Pools that do not select the node: it takes no address from them for pods that do not name them, and claims nothing ahead. Key "node-pools/<node>".
+ * Audience: its node. There is none for a node that all pools select.
+ */
+export interface NodePools {
+  node: string;
+  /** Names, sorted. */
+  excluded: string[];
 }
 
 /**
@@ -384,6 +427,15 @@ export const Record: MessageFns<Record> = {
       case "hostEndpoint":
         HostEndpoint.encode(message.value.value, writer.uint32(66).fork()).join();
         break;
+      case "borrowed":
+        Borrowed.encode(message.value.value, writer.uint32(74).fork()).join();
+        break;
+      case "loans":
+        Loans.encode(message.value.value, writer.uint32(82).fork()).join();
+        break;
+      case "nodePools":
+        NodePools.encode(message.value.value, writer.uint32(90).fork()).join();
+        break;
     }
     if (message.hash !== 0n) {
       if (BigInt.asUintN(64, message.hash) !== message.hash) {
@@ -471,6 +523,30 @@ export const Record: MessageFns<Record> = {
             message.value = { $case: "hostEndpoint", value: HostEndpoint.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.value = { $case: "borrowed", value: Borrowed.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.value = { $case: "loans", value: Loans.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.value = { $case: "nodePools", value: NodePools.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 15: {
             if (tag !== 121) {
               break;
@@ -514,6 +590,14 @@ export const Record: MessageFns<Record> = {
         ? { $case: "hostEndpoint", value: HostEndpoint.fromJSON(object.hostEndpoint) }
         : isSet(object.host_endpoint)
         ? { $case: "hostEndpoint", value: HostEndpoint.fromJSON(object.host_endpoint) }
+        : isSet(object.borrowed)
+        ? { $case: "borrowed", value: Borrowed.fromJSON(object.borrowed) }
+        : isSet(object.loans)
+        ? { $case: "loans", value: Loans.fromJSON(object.loans) }
+        : isSet(object.nodePools)
+        ? { $case: "nodePools", value: NodePools.fromJSON(object.nodePools) }
+        : isSet(object.node_pools)
+        ? { $case: "nodePools", value: NodePools.fromJSON(object.node_pools) }
         : undefined,
       hash: isSet(object.hash) ? BigInt(object.hash) : 0n,
     };
@@ -538,6 +622,12 @@ export const Record: MessageFns<Record> = {
       obj.setShard = SetShard.toJSON(message.value.value);
     } else if (message.value?.$case === "hostEndpoint") {
       obj.hostEndpoint = HostEndpoint.toJSON(message.value.value);
+    } else if (message.value?.$case === "borrowed") {
+      obj.borrowed = Borrowed.toJSON(message.value.value);
+    } else if (message.value?.$case === "loans") {
+      obj.loans = Loans.toJSON(message.value.value);
+    } else if (message.value?.$case === "nodePools") {
+      obj.nodePools = NodePools.toJSON(message.value.value);
     }
     if (message.hash !== 0n) {
       obj.hash = message.hash.toString();
@@ -591,6 +681,24 @@ export const Record: MessageFns<Record> = {
       case "hostEndpoint": {
         if (object.value?.value !== undefined && object.value?.value !== null) {
           message.value = { $case: "hostEndpoint", value: HostEndpoint.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "borrowed": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "borrowed", value: Borrowed.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "loans": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "loans", value: Loans.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "nodePools": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "nodePools", value: NodePools.fromPartial(object.value.value) };
         }
         break;
       }
@@ -901,6 +1009,366 @@ export const Pool: MessageFns<Pool> = {
     message.selective = object.selective ?? false;
     message.reserved = object.reserved?.map((e) => Prefix.fromPartial(e)) || [];
     message.cooldownSeconds = object.cooldownSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBaseBorrowed(): Borrowed {
+  return { node: "", addresses: [] };
+}
+
+export const Borrowed: MessageFns<Borrowed> = {
+  encode(message: Borrowed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(18).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Borrowed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBorrowed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.addresses.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Borrowed {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        : [],
+    };
+  },
+
+  toJSON(message: Borrowed): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses.map((e) => base64FromBytes(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Borrowed>): Borrowed {
+    return Borrowed.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Borrowed>): Borrowed {
+    const message = createBaseBorrowed();
+    message.node = object.node ?? "";
+    message.addresses = object.addresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseLoans(): Loans {
+  return { block: undefined, loans: [] };
+}
+
+export const Loans: MessageFns<Loans> = {
+  encode(message: Loans, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.block !== undefined) {
+      Prefix.encode(message.block, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.loans) {
+      Loan.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Loans {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoans();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.block = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.loans.push(Loan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Loans {
+    return {
+      block: isSet(object.block) ? Prefix.fromJSON(object.block) : undefined,
+      loans: globalThis.Array.isArray(object?.loans) ? object.loans.map((e: any) => Loan.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: Loans): unknown {
+    const obj: any = {};
+    if (message.block !== undefined) {
+      obj.block = Prefix.toJSON(message.block);
+    }
+    if (message.loans?.length) {
+      obj.loans = message.loans.map((e) => Loan.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Loans>): Loans {
+    return Loans.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Loans>): Loans {
+    const message = createBaseLoans();
+    message.block = (object.block !== undefined && object.block !== null)
+      ? Prefix.fromPartial(object.block)
+      : undefined;
+    message.loans = object.loans?.map((e) => Loan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLoan(): Loan {
+  return { address: Buffer.alloc(0), id: "", agreed: false };
+}
+
+export const Loan: MessageFns<Loan> = {
+  encode(message: Loan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address.length !== 0) {
+      writer.uint32(10).bytes(message.address);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.agreed !== false) {
+      writer.uint32(24).bool(message.agreed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Loan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.agreed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Loan {
+    return {
+      address: isSet(object.address) ? Buffer.from(bytesFromBase64(object.address)) : Buffer.alloc(0),
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      agreed: isSet(object.agreed) ? globalThis.Boolean(object.agreed) : false,
+    };
+  },
+
+  toJSON(message: Loan): unknown {
+    const obj: any = {};
+    if (message.address.length !== 0) {
+      obj.address = base64FromBytes(message.address);
+    }
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.agreed !== false) {
+      obj.agreed = message.agreed;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Loan>): Loan {
+    return Loan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Loan>): Loan {
+    const message = createBaseLoan();
+    message.address = object.address ?? Buffer.alloc(0);
+    message.id = object.id ?? "";
+    message.agreed = object.agreed ?? false;
+    return message;
+  },
+};
+
+function createBaseNodePools(): NodePools {
+  return { node: "", excluded: [] };
+}
+
+export const NodePools: MessageFns<NodePools> = {
+  encode(message: NodePools, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    for (const v of message.excluded) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodePools {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodePools();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.excluded.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodePools {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      excluded: globalThis.Array.isArray(object?.excluded) ? object.excluded.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: NodePools): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.excluded?.length) {
+      obj.excluded = message.excluded;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodePools>): NodePools {
+    return NodePools.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodePools>): NodePools {
+    const message = createBaseNodePools();
+    message.node = object.node ?? "";
+    message.excluded = object.excluded?.map((e) => e) || [];
     return message;
   },
 };

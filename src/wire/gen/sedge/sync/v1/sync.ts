@@ -272,6 +272,20 @@ export interface EndpointReport {
   generation: bigint;
   /** Sorted by address. */
   allocations: Allocation[];
+  /** Block.claim as the agent has it. When it is another's, the report is of an earlier life of the node and changes nothing. Empty: not known. */
+  claim: string;
+  /** Set when `block` is one borrowed address: the block that it is of. */
+  of:
+    | Prefix
+    | undefined;
+  /** Addresses of the block that the node has lent, all of them; and loans that it does not agree to. */
+  lent: Lent[];
+  declined: string[];
+}
+
+export interface Lent {
+  address: Buffer;
+  id: string;
 }
 
 export interface Allocation {
@@ -288,6 +302,10 @@ export interface ReportResult {
   /** Empty: it is in the API. Otherwise why not, for people; the agent sends it again, with back-off, when `retry` is set. */
   error: string;
   retry: boolean;
+  /** Addresses of the report's `lent` that are on loan to nobody any more: the node may give them again. */
+  ended: Buffer[];
+  /** The claim is not the present one: take the block over (ListBlocks) before the next report. */
+  superseded: boolean;
 }
 
 export interface ClaimBlockRequest {
@@ -298,14 +316,37 @@ export interface ClaimBlockRequest {
   full: Prefix[];
   /** Names of the pools that it may be of; empty: every pool that is for every pod. */
   pools: string[];
+  /** How many addresses are to be borrowed when there is no block. 0: none, the agent does not know loans or asks ahead of need. */
+  borrow: number;
+  /** The block that holds this address, or just the address from whoever has its block. 4 or 16 bytes; empty: any. */
+  address: Buffer;
 }
 
 export interface ClaimBlockResponse {
+  /** Absent when addresses were borrowed instead. */
   block: Block | undefined;
+  borrowed: Block[];
 }
 
 export interface ListBlocksRequest {
   node: string;
+  /**
+   * Only these (`cidr`, and `of` of a borrowed address), read from the API itself, each with a new `claim`: whatever an earlier life of the agent has asked
+   * for and is still under way cannot change them any more. Those that are not the node's are left out.
+   */
+  takeOver: Block[];
+}
+
+export interface ReleaseBlockRequest {
+  node: string;
+  block: Prefix | undefined;
+  claim: string;
+  of: Prefix | undefined;
+}
+
+export interface ReleaseBlockResponse {
+  /** It has allocations, so it stays the node's. Otherwise it is not the node's any more, or was not. */
+  inUse: boolean;
 }
 
 export interface ListBlocksResponse {
@@ -313,9 +354,18 @@ export interface ListBlocksResponse {
 }
 
 export interface Block {
+  /** Of a borrowed address: the address alone, /32 or /128. */
   cidr: Prefix | undefined;
   pool: string;
   allocations: Allocation[];
+  /** Names this holding of the block; reports and the release state it. */
+  claim: string;
+  /** Set when it is a borrowed address: the block that it is of. */
+  of:
+    | Prefix
+    | undefined;
+  /** Addresses of the block on loan to others; they are not the node's to give. */
+  lent: Lent[];
 }
 
 function createBaseAgentMessage(): AgentMessage {
@@ -2447,7 +2497,7 @@ export const ObjectFailure: MessageFns<ObjectFailure> = {
 };
 
 function createBaseEndpointReport(): EndpointReport {
-  return { block: undefined, generation: 0n, allocations: [] };
+  return { block: undefined, generation: 0n, allocations: [], claim: "", of: undefined, lent: [], declined: [] };
 }
 
 export const EndpointReport: MessageFns<EndpointReport> = {
@@ -2463,6 +2513,18 @@ export const EndpointReport: MessageFns<EndpointReport> = {
     }
     for (const v of message.allocations) {
       Allocation.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.claim !== "") {
+      writer.uint32(34).string(message.claim);
+    }
+    if (message.of !== undefined) {
+      Prefix.encode(message.of, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.lent) {
+      Lent.encode(v!, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.declined) {
+      writer.uint32(58).string(v!);
     }
     return writer;
   },
@@ -2504,6 +2566,38 @@ export const EndpointReport: MessageFns<EndpointReport> = {
             message.allocations.push(Allocation.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.claim = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.of = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.lent.push(Lent.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.declined.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2523,6 +2617,10 @@ export const EndpointReport: MessageFns<EndpointReport> = {
       allocations: globalThis.Array.isArray(object?.allocations)
         ? object.allocations.map((e: any) => Allocation.fromJSON(e))
         : [],
+      claim: isSet(object.claim) ? globalThis.String(object.claim) : "",
+      of: isSet(object.of) ? Prefix.fromJSON(object.of) : undefined,
+      lent: globalThis.Array.isArray(object?.lent) ? object.lent.map((e: any) => Lent.fromJSON(e)) : [],
+      declined: globalThis.Array.isArray(object?.declined) ? object.declined.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -2536,6 +2634,18 @@ export const EndpointReport: MessageFns<EndpointReport> = {
     }
     if (message.allocations?.length) {
       obj.allocations = message.allocations.map((e) => Allocation.toJSON(e));
+    }
+    if (message.claim !== "") {
+      obj.claim = message.claim;
+    }
+    if (message.of !== undefined) {
+      obj.of = Prefix.toJSON(message.of);
+    }
+    if (message.lent?.length) {
+      obj.lent = message.lent.map((e) => Lent.toJSON(e));
+    }
+    if (message.declined?.length) {
+      obj.declined = message.declined;
     }
     return obj;
   },
@@ -2552,6 +2662,95 @@ export const EndpointReport: MessageFns<EndpointReport> = {
       ? BigInt(object.generation)
       : 0n;
     message.allocations = object.allocations?.map((e) => Allocation.fromPartial(e)) || [];
+    message.claim = object.claim ?? "";
+    message.of = (object.of !== undefined && object.of !== null) ? Prefix.fromPartial(object.of) : undefined;
+    message.lent = object.lent?.map((e) => Lent.fromPartial(e)) || [];
+    message.declined = object.declined?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseLent(): Lent {
+  return { address: Buffer.alloc(0), id: "" };
+}
+
+export const Lent: MessageFns<Lent> = {
+  encode(message: Lent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address.length !== 0) {
+      writer.uint32(10).bytes(message.address);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Lent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Lent {
+    return {
+      address: isSet(object.address) ? Buffer.from(bytesFromBase64(object.address)) : Buffer.alloc(0),
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+    };
+  },
+
+  toJSON(message: Lent): unknown {
+    const obj: any = {};
+    if (message.address.length !== 0) {
+      obj.address = base64FromBytes(message.address);
+    }
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Lent>): Lent {
+    return Lent.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Lent>): Lent {
+    const message = createBaseLent();
+    message.address = object.address ?? Buffer.alloc(0);
+    message.id = object.id ?? "";
     return message;
   },
 };
@@ -2674,7 +2873,7 @@ export const Allocation: MessageFns<Allocation> = {
 };
 
 function createBaseReportResult(): ReportResult {
-  return { block: undefined, generation: 0n, error: "", retry: false };
+  return { block: undefined, generation: 0n, error: "", retry: false, ended: [], superseded: false };
 }
 
 export const ReportResult: MessageFns<ReportResult> = {
@@ -2693,6 +2892,12 @@ export const ReportResult: MessageFns<ReportResult> = {
     }
     if (message.retry !== false) {
       writer.uint32(32).bool(message.retry);
+    }
+    for (const v of message.ended) {
+      writer.uint32(42).bytes(v!);
+    }
+    if (message.superseded !== false) {
+      writer.uint32(48).bool(message.superseded);
     }
     return writer;
   },
@@ -2742,6 +2947,22 @@ export const ReportResult: MessageFns<ReportResult> = {
             message.retry = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.ended.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.superseded = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2760,6 +2981,10 @@ export const ReportResult: MessageFns<ReportResult> = {
       generation: isSet(object.generation) ? BigInt(object.generation) : 0n,
       error: isSet(object.error) ? globalThis.String(object.error) : "",
       retry: isSet(object.retry) ? globalThis.Boolean(object.retry) : false,
+      ended: globalThis.Array.isArray(object?.ended)
+        ? object.ended.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        : [],
+      superseded: isSet(object.superseded) ? globalThis.Boolean(object.superseded) : false,
     };
   },
 
@@ -2777,6 +3002,12 @@ export const ReportResult: MessageFns<ReportResult> = {
     if (message.retry !== false) {
       obj.retry = message.retry;
     }
+    if (message.ended?.length) {
+      obj.ended = message.ended.map((e) => base64FromBytes(e));
+    }
+    if (message.superseded !== false) {
+      obj.superseded = message.superseded;
+    }
     return obj;
   },
 
@@ -2793,12 +3024,14 @@ export const ReportResult: MessageFns<ReportResult> = {
       : 0n;
     message.error = object.error ?? "";
     message.retry = object.retry ?? false;
+    message.ended = object.ended?.map((e) => e) || [];
+    message.superseded = object.superseded ?? false;
     return message;
   },
 };
 
 function createBaseClaimBlockRequest(): ClaimBlockRequest {
-  return { node: "", ipVersion: 0, full: [], pools: [] };
+  return { node: "", ipVersion: 0, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) };
 }
 
 export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
@@ -2814,6 +3047,12 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     }
     for (const v of message.pools) {
       writer.uint32(34).string(v!);
+    }
+    if (message.borrow !== 0) {
+      writer.uint32(40).uint32(message.borrow);
+    }
+    if (message.address.length !== 0) {
+      writer.uint32(50).bytes(message.address);
     }
     return writer;
   },
@@ -2863,6 +3102,22 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
             message.pools.push(reader.string());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.borrow = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.address = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2885,6 +3140,8 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
         : 0,
       full: globalThis.Array.isArray(object?.full) ? object.full.map((e: any) => Prefix.fromJSON(e)) : [],
       pools: globalThis.Array.isArray(object?.pools) ? object.pools.map((e: any) => globalThis.String(e)) : [],
+      borrow: isSet(object.borrow) ? globalThis.Number(object.borrow) : 0,
+      address: isSet(object.address) ? Buffer.from(bytesFromBase64(object.address)) : Buffer.alloc(0),
     };
   },
 
@@ -2902,6 +3159,12 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     if (message.pools?.length) {
       obj.pools = message.pools;
     }
+    if (message.borrow !== 0) {
+      obj.borrow = Math.round(message.borrow);
+    }
+    if (message.address.length !== 0) {
+      obj.address = base64FromBytes(message.address);
+    }
     return obj;
   },
 
@@ -2914,18 +3177,23 @@ export const ClaimBlockRequest: MessageFns<ClaimBlockRequest> = {
     message.ipVersion = object.ipVersion ?? 0;
     message.full = object.full?.map((e) => Prefix.fromPartial(e)) || [];
     message.pools = object.pools?.map((e) => e) || [];
+    message.borrow = object.borrow ?? 0;
+    message.address = object.address ?? Buffer.alloc(0);
     return message;
   },
 };
 
 function createBaseClaimBlockResponse(): ClaimBlockResponse {
-  return { block: undefined };
+  return { block: undefined, borrowed: [] };
 }
 
 export const ClaimBlockResponse: MessageFns<ClaimBlockResponse> = {
   encode(message: ClaimBlockResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.block !== undefined) {
       Block.encode(message.block, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.borrowed) {
+      Block.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2951,6 +3219,14 @@ export const ClaimBlockResponse: MessageFns<ClaimBlockResponse> = {
             message.block = Block.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.borrowed.push(Block.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2964,13 +3240,19 @@ export const ClaimBlockResponse: MessageFns<ClaimBlockResponse> = {
   },
 
   fromJSON(object: any): ClaimBlockResponse {
-    return { block: isSet(object.block) ? Block.fromJSON(object.block) : undefined };
+    return {
+      block: isSet(object.block) ? Block.fromJSON(object.block) : undefined,
+      borrowed: globalThis.Array.isArray(object?.borrowed) ? object.borrowed.map((e: any) => Block.fromJSON(e)) : [],
+    };
   },
 
   toJSON(message: ClaimBlockResponse): unknown {
     const obj: any = {};
     if (message.block !== undefined) {
       obj.block = Block.toJSON(message.block);
+    }
+    if (message.borrowed?.length) {
+      obj.borrowed = message.borrowed.map((e) => Block.toJSON(e));
     }
     return obj;
   },
@@ -2981,18 +3263,22 @@ export const ClaimBlockResponse: MessageFns<ClaimBlockResponse> = {
   fromPartial(object: DeepPartial<ClaimBlockResponse>): ClaimBlockResponse {
     const message = createBaseClaimBlockResponse();
     message.block = (object.block !== undefined && object.block !== null) ? Block.fromPartial(object.block) : undefined;
+    message.borrowed = object.borrowed?.map((e) => Block.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseListBlocksRequest(): ListBlocksRequest {
-  return { node: "" };
+  return { node: "", takeOver: [] };
 }
 
 export const ListBlocksRequest: MessageFns<ListBlocksRequest> = {
   encode(message: ListBlocksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.node !== "") {
       writer.uint32(10).string(message.node);
+    }
+    for (const v of message.takeOver) {
+      Block.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -3018,6 +3304,14 @@ export const ListBlocksRequest: MessageFns<ListBlocksRequest> = {
             message.node = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.takeOver.push(Block.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3031,13 +3325,23 @@ export const ListBlocksRequest: MessageFns<ListBlocksRequest> = {
   },
 
   fromJSON(object: any): ListBlocksRequest {
-    return { node: isSet(object.node) ? globalThis.String(object.node) : "" };
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      takeOver: globalThis.Array.isArray(object?.takeOver)
+        ? object.takeOver.map((e: any) => Block.fromJSON(e))
+        : globalThis.Array.isArray(object?.take_over)
+        ? object.take_over.map((e: any) => Block.fromJSON(e))
+        : [],
+    };
   },
 
   toJSON(message: ListBlocksRequest): unknown {
     const obj: any = {};
     if (message.node !== "") {
       obj.node = message.node;
+    }
+    if (message.takeOver?.length) {
+      obj.takeOver = message.takeOver.map((e) => Block.toJSON(e));
     }
     return obj;
   },
@@ -3048,6 +3352,199 @@ export const ListBlocksRequest: MessageFns<ListBlocksRequest> = {
   fromPartial(object: DeepPartial<ListBlocksRequest>): ListBlocksRequest {
     const message = createBaseListBlocksRequest();
     message.node = object.node ?? "";
+    message.takeOver = object.takeOver?.map((e) => Block.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseReleaseBlockRequest(): ReleaseBlockRequest {
+  return { node: "", block: undefined, claim: "", of: undefined };
+}
+
+export const ReleaseBlockRequest: MessageFns<ReleaseBlockRequest> = {
+  encode(message: ReleaseBlockRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.block !== undefined) {
+      Prefix.encode(message.block, writer.uint32(18).fork()).join();
+    }
+    if (message.claim !== "") {
+      writer.uint32(26).string(message.claim);
+    }
+    if (message.of !== undefined) {
+      Prefix.encode(message.of, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseBlockRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseBlockRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.block = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.claim = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.of = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReleaseBlockRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      block: isSet(object.block) ? Prefix.fromJSON(object.block) : undefined,
+      claim: isSet(object.claim) ? globalThis.String(object.claim) : "",
+      of: isSet(object.of) ? Prefix.fromJSON(object.of) : undefined,
+    };
+  },
+
+  toJSON(message: ReleaseBlockRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.block !== undefined) {
+      obj.block = Prefix.toJSON(message.block);
+    }
+    if (message.claim !== "") {
+      obj.claim = message.claim;
+    }
+    if (message.of !== undefined) {
+      obj.of = Prefix.toJSON(message.of);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReleaseBlockRequest>): ReleaseBlockRequest {
+    return ReleaseBlockRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReleaseBlockRequest>): ReleaseBlockRequest {
+    const message = createBaseReleaseBlockRequest();
+    message.node = object.node ?? "";
+    message.block = (object.block !== undefined && object.block !== null)
+      ? Prefix.fromPartial(object.block)
+      : undefined;
+    message.claim = object.claim ?? "";
+    message.of = (object.of !== undefined && object.of !== null) ? Prefix.fromPartial(object.of) : undefined;
+    return message;
+  },
+};
+
+function createBaseReleaseBlockResponse(): ReleaseBlockResponse {
+  return { inUse: false };
+}
+
+export const ReleaseBlockResponse: MessageFns<ReleaseBlockResponse> = {
+  encode(message: ReleaseBlockResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.inUse !== false) {
+      writer.uint32(8).bool(message.inUse);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseBlockResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseBlockResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.inUse = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReleaseBlockResponse {
+    return {
+      inUse: isSet(object.inUse)
+        ? globalThis.Boolean(object.inUse)
+        : isSet(object.in_use)
+        ? globalThis.Boolean(object.in_use)
+        : false,
+    };
+  },
+
+  toJSON(message: ReleaseBlockResponse): unknown {
+    const obj: any = {};
+    if (message.inUse !== false) {
+      obj.inUse = message.inUse;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReleaseBlockResponse>): ReleaseBlockResponse {
+    return ReleaseBlockResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReleaseBlockResponse>): ReleaseBlockResponse {
+    const message = createBaseReleaseBlockResponse();
+    message.inUse = object.inUse ?? false;
     return message;
   },
 };
@@ -3120,7 +3617,7 @@ export const ListBlocksResponse: MessageFns<ListBlocksResponse> = {
 };
 
 function createBaseBlock(): Block {
-  return { cidr: undefined, pool: "", allocations: [] };
+  return { cidr: undefined, pool: "", allocations: [], claim: "", of: undefined, lent: [] };
 }
 
 export const Block: MessageFns<Block> = {
@@ -3133,6 +3630,15 @@ export const Block: MessageFns<Block> = {
     }
     for (const v of message.allocations) {
       Allocation.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.claim !== "") {
+      writer.uint32(34).string(message.claim);
+    }
+    if (message.of !== undefined) {
+      Prefix.encode(message.of, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.lent) {
+      Lent.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -3174,6 +3680,30 @@ export const Block: MessageFns<Block> = {
             message.allocations.push(Allocation.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.claim = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.of = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.lent.push(Lent.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3193,6 +3723,9 @@ export const Block: MessageFns<Block> = {
       allocations: globalThis.Array.isArray(object?.allocations)
         ? object.allocations.map((e: any) => Allocation.fromJSON(e))
         : [],
+      claim: isSet(object.claim) ? globalThis.String(object.claim) : "",
+      of: isSet(object.of) ? Prefix.fromJSON(object.of) : undefined,
+      lent: globalThis.Array.isArray(object?.lent) ? object.lent.map((e: any) => Lent.fromJSON(e)) : [],
     };
   },
 
@@ -3207,6 +3740,15 @@ export const Block: MessageFns<Block> = {
     if (message.allocations?.length) {
       obj.allocations = message.allocations.map((e) => Allocation.toJSON(e));
     }
+    if (message.claim !== "") {
+      obj.claim = message.claim;
+    }
+    if (message.of !== undefined) {
+      obj.of = Prefix.toJSON(message.of);
+    }
+    if (message.lent?.length) {
+      obj.lent = message.lent.map((e) => Lent.toJSON(e));
+    }
     return obj;
   },
 
@@ -3218,6 +3760,9 @@ export const Block: MessageFns<Block> = {
     message.cidr = (object.cidr !== undefined && object.cidr !== null) ? Prefix.fromPartial(object.cidr) : undefined;
     message.pool = object.pool ?? "";
     message.allocations = object.allocations?.map((e) => Allocation.fromPartial(e)) || [];
+    message.claim = object.claim ?? "";
+    message.of = (object.of !== undefined && object.of !== null) ? Prefix.fromPartial(object.of) : undefined;
+    message.lent = object.lent?.map((e) => Lent.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3254,7 +3799,8 @@ export const SyncServiceService = {
     responseDeserialize: (value: Buffer): ServerMessage => ServerMessage.decode(value),
   },
   /**
-   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed.
+   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed. When no block is left
+   * and the request allows it: borrows addresses of others' blocks, which can take some seconds, as their nodes have to agree.
    * Errors: NOT_FOUND the node is unknown; RESOURCE_EXHAUSTED no pool has a free block; UNAVAILABLE the API cannot be reached now.
    */
   claimBlock: {
@@ -3266,7 +3812,10 @@ export const SyncServiceService = {
     responseSerialize: (value: ClaimBlockResponse): Buffer => Buffer.from(ClaimBlockResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ClaimBlockResponse => ClaimBlockResponse.decode(value),
   },
-  /** Blocks with an affinity to the node and all that the API knows of their allocations: what an agent that lost its disk starts from. */
+  /**
+   * Blocks with an affinity to the node, addresses that it borrowed, and all that the API knows of their allocations. The list can lag behind; what it
+   * names and the agent does not know is asked for again in `take_over` before it is used.
+   */
   listBlocks: {
     path: "/sedge.sync.v1.SyncService/ListBlocks" as const,
     requestStream: false as const,
@@ -3275,6 +3824,20 @@ export const SyncServiceService = {
     requestDeserialize: (value: Buffer): ListBlocksRequest => ListBlocksRequest.decode(value),
     responseSerialize: (value: ListBlocksResponse): Buffer => Buffer.from(ListBlocksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListBlocksResponse => ListBlocksResponse.decode(value),
+  },
+  /**
+   * Gives back an empty block, or a borrowed address. The agent must have forgotten it for good (on its disk) before it asks, and asks until it has
+   * an answer. Errors: UNAVAILABLE the API cannot be reached now.
+   */
+  releaseBlock: {
+    path: "/sedge.sync.v1.SyncService/ReleaseBlock" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReleaseBlockRequest): Buffer => Buffer.from(ReleaseBlockRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReleaseBlockRequest => ReleaseBlockRequest.decode(value),
+    responseSerialize: (value: ReleaseBlockResponse): Buffer =>
+      Buffer.from(ReleaseBlockResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReleaseBlockResponse => ReleaseBlockResponse.decode(value),
   },
 } as const;
 
@@ -3301,12 +3864,21 @@ export interface SyncServiceServer extends UntypedServiceImplementation {
    */
   sync: handleBidiStreamingCall<AgentMessage, ServerMessage>;
   /**
-   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed.
+   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed. When no block is left
+   * and the request allows it: borrows addresses of others' blocks, which can take some seconds, as their nodes have to agree.
    * Errors: NOT_FOUND the node is unknown; RESOURCE_EXHAUSTED no pool has a free block; UNAVAILABLE the API cannot be reached now.
    */
   claimBlock: handleUnaryCall<ClaimBlockRequest, ClaimBlockResponse>;
-  /** Blocks with an affinity to the node and all that the API knows of their allocations: what an agent that lost its disk starts from. */
+  /**
+   * Blocks with an affinity to the node, addresses that it borrowed, and all that the API knows of their allocations. The list can lag behind; what it
+   * names and the agent does not know is asked for again in `take_over` before it is used.
+   */
   listBlocks: handleUnaryCall<ListBlocksRequest, ListBlocksResponse>;
+  /**
+   * Gives back an empty block, or a borrowed address. The agent must have forgotten it for good (on its disk) before it asks, and asks until it has
+   * an answer. Errors: UNAVAILABLE the API cannot be reached now.
+   */
+  releaseBlock: handleUnaryCall<ReleaseBlockRequest, ReleaseBlockResponse>;
 }
 
 export interface SyncServiceClient extends Client1 {
@@ -3334,7 +3906,8 @@ export interface SyncServiceClient extends Client1 {
   sync(options: Partial<CallOptions>): ClientDuplexStream<AgentMessage, ServerMessage>;
   sync(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<AgentMessage, ServerMessage>;
   /**
-   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed.
+   * Claims one address block for a node, by compare-and-swap on the API: BlockAffinity pending, IPAMBlock, BlockAffinity confirmed. When no block is left
+   * and the request allows it: borrows addresses of others' blocks, which can take some seconds, as their nodes have to agree.
    * Errors: NOT_FOUND the node is unknown; RESOURCE_EXHAUSTED no pool has a free block; UNAVAILABLE the API cannot be reached now.
    */
   claimBlock(
@@ -3352,7 +3925,10 @@ export interface SyncServiceClient extends Client1 {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ClaimBlockResponse) => void,
   ): ClientUnaryCall;
-  /** Blocks with an affinity to the node and all that the API knows of their allocations: what an agent that lost its disk starts from. */
+  /**
+   * Blocks with an affinity to the node, addresses that it borrowed, and all that the API knows of their allocations. The list can lag behind; what it
+   * names and the agent does not know is asked for again in `take_over` before it is used.
+   */
   listBlocks(
     request: ListBlocksRequest,
     callback: (error: ServiceError | null, response: ListBlocksResponse) => void,
@@ -3367,6 +3943,25 @@ export interface SyncServiceClient extends Client1 {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListBlocksResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives back an empty block, or a borrowed address. The agent must have forgotten it for good (on its disk) before it asks, and asks until it has
+   * an answer. Errors: UNAVAILABLE the API cannot be reached now.
+   */
+  releaseBlock(
+    request: ReleaseBlockRequest,
+    callback: (error: ServiceError | null, response: ReleaseBlockResponse) => void,
+  ): ClientUnaryCall;
+  releaseBlock(
+    request: ReleaseBlockRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReleaseBlockResponse) => void,
+  ): ClientUnaryCall;
+  releaseBlock(
+    request: ReleaseBlockRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReleaseBlockResponse) => void,
   ): ClientUnaryCall;
 }
 

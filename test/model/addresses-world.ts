@@ -1,0 +1,393 @@
+/**
+ * Nodes, servers and an API for addresses in one process, every step of which a test decides: the real address managers with journals in memory, the real
+ * server parts with caches that lag, and every write to the API held until it is let through.
+ *
+ * A server or an agent can stop at any such point and comes back with no memory (an agent with its disk or without). What was under way at a server goes
+ * on after the agent gave up on it. Only the wire is left out; its messages are made and read as the real ones.
+ */
+import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
+import type { Attachment } from "../../agent/addresses/attachment.ts";
+import { Journal } from "../../agent/addresses/journal.ts";
+import { type AddressManager, createAddressManager } from "../../agent/addresses/manager.ts";
+import type { UsedAddress } from "../../agent/addresses/recovery.ts";
+import { ClaimCalls } from "../../agent/sync/claim-calls.ts";
+import type { SyncConnection } from "../../agent/sync/connection.ts";
+import { ReportQueue } from "../../agent/sync/report-queue.ts";
+import { AddressBook } from "../../fanout/claims/address-book.ts";
+import type { AddressStore } from "../../fanout/claims/address-store.ts";
+import { BlockClaims } from "../../fanout/claims/block-claims.ts";
+import { Borrowing } from "../../fanout/claims/borrowing.ts";
+import { EndpointReports } from "../../fanout/claims/endpoint-reports.ts";
+import { Holdings } from "../../fanout/claims/holdings.ts";
+import { claimService } from "../../fanout/services/claim-service.ts";
+import { Ledger } from "../../src/compute/ledger.ts";
+import { Loans } from "../../src/compute/loans.ts";
+import type { ClusterEvent } from "../../src/model/event.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { Loans as LoansRecord, Pool } from "../../src/model/record.ts";
+import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
+import { ManualClock } from "../../src/runtime/clock.ts";
+import { silentLogger } from "../../src/runtime/log.ts";
+import { MemoryAddressStore } from "../fakes/memory-address-store.ts";
+import { MemoryJournalFiles, type WriteFault } from "../fakes/memory-journal-files.ts";
+
+export const IDLE_MS = 2_000;
+export const SPARE_IDLE_MS = 5_000;
+export const COOLDOWN_MS = 500;
+const CALL_TIMEOUT_MS = 10_000;
+
+export class AddressesWorld {
+  readonly clock = new ManualClock();
+  readonly api = new MemoryAddressStore();
+  readonly pools: IpPool[];
+  readonly nodes: WorldNode[] = [];
+  readonly servers: WorldServer[] = [];
+  configuration: IpamConfiguration | undefined;
+  /** Work that goes on when it is picked. */
+  readonly gates: (() => void)[] = [];
+  #ids = 0;
+
+  constructor(options: { readonly pools: readonly IpPool[]; readonly nodes: number; readonly servers?: number; readonly configuration?: IpamConfiguration }) {
+    this.pools = [...options.pools];
+    this.configuration = options.configuration;
+    this.api.written = (event) => {
+      for (const server of this.servers) server.told(event);
+    };
+    for (let i = 0; i < options.nodes; i++) this.nodes.push(new WorldNode(this, `n${i + 1}` as NodeName));
+    for (let i = 0; i < (options.servers ?? 2); i++) this.servers.push(new WorldServer(this));
+  }
+
+  newId(): string {
+    return `id-${++this.#ids}`;
+  }
+
+  gate(): Promise<void> {
+    return new Promise((resolve) => this.gates.push(resolve));
+  }
+
+  /** Lets one piece of waiting work go on; false when there is none. */
+  async step(pick: (count: number) => number): Promise<boolean> {
+    const waiting = this.servers.filter((server) => server.backlog.length > 0);
+    const count = this.gates.length + waiting.length;
+    if (count > 0) {
+      const index = pick(count);
+      if (index < this.gates.length) this.gates.splice(index, 1)[0]?.();
+      else waiting[index - this.gates.length]?.deliver();
+    }
+    await turn();
+    return count > 0;
+  }
+
+  /** Runs until nothing waits; with `promise` until that is settled, moving the clock when nothing else happens. */
+  async settle(pick: (count: number) => number, promise?: Promise<unknown>): Promise<void> {
+    const state = { isSettled: promise === undefined };
+    promise
+      ?.catch(() => undefined)
+      .finally(() => {
+        state.isSettled = true;
+      })
+      .catch(() => undefined);
+    for (let quiet = 0, steps = 0; quiet < 4 || !state.isSettled; steps++) {
+      if (steps > 20_000) throw new Error("the world does not come to rest");
+      if (await this.step(pick)) quiet = 0;
+      else if (++quiet >= 4 && !state.isSettled) await this.clock.advance(100);
+    }
+  }
+
+  block(name: string): IpamBlock | undefined {
+    return this.api.find("IPAMBlock", name);
+  }
+
+  get blocks(): readonly IpamBlock[] {
+    return [...this.api.objects.values()].filter((object) => object.kind === "IPAMBlock");
+  }
+
+  get affinities(): readonly BlockAffinity[] {
+    return [...this.api.objects.values()].filter((object) => object.kind === "BlockAffinity");
+  }
+
+  /** Addresses of pods whose ADD returned and that were not removed, with the node. */
+  connected(): readonly { readonly node: NodeName; readonly address: string }[] {
+    return this.nodes.flatMap(({ name, kernel }) => [...kernel.values()].flatMap(({ addresses }) => addresses.map((address) => ({ node: name, address }))));
+  }
+}
+
+export class WorldServer {
+  readonly #world: AddressesWorld;
+  /** Events of the watch that it has not seen. */
+  readonly backlog: ClusterEvent[] = [];
+  /** Told when this server's table changes. */
+  readonly sessions = new Map<WorldNode, object>();
+  #life!: ServerLife;
+
+  constructor(world: AddressesWorld) {
+    this.#world = world;
+    this.start();
+  }
+
+  get life(): ServerLife {
+    return this.#life;
+  }
+
+  told(event: ClusterEvent): void {
+    this.backlog.push(event);
+  }
+
+  deliver(): void {
+    const event = this.backlog.shift();
+    if (event === undefined) return;
+    this.#life.apply(event);
+    for (const node of this.sessions.keys()) node.viewChanged();
+  }
+
+  /** A new process: what the old one had under way goes no further, and nobody hears of it. */
+  start(): void {
+    this.#life = new ServerLife(this.#world);
+    this.backlog.length = 0;
+    for (const node of this.sessions.keys()) node.disconnect();
+  }
+
+  stop(): void {
+    this.#life.isDead = true;
+    this.start();
+  }
+}
+
+export class ServerLife {
+  readonly book = new AddressBook();
+  readonly reports: EndpointReports;
+  readonly service: ReturnType<ReturnType<typeof claimService>>;
+  isDead = false;
+  readonly #loans = new Loans();
+  readonly #records = new Map<string, { readonly record: LoansRecord; node: NodeName }>();
+
+  constructor(world: AddressesWorld) {
+    const { book } = this;
+    const store = gated(world, () => this.isDead);
+    const newId = (): string => world.newId();
+    const borrowing = new Borrowing({ book, store, clock: world.clock, newId, waitMs: 4_000 });
+    const holdings = new Holdings({ book, store, newId });
+    const claims = new BlockClaims({ book, store, borrowing, newId });
+    this.reports = new EndpointReports({ book, store });
+    this.service = claimService({
+      book,
+      claims,
+      borrowing,
+      holdings,
+      refusal: () => undefined,
+      onClaim: () => undefined,
+      onError: () => undefined,
+    })(() => ({ kind: "local" }));
+    for (const { name } of world.nodes) this.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: {}, addresses: [] } });
+    for (const resource of world.pools) this.apply({ kind: "upsert", resource });
+    if (world.configuration !== undefined) this.apply({ kind: "upsert", resource: world.configuration });
+    for (const resource of world.api.objects.values()) this.apply({ kind: "upsert", resource });
+  }
+
+  apply(event: ClusterEvent): void {
+    this.book.apply(event);
+    if (event.kind === "upsert" && event.resource.kind === "IPAMBlock") this.#loans.setBlock(event.resource.name, event.resource);
+    if (event.kind === "upsert" && event.resource.kind === "Node") this.#loans.setNode(event.resource.name, true);
+    if (event.kind === "delete" && event.key.kind === "IPAMBlock") this.#loans.setBlock(event.key.name, undefined);
+    const ledger = new Ledger();
+    this.#loans.commit(ledger);
+    for (const { entered, isRemoved, key, value } of ledger.changes()) {
+      if (isRemoved) this.#records.delete(key);
+      else if (value?.kind === "loans") this.#records.set(key, { record: value, node: entered[0] ?? this.#records.get(key)?.node ?? ("" as NodeName) });
+    }
+  }
+
+  loansOf(node: NodeName): readonly LoansRecord[] {
+    return [...this.#records.values()].flatMap((entry) => (entry.node === node ? entry.record : []));
+  }
+}
+
+export class WorldNode {
+  readonly name: NodeName;
+  readonly #world: AddressesWorld;
+  /** Interfaces of pods whose ADD returned. */
+  readonly kernel = new Map<string, Attachment>();
+  files = new MemoryJournalFiles();
+  manager: AddressManager | undefined;
+  journal: Journal | undefined;
+  #server: WorldServer | undefined;
+  #reports: ReportQueue | undefined;
+  #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(world: AddressesWorld, name: NodeName) {
+    this.#world = world;
+    this.name = name;
+  }
+
+  async start(): Promise<void> {
+    const world = this.#world;
+    const { clock } = world;
+    const life = new AbortController();
+    this.#stop = life;
+    const reports = new ReportQueue({ clock, log: silentLogger() });
+    this.#reports = reports;
+    const journal = await Journal.open({ files: this.files, node: this.name });
+    const manager = createAddressManager({
+      journal,
+      claims: new ClaimCalls({ node: this.name, connection: () => (life.signal.aborted ? undefined : this.#connection(life.signal)) }),
+      reports,
+      clock,
+      log: silentLogger(),
+      pools: () => world.pools.map(poolRecord),
+      usedAddresses: () => this.#used(),
+      interfacePrefix: "cali",
+      loans: () => this.#server?.life.loansOf(this.name) ?? [],
+      cooldownMs: COOLDOWN_MS,
+      idleMs: IDLE_MS,
+      spareIdleMs: SPARE_IDLE_MS,
+    });
+    this.journal = journal;
+    this.manager = manager;
+    this.#running = manager.run(life.signal).catch(() => undefined);
+    this.#audit(manager, life.signal).catch(() => undefined);
+  }
+
+  /** As the pod manager does at its start: what has no interface is released. */
+  async #audit(manager: AddressManager, signal: AbortSignal): Promise<void> {
+    await manager.whenTrusted(signal);
+    if (signal.aborted) return;
+    for (const attachment of manager.attachments()) if (!this.kernel.has(attachment.interfaceName)) await manager.detach(attachment);
+  }
+
+  /** The process ends; `losesDisk` and `reboot` (no interface is left) with it. */
+  async crash(options: { readonly losesDisk?: boolean; readonly reboot?: boolean } = {}): Promise<void> {
+    this.#stop.abort();
+    this.#reports?.end();
+    if (this.#server !== undefined) this.#server.sessions.delete(this);
+    const server = this.#server;
+    this.#server = undefined;
+    if (options.reboot === true) this.kernel.clear();
+    this.files.fault = { at: 0, how: "nothing" };
+    this.files = new MemoryJournalFiles(options.losesDisk === true ? new Map() : this.files.files);
+    // No process restarts within one tick of the clock.
+    await this.#world.clock.advance(1);
+    await this.start();
+    if (server !== undefined) this.connect(server);
+  }
+
+  failWrite(at: number, how: WriteFault): void {
+    this.files.fault = { at: this.files.writes + at, how };
+  }
+
+  connect(server: WorldServer): void {
+    this.disconnect();
+    this.#server = server;
+    const session = {};
+    const life = server.life;
+    server.sessions.set(this, session);
+    const reports = this.#reports;
+    reports?.begin((report) => {
+      life.reports.take({
+        session,
+        node: this.name,
+        report,
+        reply: (result) => {
+          if (server.sessions.get(this) === session && !life.isDead && reports === this.#reports) reports.result(result);
+        },
+      });
+    });
+    this.viewChanged();
+  }
+
+  disconnect(): void {
+    this.#server?.sessions.delete(this);
+    this.#server = undefined;
+    this.#reports?.end();
+  }
+
+  get isConnected(): boolean {
+    return this.#server !== undefined;
+  }
+
+  viewChanged(): void {
+    this.manager?.loansChanged().catch(() => undefined);
+  }
+
+  /** As ADD: resolves to the pod's attachment when its interface is there. */
+  async attach(container: string, options?: Parameters<AddressManager["attach"]>[1]): Promise<Attachment> {
+    const manager = this.manager;
+    const life = this.#stop.signal;
+    if (manager === undefined) throw new Error("the agent does not run");
+    const attachment = await manager.attach({ network: "net", containerId: container, ifname: "eth0", namespace: "shop", pod: container, netns: "" }, options);
+    if (life.aborted) throw new Error("the agent stopped");
+    this.kernel.set(attachment.interfaceName, attachment);
+    return attachment;
+  }
+
+  async detach(container: string): Promise<void> {
+    const attachment = [...this.kernel.values()].find(({ containerId }) => containerId === container);
+    if (attachment === undefined || this.manager === undefined) return;
+    this.kernel.delete(attachment.interfaceName);
+    // One that was recovered is known under another name.
+    await this.manager.detach(this.manager.find(attachment) ?? attachment);
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.disconnect();
+    await this.#running;
+  }
+
+  #used(): readonly UsedAddress[] {
+    return [...this.kernel.values()].flatMap(({ addresses, interfaceName }) => addresses.map((address) => ({ address, interfaceName })));
+  }
+
+  /** The unary calls, as grpc-js has them: given up on after a time, while the server goes on. */
+  #connection(agent: AbortSignal): SyncConnection | undefined {
+    const server = this.#server?.life;
+    if (server === undefined) return undefined;
+    const { clock } = this.#world;
+    const method =
+      (name: "claimBlock" | "listBlocks" | "releaseBlock") =>
+      (request: unknown, _metadata: unknown, _options: unknown, callback: (error: unknown, response?: unknown) => void): { cancel(): void } => {
+        let isOver = false;
+        const end = (error: unknown, response?: unknown): void => {
+          if (isOver || agent.aborted) return;
+          isOver = true;
+          callback(error, response);
+        };
+        const handler = server.service[name] as (call: ServerUnaryCall<unknown, unknown>, done: sendUnaryData<unknown>) => void;
+        handler({ request } as ServerUnaryCall<unknown, unknown>, (error, response) => {
+          if (server.isDead) return;
+          // The answer is under way for a while too.
+          this.#world.gates.push(() => end(error, response));
+        });
+        clock
+          .sleep(CALL_TIMEOUT_MS)
+          .then(() => end({ code: 4, details: "too late" }))
+          .catch(() => undefined);
+        return { cancel: () => end({ code: 1, details: "cancelled" }) };
+      };
+    return { claimBlock: method("claimBlock"), listBlocks: method("listBlocks"), releaseBlock: method("releaseBlock") } as unknown as SyncConnection;
+  }
+}
+
+/** Each call waits to be picked, before it takes effect and again before its caller learns what came of it; a dead server's call takes effect or not, and nobody learns. */
+function gated(world: AddressesWorld, isDead: () => boolean): AddressStore {
+  const never = new Promise<never>(() => undefined);
+  const around = async <T>(call: () => Promise<T>): Promise<T> => {
+    await world.gate();
+    if (isDead()) return await never;
+    const result = await call();
+    await world.gate();
+    return isDead() ? await never : result;
+  };
+  return {
+    read: (kind, name) => around(() => world.api.read(kind, name)),
+    create: (resource) => around(() => world.api.create(resource)),
+    update: (resource) => around(() => world.api.update(resource)),
+    delete: (kind, object) => around(() => world.api.delete(kind, object)),
+  };
+}
+
+function poolRecord({ blockSize, cidr, disabled, name, natOutgoing }: IpPool): Pool {
+  return { kind: "pool", name, cidr, natOutgoing, disabled, blockSize };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

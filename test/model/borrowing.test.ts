@@ -1,0 +1,313 @@
+/**
+ * Borrowed addresses, released blocks and everything that can break off in between: with every part real but the wire, no address is ever two pods', and when all
+ * is at rest none is lost.
+ */
+import * as fc from "fast-check";
+import { afterEach, describe, expect, it } from "vitest";
+import type { AddressError } from "../../agent/addresses/address-error.ts";
+import type { IpamConfiguration, IpPool } from "../../src/model/resource.ts";
+import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
+import { type IpAddress, parseIp } from "../../src/net/ip.ts";
+import { AddressesWorld, COOLDOWN_MS, IDLE_MS, SPARE_IDLE_MS, type WorldNode } from "./addresses-world.ts";
+
+const pool = (name: string, cidr: string, blockSize: number, more: Partial<IpPool> = {}): IpPool => ({
+  kind: "IPPool",
+  name,
+  resourceVersion: "1",
+  cidr: parseCidr(cidr),
+  blockSize,
+  natOutgoing: false,
+  disabled: false,
+  nodeSelector: "all()",
+  ...more,
+});
+const STRICT: IpamConfiguration = {
+  kind: "IPAMConfiguration",
+  name: "default",
+  resourceVersion: "1",
+  strictAffinity: true,
+  maxBlocksPerHost: 20,
+  autoAllocateBlocks: true,
+  ipCooldownSeconds: undefined,
+};
+const first = (): number => 0;
+let world: AddressesWorld | undefined;
+
+afterEach(async () => {
+  await Promise.all(world?.nodes.map((node) => node.stop()) ?? []);
+  world = undefined;
+});
+
+async function start(pools: readonly IpPool[], options: { readonly nodes?: number; readonly configuration?: IpamConfiguration } = {}): Promise<AddressesWorld> {
+  world = new AddressesWorld({ pools, nodes: options.nodes ?? 3, ...(options.configuration === undefined ? {} : { configuration: options.configuration }) });
+  const [server] = world.servers;
+  for (const node of world.nodes) {
+    await node.start();
+    if (server !== undefined) node.connect(server);
+  }
+  await world.settle(first);
+  return world;
+}
+
+function node(of: AddressesWorld, index: number): WorldNode {
+  const found = of.nodes[index];
+  if (found === undefined) throw new Error(`there is no node ${index}`);
+  return found;
+}
+
+/** What came of the pods of one round: addresses, and codes of those that got none. */
+async function attachAll(
+  of: AddressesWorld,
+  pods: readonly (readonly [WorldNode, string])[],
+): Promise<{ readonly addresses: IpAddress[]; readonly codes: string[] }> {
+  const all = Promise.allSettled(pods.map(([at, name]) => at.attach(name)));
+  await of.settle(first, all);
+  const results = await all;
+  return {
+    addresses: results.flatMap((result) => (result.status === "fulfilled" ? result.value.addresses : [])),
+    codes: results.flatMap((result) => (result.status === "rejected" ? (result.reason as AddressError).code : [])),
+  };
+}
+
+function expectNoDuplicate(of: AddressesWorld): void {
+  const addresses = of.connected().map(({ address }) => address);
+  expect(new Set(addresses).size).toBe(addresses.length);
+}
+
+/** Loans of the API, as "address by borrower". */
+const loans = (of: AddressesWorld): readonly string[] =>
+  of.blocks.flatMap(({ allocations }) => allocations.flatMap(({ address, loan, node: borrower }) => (loan === undefined ? [] : `${address} by ${borrower}`)));
+
+async function pass(of: AddressesWorld, ms: number): Promise<void> {
+  for (let left = ms; left > 0; left -= 500) {
+    await of.clock.advance(500);
+    await of.settle(first);
+  }
+}
+
+describe("borrowing", () => {
+  it.each([
+    ["one block for all", "10.65.0.0/28", 28],
+    ["fewer blocks than nodes", "10.65.0.0/28", 29],
+    ["as many blocks as addresses", "10.65.0.0/28", 32],
+  ])("a pool of 16 addresses and 40 pods over 3 nodes, %s: 16 are connected, wherever they are", async (_what, cidr, blockSize) => {
+    const w = await start([pool("p", cidr, blockSize)]);
+    const pods = Array.from({ length: 40 }, (_, i) => [node(w, i % 3), `c${i}`] as const);
+    for (let round = 0; round < 6 && w.connected().length < 16; round++) {
+      await attachAll(
+        w,
+        pods.filter(([at, name]) => ![...at.kernel.values()].some(({ containerId }) => containerId === name)),
+      );
+      await pass(w, 31_000);
+    }
+    expect(w.connected()).toHaveLength(16);
+    expect(new Set(w.connected().map(({ address }) => address)).size).toBe(16);
+    const { codes } = await attachAll(w, [[node(w, 0), "more"]]);
+    expect(codes).toEqual(["pool-full"]);
+    await w.settle(first);
+    // The API says the same, with the node that has each.
+    const allocated = w.blocks.flatMap(({ allocations }) => allocations.flatMap(({ address, node: at, pod }) => (pod === undefined ? [] : `${at} ${address}`)));
+    expect(allocated.sort()).toEqual(
+      w
+        .connected()
+        .map(({ address, node: at }) => `${at} ${address}`)
+        .sort(),
+    );
+  });
+
+  it("many that wait share one call, and what nobody uses any more goes back to where it is of, after its cooldown", async () => {
+    const w = await start([pool("p", "10.65.0.0/28", 28)], { nodes: 2 });
+    await attachAll(w, [[node(w, 0), "a"]]);
+    const before = w.api.calls.length;
+    const { addresses } = await attachAll(
+      w,
+      Array.from({ length: 5 }, (_, i) => [node(w, 1), `b${i}`] as const),
+    );
+    expect(addresses).toHaveLength(5);
+    expect(w.api.calls.slice(before).filter(({ verb, kind }) => verb === "update" && kind === "IPAMBlock").length).toBeLessThanOrEqual(7);
+    expect(loans(w)).toHaveLength(5);
+    for (let i = 0; i < 5; i++) await node(w, 1).detach(`b${i}`);
+    await pass(w, IDLE_MS + 2_000);
+    expect([loans(w), node(w, 1).journal?.state.blocks.size, node(w, 0).journal?.state.lent.size]).toEqual([[], 0, 0]);
+    await pass(w, COOLDOWN_MS);
+    const all = await attachAll(
+      w,
+      Array.from({ length: 15 }, (_, i) => [node(w, 0), `a${i}`] as const),
+    );
+    expect(all.addresses).toHaveLength(15);
+  });
+
+  it("not under strictAffinity", async () => {
+    const w = await start([pool("p", "10.65.0.0/28", 28)], { nodes: 2, configuration: STRICT });
+    await attachAll(w, [[node(w, 0), "a"]]);
+    expect((await attachAll(w, [[node(w, 1), "b"]])).codes).toEqual(["pool-full"]);
+    expect(loans(w)).toEqual([]);
+  });
+
+  it("a node that does not answer lends nothing, and is asked no more when the question is withdrawn", async () => {
+    const w = await start([pool("p", "10.65.0.0/28", 28)], { nodes: 2 });
+    await attachAll(w, [[node(w, 0), "a"]]);
+    node(w, 0).disconnect();
+    expect((await attachAll(w, [[node(w, 1), "b"]])).codes).toEqual(["unavailable"]);
+    expect(loans(w)).toEqual([]);
+    const [server] = w.servers;
+    if (server !== undefined) node(w, 0).connect(server);
+    expect((await attachAll(w, [[node(w, 1), "b"]])).addresses).toHaveLength(1);
+  });
+
+  it("an address that a pod asks for: in the own block, in another's, in one that nobody has", async () => {
+    const w = await start([pool("p", "10.65.0.0/27", 29)], { nodes: 2 });
+    await attachAll(w, [
+      [node(w, 0), "a"],
+      [node(w, 1), "b"],
+    ]);
+    const ask = async (at: WorldNode, name: string, address: IpAddress): Promise<readonly string[]> => {
+      const wish = { pools: [], addresses: [address], ipVersions: [], mac: "", problem: "" };
+      const attaching = at.attach(name, { wish });
+      await w.settle(first, attaching);
+      return attaching.then(
+        ({ addresses }) => addresses,
+        (error: unknown) => [(error as AddressError).code],
+      );
+    };
+    const owners = new Map(w.blocks.map(({ cidr, node: owner }) => [cidr, owner]));
+    const free = (owner: string | undefined): IpAddress => {
+      const used = new Set(w.blocks.flatMap(({ allocations }) => allocations.map(({ address }) => address)));
+      for (let i = 31; i >= 0; i--) {
+        const address = parseIp(`10.65.0.${i}`);
+        const holder = [...owners].find(([cidr]) => cidrContains(cidr, address));
+        if (holder?.[1] === owner && !used.has(address)) return address;
+      }
+      throw new Error("no such address");
+    };
+    const [own, others, nobodys] = [free(node(w, 0).name), free(node(w, 1).name), free(undefined)];
+    expect(await ask(node(w, 0), "own", own)).toEqual([own]);
+    expect(await ask(node(w, 0), "others", others)).toEqual([others]);
+    expect(loans(w)).toEqual([`${others} by ${node(w, 0).name}`]);
+    expect(await ask(node(w, 0), "nobodys", nobodys)).toEqual([nobodys]);
+    expect(await ask(node(w, 1), "taken", own)).toEqual(["bad-request"]);
+    expect(await ask(node(w, 1), "outside", parseIp("10.66.0.1"))).toEqual(["bad-request"]);
+  });
+});
+
+describe("blocks that are given back", () => {
+  it("beyond what is needed, after a while; the last one stays", async () => {
+    const w = await start([pool("p", "10.65.0.0/26", 28)], { nodes: 1 });
+    await attachAll(
+      w,
+      Array.from({ length: 40 }, (_, i) => [node(w, 0), `a${i}`] as const),
+    );
+    await w.settle(first);
+    expect(w.blocks.length).toBe(4);
+    for (let i = 0; i < 40; i++) await node(w, 0).detach(`a${i}`);
+    await pass(w, SPARE_IDLE_MS + 3_000);
+    expect([w.blocks.length, w.affinities.map(({ state }) => state)]).toEqual([1, ["confirmed"]]);
+    expect((await attachAll(w, [[node(w, 0), "again"]])).addresses).toHaveLength(1);
+  });
+
+  it("of a pool that is closed: all, soon; running pods keep theirs", async () => {
+    const w = await start([pool("p", "10.65.0.0/26", 28)], { nodes: 2 });
+    await attachAll(w, [
+      [node(w, 0), "a"],
+      [node(w, 1), "b"],
+    ]);
+    w.pools[0] = pool("p", "10.65.0.0/26", 28, { disabled: true });
+    for (const server of w.servers) for (const resource of w.pools) server.life.apply({ kind: "upsert", resource });
+    await node(w, 0).detach("a");
+    await pass(w, IDLE_MS + 3_000);
+    expect(w.blocks.map((block) => block.node)).toEqual([node(w, 1).name]);
+    expect(w.connected()).toHaveLength(1);
+  });
+});
+
+/** Fault points are picked at random, so that a crash comes after each write of each party in some run. */
+describe("any history", () => {
+  const who = fc.nat(2);
+  const action = fc.oneof(
+    { weight: 10, arbitrary: fc.record({ kind: fc.constant("attach" as const), node: who, pod: fc.nat(7) }) },
+    { weight: 7, arbitrary: fc.record({ kind: fc.constant("detach" as const), node: who, pod: fc.nat(7) }) },
+    { weight: 8, arbitrary: fc.record({ kind: fc.constant("steps" as const), count: fc.integer({ min: 1, max: 12 }) }) },
+    { weight: 5, arbitrary: fc.record({ kind: fc.constant("advance" as const), ms: fc.constantFrom(100, 600, 2_500, 5_500, 11_000, 31_000, 330_000) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant("move" as const), node: who, server: fc.integer({ min: -1, max: 1 }) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant("crash-server" as const), server: fc.nat(1) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant("crash" as const), node: who, losesDisk: fc.boolean(), reboot: fc.boolean() }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant("fail-write" as const),
+        node: who,
+        at: fc.integer({ min: 1, max: 3 }),
+        how: fc.constantFrom("nothing" as const, "part" as const, "all" as const),
+        losesDisk: fc.boolean(),
+      }),
+    },
+  );
+
+  it("no address is two pods', and at the end every address of the pool can be given", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(action, { minLength: 5, maxLength: 60 }),
+        fc.infiniteStream(fc.nat(1_000)),
+        fc.constantFrom(28, 30, 31),
+        async (history, stream, blockSize) => {
+          const pick = (count: number): number => (stream.next().value as number) % count;
+          const w = await start([pool("p", "10.65.0.0/29", Math.max(29, blockSize))]);
+          const crashing = new Map<WorldNode, boolean>();
+          for (const step of history) {
+            const at = "node" in step ? node(w, step.node) : undefined;
+            if (step.kind === "attach" && at !== undefined) {
+              // A pod is on one node.
+              at.attach(`${at.name}-${step.pod}`).then(
+                () => expectNoDuplicate(w),
+                () => undefined,
+              );
+            } else if (step.kind === "detach" && at !== undefined) at.detach(`${at.name}-${step.pod}`).catch(() => undefined);
+            else if (step.kind === "steps") for (let i = 0; i < step.count; i++) await w.step(pick);
+            else if (step.kind === "advance") await w.clock.advance(step.ms);
+            else if (step.kind === "move" && at !== undefined) {
+              const server = w.servers[step.server];
+              if (server === undefined) at.disconnect();
+              else at.connect(server);
+            } else if (step.kind === "crash-server") w.servers[step.server]?.stop();
+            else if (step.kind === "crash" && at !== undefined) await at.crash(step);
+            else if (step.kind === "fail-write" && at !== undefined) {
+              at.failWrite(step.at, step.how);
+              crashing.set(at, step.losesDisk);
+            }
+            await new Promise((resolve) => setImmediate(resolve));
+            // A journal that refused ends the process, as a failed disk does here.
+            for (const [failed, losesDisk] of crashing) {
+              if (failed.files.fault !== undefined && failed.files.writes < failed.files.fault.at) continue;
+              crashing.delete(failed);
+              await failed.crash({ losesDisk });
+            }
+            expectNoDuplicate(w);
+          }
+          // Everything comes back and rests.
+          for (const [i, one] of w.nodes.entries()) {
+            one.files.fault = undefined;
+            await one.crash({});
+            const server = w.servers[i % 2];
+            if (server !== undefined) one.connect(server);
+          }
+          await w.settle(pick);
+          for (const one of w.nodes) for (const { containerId } of one.kernel.values()) await one.detach(containerId);
+          for (let i = 0; i < 12; i++) await pass(w, 30_500);
+          expectNoDuplicate(w);
+          expect([loans(w), w.nodes.map((one) => one.journal?.state.lent.size)]).toEqual([[], [0, 0, 0]]);
+          // All of them, on one node: its own blocks, and what it borrows of the others.
+          for (let round = 0; round < 8 && w.connected().length < 8; round++) {
+            await attachAll(
+              w,
+              Array.from({ length: 8 }, (_, i) => [node(w, 0), `end${i}`] as const),
+            );
+            await pass(w, 31_000);
+          }
+          expect(w.connected()).toHaveLength(8);
+          await Promise.all(w.nodes.map((one) => one.stop()));
+        },
+      ),
+      { numRuns: Number(process.env["SEDGE_MODEL_RUNS"] ?? 60) },
+    );
+  }, 120_000);
+});
