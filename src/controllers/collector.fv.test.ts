@@ -136,6 +136,74 @@ describe("collector", () => {
     expect(await used()).toContain("10.65.3.1");
   });
 
+  it("a borrowed address stays on loan while its borrower exists, whoever's pod is gone; with the borrower it is free, and so is a question to a node that is gone", async () => {
+    await create("Node", { metadata: { name: "b1" } });
+    await create("Node", { metadata: { name: "b2" } });
+    const cidr = parseCidr("10.65.9.0/26");
+    const name = blockName(cidr);
+    const pod = podKey("default", "borrowers-pod");
+    const [lender, borrower] = ["b1" as NodeName, "b2" as NodeName];
+    const loan = { id: "l", claim: "c", isAgreed: true };
+    await writer.create<"BlockAffinity">({
+      kind: "BlockAffinity",
+      name: affinityName(lender, cidr),
+      resourceVersion: "",
+      node: lender,
+      cidr,
+      state: "confirmed",
+      isDeleted: false,
+    });
+    await writer.create<"IPAMBlock">({
+      kind: "IPAMBlock",
+      name,
+      resourceVersion: "",
+      node: lender,
+      cidr,
+      isDeleted: false,
+      allocations: [
+        { address: parseIp("10.65.9.7"), handle: "net.x", pod, node: borrower, loan },
+        { address: parseIp("10.65.9.8"), handle: "h", pod: undefined, node: borrower, loan: { ...loan, isAgreed: false } },
+      ],
+    });
+    const clock = new ManualClock();
+    const collecting = collector(clock);
+    const collect = async (): Promise<readonly object[]> => {
+      await collecting.pass(signal);
+      await clock.advance(GRACE_MS);
+      await collecting.pass(signal);
+      const { blocks } = await readAddresses(client);
+      return (blocks.find((block) => block.name === name)?.allocations ?? []).map(({ address, handle, pod: owner, loan: lent }) => [
+        address,
+        handle,
+        owner,
+        lent?.isAgreed,
+      ]);
+    };
+    const question = ["10.65.9.8", "h", undefined, false];
+    expect(await collect()).toEqual([["10.65.9.7", "sedge-loan-b2", undefined, true], question]);
+    expect(await new AddressRepair({ client, writer }).release(name, parseIp("10.65.9.7"), "sedge-loan-b2")).toMatchObject({
+      kind: "kept",
+      reason: expect.stringContaining("gives it back itself") as string,
+    });
+    await client.delete(API_RESOURCES.Node, { name: "b1" });
+    expect(await collect()).toEqual([["10.65.9.7", "sedge-loan-b2", undefined, true]]);
+    await client.delete(API_RESOURCES.Node, { name: "b2" });
+    expect(await collect()).toEqual([]);
+  });
+
+  it("an affinity that a release left behind is taken away", async () => {
+    await create("Node", { metadata: { name: "b3" } });
+    const [cidr, node] = [parseCidr("10.65.10.0/26"), "b3" as NodeName];
+    const name = affinityName(node, cidr);
+    await writer.create<"BlockAffinity">({ kind: "BlockAffinity", name, resourceVersion: "", node, cidr, state: "pendingDeletion", isDeleted: false });
+    const clock = new ManualClock();
+    const collecting = collector(clock);
+    await collecting.pass(signal);
+    await clock.advance(GRACE_MS);
+    await collecting.pass(signal);
+    expect((await readAddresses(client)).affinities.map((affinity) => affinity.name)).not.toContain(name);
+  });
+
   it("an address that was given again since the finding is not freed", async () => {
     const repair = new AddressRepair({ client, writer });
     expect(await repair.release(blockName(parseCidr("10.65.3.0/26")), parseIp("10.65.3.1"), "net.older")).toMatchObject({ kind: "kept" });

@@ -2,14 +2,16 @@
  * Reading of all address objects at once, and the few writes that free what nobody has. For controllers and `sedge ipam`.
  *
  * Invariant: nothing is freed on the word of an earlier reading. Each write asks the API again for what the finding says is absent (the node, the pod), reads
- * the object anew, and is a compare-and-swap on that version; an address is freed only while the same handle still has it.
+ * the object anew, and is a compare-and-swap on that version; an address is freed only while the same handle still has it. An address that a node has borrowed
+ * is that node's to give back while the node exists: only the pod is taken off.
  */
 
 import type { AddressSnapshot, Finding } from "../ipam/audit.ts";
-import { affinityName } from "../ipam/block.ts";
+import { affinityName, blockName } from "../ipam/block.ts";
+import { loanHandle } from "../ipam/loans.ts";
 import type { NodeName } from "../model/names.ts";
 import { RESOURCE_INFO } from "../model/parse-resource.ts";
-import type { Pod, Resource, ResourceKind } from "../model/resource.ts";
+import type { BlockAllocation, Pod, Resource, ResourceKind } from "../model/resource.ts";
 import type { IpAddress } from "../net/ip.ts";
 import type { ApiClient } from "./api-client.ts";
 import { ApiError } from "./api-error.ts";
@@ -85,7 +87,10 @@ export class AddressRepair {
         return (await this.#nodeExists(finding.node)) ? kept(`node ${finding.node} exists`) : await this.#deleteBlock(finding.block.name, finding.node);
       case "stale-affinity": {
         const { affinity } = finding;
-        if (await this.#nodeExists(affinity.node)) return kept(`node ${affinity.node} exists`);
+        const block = await this.#writer.read("IPAMBlock", blockName(affinity.cidr));
+        if (block.kind === "invalid" || (block.kind === "found" && block.value.node === affinity.node))
+          return kept(`block ${affinity.cidr} is of node ${affinity.node}`);
+        if (affinity.state !== "pendingDeletion" && (await this.#nodeExists(affinity.node))) return kept(`node ${affinity.node} exists`);
         return outcomeOf((await this.#writer.delete("BlockAffinity", affinity)).kind);
       }
       default:
@@ -98,8 +103,13 @@ export class AddressRepair {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const read = await this.#writer.read("IPAMBlock", block);
       if (read.kind !== "found") return kept(`IPAMBlock ${block} is ${read.kind}`);
-      const allocations = read.value.allocations.filter((allocation) => allocation.address !== address || allocation.handle !== handle);
-      if (allocations.length === read.value.allocations.length) return kept(`${handle} does not have ${address} any more`);
+      const found = read.value.allocations.find((allocation) => allocation.address === address && allocation.handle === handle);
+      if (found === undefined) return kept(`${handle} does not have ${address} any more`);
+      const { loan, node } = found;
+      const isBorrowed = loan?.isAgreed === true && node !== undefined && (await this.#nodeExists(node));
+      if (isBorrowed && found.pod === undefined) return kept(`${address} is on loan to node ${node}, which gives it back itself`);
+      const left: readonly BlockAllocation[] = isBorrowed ? [{ address, handle: loanHandle(node), pod: undefined, node, loan }] : [];
+      const allocations = read.value.allocations.flatMap((allocation) => (allocation === found ? left : allocation));
       const written = await this.#writer.update<"IPAMBlock">({ ...read.value, allocations }, read);
       if (written.kind === "written") return DONE;
     }

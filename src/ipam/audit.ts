@@ -26,7 +26,7 @@ export type Finding =
   | { readonly kind: "pod-gone"; readonly block: string; readonly allocation: BlockAllocation; readonly pod: PodKey }
   /** A block without addresses whose node is gone. */
   | { readonly kind: "empty-block"; readonly block: IpamBlock; readonly node: NodeName }
-  /** An affinity of a node that is gone, to a block that is gone or another's. */
+  /** An affinity of a node that is gone, or that is being deleted, to a block that is gone or another's. */
   | { readonly kind: "stale-affinity"; readonly affinity: BlockAffinity }
   /** For people: nothing frees these by itself. */
   | { readonly kind: "duplicate"; readonly address: IpAddress; readonly handles: readonly string[] }
@@ -58,8 +58,11 @@ export function auditAddresses({ nodes, pods, pools, blocks, affinities }: Addre
 
 function findingOf(block: IpamBlock, allocation: BlockAllocation, nodes: ReadonlySet<NodeName>, pods: ReadonlyMap<PodKey, Pod>): Finding | undefined {
   const node = allocation.node ?? block.node;
+  // A question to a node that is gone: nobody will answer it.
+  if (allocation.loan?.isAgreed === false && block.node !== undefined && !nodes.has(block.node))
+    return { kind: "node-gone", block: block.name, allocation, node: block.node };
   if (allocation.pod === undefined) {
-    // A node's own address (tunnel), or one that is cooling down.
+    // A node's own address (tunnel), one that is cooling down, or one on loan: its borrower gives it back.
     return allocation.node !== undefined && !nodes.has(allocation.node)
       ? { kind: "node-gone", block: block.name, allocation, node: allocation.node }
       : undefined;
@@ -91,7 +94,8 @@ function affinityFindings(affinities: readonly BlockAffinity[], blocks: readonly
   const owners = new Map(blocks.map((block) => [block.cidr, block.node]));
   const confirmed = new Map<Cidr, NodeName[]>();
   for (const affinity of affinities) {
-    if (!nodes.has(affinity.node) && owners.get(affinity.cidr) !== affinity.node) found.push({ kind: "stale-affinity", affinity });
+    const isLeftOver = !nodes.has(affinity.node) || affinity.state === "pendingDeletion";
+    if (isLeftOver && owners.get(affinity.cidr) !== affinity.node) found.push({ kind: "stale-affinity", affinity });
     if (affinity.state === "confirmed" && !affinity.isDeleted) confirmed.set(affinity.cidr, [...(confirmed.get(affinity.cidr) ?? []), affinity.node]);
   }
   for (const [block, claimants] of confirmed) if (claimants.length > 1) found.push({ kind: "two-owners", block, nodes: claimants });
@@ -122,7 +126,7 @@ export function describeFinding(finding: Finding): string {
     case "empty-block":
       return `block ${finding.block.cidr} is empty and belongs to node ${finding.node}, which does not exist`;
     case "stale-affinity":
-      return `BlockAffinity ${finding.affinity.name} is of node ${finding.affinity.node}, which does not exist, and the block ${finding.affinity.cidr} is not its own`;
+      return `BlockAffinity ${finding.affinity.name} is left over: the block ${finding.affinity.cidr} is not of node ${finding.affinity.node} (any more)`;
     case "duplicate":
       return `${finding.address} is held ${finding.handles.length} times: ${finding.handles.join(", ")}`;
     case "untracked":
