@@ -78,6 +78,15 @@ export const fanoutConfigSchema = z
       .default(5_000)
       .describe("Agents that one server is meant to carry: what the metric sedge_fanout_load_ratio calls full"),
     movesPerSecond: z.number().int().min(1).max(10_000).default(200).describe("Agents that are asked to move to another server go at most at this rate"),
+    statusWritesPerSecond: z
+      .number()
+      .int()
+      .min(0)
+      .max(1_000)
+      .default(20)
+      .describe("The server that leads writes the status of at most so many policies a second; 0: this server writes none, and does not stand for leader"),
+    leaseNamespace: z.string().default("kube-system").describe("Where the Lease of the server that leads is"),
+    leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another server"),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })

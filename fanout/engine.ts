@@ -6,9 +6,9 @@
  * nothing here (the source deletes only what a complete list says is gone).
  */
 import { setImmediate as yieldToEventLoop } from "node:timers/promises";
-import type { ClusterEvent, Problem, SyncStatus } from "../src/model/event.ts";
+import type { ObjectProblems } from "../src/compute/problems.ts";
+import type { ClusterEvent, SyncStatus } from "../src/model/event.ts";
 import type { RecordChange, RecordKey } from "../src/model/record.ts";
-import type { ResourceKey } from "../src/model/resource.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import { Due } from "../src/runtime/due.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
@@ -21,7 +21,7 @@ export interface RecordComputer {
   apply(event: ClusterEvent): void;
   /** For people: the selector behind a policy or a set. */
   describe?(key: RecordKey): string | undefined;
-  flush(): { readonly changes: readonly RecordChange[]; readonly problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] };
+  flush(): { readonly changes: readonly RecordChange[]; readonly problems: readonly ObjectProblems[] };
 }
 
 export interface EngineOptions {
@@ -53,7 +53,7 @@ export class Engine implements Part {
   #status: SyncStatus = "wait-for-datastore";
   #isInSync = false;
   #hasUncommitted = false;
-  #problems: readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] = [];
+  #problems: readonly ObjectProblems[] = [];
 
   constructor(options: EngineOptions) {
     this.#options = { sliceMs: 5, gapMs: 2, deadlineMs: 100, ...options };
@@ -74,7 +74,7 @@ export class Engine implements Part {
   }
 
   /** Objects that cannot be understood, as of the last commit. */
-  get problems(): readonly { readonly key: ResourceKey; readonly problems: readonly Problem[] }[] {
+  get problems(): readonly ObjectProblems[] {
     return this.#problems;
   }
 

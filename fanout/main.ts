@@ -6,6 +6,7 @@ import { Compute } from "../src/compute/compute.ts";
 import { ApiClient } from "../src/datastore/api-client.ts";
 import { clusterUid } from "../src/datastore/cluster-uid.ts";
 import { findConnection } from "../src/datastore/kubeconfig.ts";
+import { Leader } from "../src/datastore/lease.ts";
 import { ClusterSource } from "../src/datastore/source.ts";
 import { AddressWriter } from "../src/datastore/writer.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
@@ -17,8 +18,11 @@ import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
 import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
-import { fanoutConfigSchema, listenersOf, serviceOf } from "./config.ts";
+import { type FanoutConfig, fanoutConfigSchema, listenersOf, serviceOf } from "./config.ts";
+import { PolicyStatusWriter } from "./policy-status/writer.ts";
 import { FanoutServer } from "./server.ts";
+
+const LEASE_NAME = "sedge-fanout";
 
 /** Runs until SIGTERM or SIGINT. 0: stopped as asked. 1: failed (the log says why). Throws ConfigError for wrong settings, StartError for what it cannot use. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -65,7 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     });
     const source = new ClusterSource({ client, clock, log, sink: server.sink });
     await server.listen();
-    await runAll([source, server], { signal, log });
+    await runAll([source, server, ...leaderOf(server, { client, config, clock, log })], { signal, log });
     return 0;
   } catch (error) {
     if (error instanceof StartError) throw error;
@@ -76,6 +80,30 @@ export async function main(argv: readonly string[]): Promise<number> {
     await healthEndpoint.close();
     client.close();
   }
+}
+
+/** The part that writes what the whole tier knows, on one server at a time. */
+function leaderOf(server: FanoutServer, { client, config, clock, log }: LeaderNeeds): readonly Leader[] {
+  const { leaseMs, leaseNamespace, serverName, statusWritesPerSecond: writesPerSecond } = config;
+  if (writesPerSecond === 0) return [];
+  const writer = new PolicyStatusWriter({
+    client,
+    statuses: server.policies,
+    clock,
+    log: log.child({ component: "policy-status" }),
+    writesPerSecond,
+    onWrite: (outcome) => server.policyStatusWritten(outcome),
+  });
+  const identity = `${serverName === "" ? hostname() : serverName}_${server.epoch}`;
+  const lease = { client, clock, log: log.child({ component: "leader" }), namespace: leaseNamespace, name: LEASE_NAME, identity, leaseMs };
+  return [new Leader({ ...lease, work: (signal) => writer.run(signal) })];
+}
+
+interface LeaderNeeds {
+  readonly client: ApiClient;
+  readonly config: FanoutConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
 }
 
 /** The seed of all hashes comes from the API, so nothing can begin before it was reached once. Undefined: stopped meanwhile. */

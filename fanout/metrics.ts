@@ -51,12 +51,19 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #blockWrites: Counter<"outcome">;
   readonly #refusedPeers: Counter<"reason">;
   readonly #moves: Counter;
+  readonly #statusWrites: Counter<"outcome">;
 
   constructor(registry: Registry) {
     const registers = [registry];
     this.#registerSent(registry, { name: "sedge_fanout_messages_sent_total", help: "Messages sent to agents, by kind", what: "messages" });
     this.#registerSent(registry, { name: "sedge_fanout_sent_bytes_total", help: "Bytes of messages sent to agents, by kind", what: "bytes" });
     this.#ends = new Counter({ name: "sedge_fanout_session_ends_total", help: "Sessions that ended, by reason", labelNames: ["reason"], registers });
+    this.#statusWrites = new Counter({
+      name: "sedge_fanout_policy_status_writes_total",
+      help: "Writes of a policy's status by this server while it leads, by outcome",
+      labelNames: ["outcome"],
+      registers,
+    });
     this.#commits = new Counter({ name: "sedge_fanout_commits_total", help: "Revisions made", registers });
     this.#commitSeconds = new Histogram({
       name: "sedge_fanout_commit_seconds",
@@ -94,6 +101,10 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     for (const reason of [...CALL_PROBLEMS, "closed"]) this.#ends.inc({ reason }, 0);
     for (const result of ["given", ...CALL_PROBLEMS]) this.#claims.inc({ result }, 0);
     for (const outcome of ["written", "unchanged", "failed"]) this.#blockWrites.inc({ outcome }, 0);
+  }
+
+  statusWritten(outcome: "written" | "gone" | "failed"): void {
+    this.#statusWrites.inc({ outcome });
   }
 
   sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void {

@@ -4,21 +4,29 @@
  * An event is pending until the commit that its batch ends in; an object whose event changed no record took effect at the revision of that moment.
  */
 import type { ClusterEvent } from "../src/model/event.ts";
+import { isPolicyKindName } from "../src/model/policy-kinds.ts";
 import { describeKey, keyOf, type ResourceKey, type ResourceVersion } from "../src/model/resource.ts";
 import type { NodeId } from "./table/node-ids.ts";
 import type { Commit } from "./table/table.ts";
 
 export interface ObjectRecord {
+  readonly key: ResourceKey;
   readonly resourceVersion: ResourceVersion;
+  /** metadata.generation, of kinds that have a status; 0: not known. */
+  readonly generation: number;
   readonly revision: bigint;
   readonly committedAtUnixUs: bigint;
   /** Nodes whose view the commit changed; undefined: all of them, or not known (the first commit). Shared between the objects of one commit. */
   readonly touched: ReadonlySet<NodeId> | undefined;
 }
 
+type Seen = Pick<ObjectRecord, "key" | "resourceVersion" | "generation">;
+
 export class ObjectLog {
   readonly #objects = new Map<string, ObjectRecord>();
-  #pending = new Map<string, ResourceVersion | undefined>();
+  /** Policies among the objects, so that who looks at all of them need not look at each pod. */
+  readonly #policies = new Map<string, ObjectRecord>();
+  #pending = new Map<string, Seen | undefined>();
 
   get size(): number {
     return this.#objects.size;
@@ -27,10 +35,10 @@ export class ObjectLog {
   note(event: ClusterEvent): void {
     switch (event.kind) {
       case "upsert":
-        this.#pending.set(describeKey(keyOf(event.resource)), event.resource.resourceVersion);
+        this.#pend(keyOf(event.resource), event.resource.resourceVersion, event.generation);
         return;
       case "invalid":
-        this.#pending.set(describeKey(event.key), event.resourceVersion);
+        this.#pend(event.key, event.resourceVersion, event.generation);
         return;
       case "delete":
         this.#pending.set(describeKey(event.key), undefined);
@@ -45,15 +53,30 @@ export class ObjectLog {
     const { commit, revision, nowUnixUs } = options;
     if (this.#pending.size === 0) return;
     const touched = commit === undefined ? new Set<NodeId>() : revision === 1n ? undefined : touchedNodes(commit);
-    for (const [object, resourceVersion] of this.#pending) {
-      if (resourceVersion === undefined) this.#objects.delete(object);
-      else this.#objects.set(object, { resourceVersion, revision, committedAtUnixUs: commit?.committedAtUnixUs ?? nowUnixUs, touched });
+    for (const [object, seen] of this.#pending) {
+      if (seen === undefined) {
+        this.#objects.delete(object);
+        this.#policies.delete(object);
+        continue;
+      }
+      const record = { ...seen, revision, committedAtUnixUs: commit?.committedAtUnixUs ?? nowUnixUs, touched };
+      this.#objects.set(object, record);
+      if (isPolicyKindName(seen.key.kind)) this.#policies.set(object, record);
     }
     this.#pending = new Map();
   }
 
   find(key: ResourceKey): ObjectRecord | undefined {
     return this.#objects.get(describeKey(key));
+  }
+
+  /** Every object of a kind of POLICY_KINDS. */
+  policies(): Iterable<ObjectRecord> {
+    return this.#policies.values();
+  }
+
+  #pend(key: ResourceKey, resourceVersion: ResourceVersion, generation = 0): void {
+    this.#pending.set(describeKey(key), { key, resourceVersion, generation });
   }
 }
 

@@ -27,6 +27,7 @@ import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
 import { Engine, type RecordComputer } from "./engine.ts";
 import { Load } from "./load.ts";
 import { FanoutMetrics, registerGauges } from "./metrics.ts";
+import { PolicyStatuses } from "./policy-status/statuses.ts";
 import { claimService } from "./services/claim-service.ts";
 import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
 import { Introspection } from "./services/introspection-service.ts";
@@ -131,6 +132,8 @@ export class FanoutServer implements Part {
   readonly #choices: Choices;
   readonly #rebalancer: Rebalancer;
   readonly #load: Load;
+  /** On how many nodes each policy is in force. */
+  readonly policies: PolicyStatuses;
   readonly #options: FanoutServerOptions;
   readonly #settings: FanoutSettings;
   readonly #metrics: FanoutMetrics;
@@ -222,6 +225,14 @@ export class FanoutServer implements Part {
       movesPerSecond,
       onAsked: (agents) => this.#metrics.askedToMove(agents),
     });
+    this.policies = new PolicyStatuses({
+      serverName: options.serverName,
+      table: this.table,
+      sessions: this.sessions,
+      engine: this.engine,
+      versions,
+      others: (policy) => this.tier.lag(policy),
+    });
     this.#introspection = new Introspection({
       serverName: options.serverName,
       version: options.version,
@@ -230,6 +241,7 @@ export class FanoutServer implements Part {
       table: this.table,
       sessions: this.sessions,
       engine: this.engine,
+      policies: this.policies,
       clock,
       log: options.log,
       upstream: () => this.#upstream(),
@@ -330,6 +342,11 @@ export class FanoutServer implements Part {
     this.tier.close();
     this.#health.close();
     await this.#delivery?.stop(STOP_GRACE_MS);
+  }
+
+  /** Counts what the leader's writer did. */
+  policyStatusWritten(outcome: "written" | "gone" | "failed"): void {
+    this.#metrics.statusWritten(outcome);
   }
 
   /** Uses certificate files as they are now; the old ones stay when that does not work. */

@@ -74,6 +74,11 @@ export class UpstreamVersions {
     return told;
   }
 
+  /** By kind, how far the table surely is; kinds of which that is not known are left out. */
+  reached(): ReadonlyMap<string, bigint> {
+    return new Map(this.#kinds.flatMap((kind, i) => ((this.#reached[i] ?? 0n) > 0n ? [[kind, this.#reached[i] ?? 0n] as const] : [])));
+  }
+
   /** The first kind of which the agent has a newer state than this server; undefined: it can be served. */
   olderThan(agent: readonly { readonly kind: string; readonly resourceVersion: bigint }[]): { readonly kind: string; readonly has: bigint } | undefined {
     for (const { kind, resourceVersion } of agent) {

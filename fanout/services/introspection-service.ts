@@ -3,7 +3,6 @@
  */
 import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { NodeName } from "../../src/model/names.ts";
-import { describeKey } from "../../src/model/resource.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { findLogLevel, LOG_LEVELS, type Logger, setLogLevel } from "../../src/runtime/log.ts";
 import type {
@@ -11,6 +10,8 @@ import type {
   ClientPage,
   ExplainRecordRequest,
   ExplainRecordResponse,
+  GetLagRequest,
+  GetLagResponse,
   GetObjectStatusesRequest,
   GetObjectStatusesResponse,
   GetObjectStatusRequest,
@@ -20,9 +21,11 @@ import type {
   GetStatusResponse,
   KnownServer,
   ListClientsRequest,
+  ListPolicyStatusRequest,
   ListRecordsRequest,
   ListServersRequest,
   ListServersResponse,
+  PolicyStatus,
   RebalanceRequest,
   RebalanceResponse,
   RecordEntry,
@@ -36,6 +39,7 @@ import type { Engine } from "../engine.ts";
 import { explainRecord } from "../explain.ts";
 import { requireOperator, requireReader } from "../identity.ts";
 import { type ObjectStatusSources, objectStatus } from "../object-status.ts";
+import type { PolicyStatuses } from "../policy-status/statuses.ts";
 import type { Session } from "../session/session.ts";
 import type { Sessions } from "../session/sessions.ts";
 import { CallError, statusOf } from "../status.ts";
@@ -43,6 +47,7 @@ import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
 import type { Rebalance } from "../tier/rebalancer.ts";
 import { CommitTimes } from "./commit-times.ts";
+import { invalidObjects, lagResponse, policyStatuses } from "./policy-status-messages.ts";
 import { RecordWatch, recordEntry } from "./record-watch.ts";
 
 /** About 50 kB. */
@@ -56,6 +61,7 @@ export interface IntrospectionOptions {
   readonly table: Table;
   readonly sessions: Sessions;
   readonly engine: Engine;
+  readonly policies: PolicyStatuses;
   readonly clock: Clock;
   /** Its level is what SetLogLevel sets. */
   readonly log: Logger;
@@ -132,6 +138,16 @@ export class Introspection {
           const { moving, staying, spanMs } = this.#options.rebalance({ movesPerSecond: movesPerSecond === 0 ? undefined : movesPerSecond, isDryRun: dryRun });
           return { moving, staying, spanMs: BigInt(spanMs) };
         }),
+      listPolicyStatus: (call: ServerWritableStream<ListPolicyStatusRequest, PolicyStatus>) =>
+        streamLater(call, async () => {
+          requireReader(identityOf(call));
+          return await policyStatuses(call.request, this.#options.policies);
+        }),
+      getLag: (call: ServerUnaryCall<GetLagRequest, GetLagResponse>, callback: sendUnaryData<GetLagResponse>) =>
+        answer(callback, () => {
+          requireReader(identityOf(call));
+          return lagResponse(this.#options.policies.ownLag(call.request.policy === "" ? undefined : call.request.policy));
+        }),
       setLogLevel: (call: ServerUnaryCall<SetLogLevelRequest, SetLogLevelResponse>, callback: sendUnaryData<SetLogLevelResponse>) =>
         answer(callback, () => {
           requireOperator(identityOf(call));
@@ -192,7 +208,7 @@ export class Introspection {
       clients: clients.length,
       clientsLevel: clients.filter((session) => session.isLevel).length,
       recordsByKind: Object.fromEntries([...table.countByKind].sort(([a], [b]) => (a < b ? -1 : 1))),
-      invalid: engine.problems.flatMap(({ key, problems }) => problems.map(({ field, message }) => ({ object: describeKey(key), field, problem: message }))),
+      invalid: engine.problems.flatMap(invalidObjects),
       uptimeMs: BigInt(Math.round(clock.now() - this.#startedAt)),
     };
   }
@@ -354,4 +370,12 @@ function stream<T>(call: ServerWritableStream<unknown, T>, begin: () => Iterator
     }
   };
   pump();
+}
+
+/** As `stream`, for what must be asked for first. */
+function streamLater<T>(call: ServerWritableStream<unknown, T>, begin: () => Promise<Iterator<T>>): void {
+  begin().then(
+    (items) => stream(call, () => items),
+    (error: unknown) => call.emit("error", statusOf(error)),
+  );
 }

@@ -126,6 +126,12 @@ export class Session implements StreamHandler {
   #oldestDirtyRevision = 0n;
   /** Keys that went out in parts whose commit is still to come. */
   #staged = new Set<RecordKey>();
+  /** Keys that went out up to `#awaitedRevision` and are not known to be in the node's kernel, and those that went out after it. */
+  #unacknowledged = new Set<RecordKey>();
+  #sentAfter = new Set<RecordKey>();
+  #awaitedRevision = 0n;
+  /** Nothing is known of what the kernel has: no answer of this session has been acknowledged. */
+  #isViewOpen = true;
   #request: { readonly bits: number; readonly stated: BigUint64Array; readonly isResume: boolean } | undefined;
   /** Messages still to be made, of an answer or a large delta. */
   #parts: Iterator<Uint8Array, void> | undefined;
@@ -199,6 +205,12 @@ export class Session implements StreamHandler {
   /** As `isLevel`, whether or not single objects failed. */
   get isCaughtUp(): boolean {
     return this.#isClean && this.#programmedRevision >= this.#sentRevision;
+  }
+
+  /** Records whose present state is not known to be in the node's kernel; undefined: all of its view, as no answer has been acknowledged. */
+  openKeys(): readonly RecordKey[] | undefined {
+    if (this.#isViewOpen) return undefined;
+    return this.isCaughtUp ? [] : [...new Set([...this.#dirty, ...this.#staged, ...this.#unacknowledged, ...this.#sentAfter])];
   }
 
   onMessage(bytes: Uint8Array): void {
@@ -291,7 +303,7 @@ export class Session implements StreamHandler {
       this.#pump();
       return;
     }
-    this.#dirty.clear();
+    this.#awaitAcknowledgement();
     this.#sendDelta(frames.frames(delta, this.#commitFields(this.#changesSince)));
   }
 
@@ -427,6 +439,7 @@ export class Session implements StreamHandler {
     // What went out without its commit is applied with the answer's: it must be brought to what the table has now.
     this.#dirty = this.#staged;
     this.#staged = new Set();
+    this.#isViewOpen = true;
     this.#changesSince = { committedAtUnixUs: 0n, revision: 0n };
     this.#rounds = 0;
     const { bits, stated } = this.#request;
@@ -467,8 +480,9 @@ export class Session implements StreamHandler {
       return;
     }
     this.#parts = undefined;
-    this.#dirty.clear();
+    for (const key of this.#staged) this.#dirty.add(key);
     this.#staged.clear();
+    this.#awaitAcknowledgement();
     const fields = this.#commitFields(this.#changesSince);
     if (this.#state !== "answering") {
       this.#sendDelta(deltaFrames(delta, fields));
@@ -494,6 +508,25 @@ export class Session implements StreamHandler {
     this.#host.observer.delivered(Number(this.#host.wallTimeUs() - committedAtUnixUs) / 1e6);
   }
 
+  /** What was dirty goes out: in the usual case, where everything before it was acknowledged, at no cost a key. */
+  #awaitAcknowledgement(): void {
+    if (this.#unacknowledged.size === 0) {
+      [this.#dirty, this.#unacknowledged] = [this.#unacknowledged, this.#dirty];
+      this.#awaitedRevision = this.#host.table.revision;
+    } else for (const key of this.#dirty) this.#sentAfter.add(key);
+    this.#dirty.clear();
+  }
+
+  /** Under steady change something is always on its way: what is acknowledged is forgotten in two halves, so that no key stays for longer than it needs. */
+  #noteProgrammed(): void {
+    if (this.#state !== "live" || this.#programmedRevision < this.#awaitedRevision) return;
+    if (this.#programmedRevision >= this.#sentRevision) this.#isViewOpen = false;
+    this.#unacknowledged.clear();
+    if (this.#programmedRevision >= this.#sentRevision) this.#sentAfter.clear();
+    else [this.#unacknowledged, this.#sentAfter] = [this.#sentAfter, this.#unacknowledged];
+    this.#awaitedRevision = this.#sentRevision;
+  }
+
   #commitFields({ committedAtUnixUs, revision: since }: CommitMark): CommitFields {
     const { table } = this.#host;
     const fields = { revision: table.revision, committedAtUnixUs };
@@ -516,6 +549,7 @@ export class Session implements StreamHandler {
     this.#programmedRevision = ack.programmedRevision;
     this.#failed = ack.failed.slice(0, MAX_FAILURES);
     this.#ackAt = this.#host.now();
+    this.#noteProgrammed();
     const nowUs = this.#host.wallTimeUs();
     for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs))
       this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);

@@ -45,6 +45,10 @@ export class NodeIds {
     return this.#ids.get(name);
   }
 
+  names(): IterableIterator<NodeName> {
+    return this.#ids.keys();
+  }
+
   /** Undefined: nobody holds the number any more. */
   findName(id: NodeId): NodeName | undefined {
     return this.#nodes.get(id)?.name;

@@ -5,15 +5,20 @@
  */
 import { readFileSync } from "node:fs";
 import { type ChannelCredentials, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import type { GetObjectStatusesResponse, GetObjectStatusRequest, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { RecordKey } from "../../src/model/record.ts";
+import type { GetLagResponse, GetObjectStatusesResponse, GetObjectStatusRequest, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { SERVER_NAME, verifyServer } from "../../src/wire/server-identity.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
 import type { TlsFiles } from "../delivery/certificate-files.ts";
+import type { LagReport } from "../policy-status/lag.ts";
+import { lagReport } from "../services/policy-status-messages.ts";
 
 /** What is asked of another server; an implementation in memory stands for it in tests. */
 export interface Peer {
   report(deadlineMs: number): Promise<ReplicaReport>;
   objectStatuses(objects: readonly GetObjectStatusRequest[], deadlineMs: number): Promise<GetObjectStatusesResponse>;
+  /** With a record key, of that policy alone. */
+  lag(policy: RecordKey | undefined, deadlineMs: number): Promise<LagReport>;
   close(): void;
 }
 
@@ -37,6 +42,8 @@ export function connectPeer(address: string, tls: TlsFiles | undefined): Peer {
     report: (deadlineMs) => call<ReplicaReport>(deadlineMs, (options, done) => client.getReplicaReport({}, new Metadata(), options, done)),
     objectStatuses: (objects, deadlineMs) =>
       call<GetObjectStatusesResponse>(deadlineMs, (options, done) => client.getObjectStatuses({ objects: [...objects] }, new Metadata(), options, done)),
+    lag: async (policy = "", deadlineMs) =>
+      lagReport(await call<GetLagResponse>(deadlineMs, (options, done) => client.getLag({ policy }, new Metadata(), options, done))),
     close: () => client.close(),
   };
 }

@@ -5,9 +5,11 @@
  * A server that does not answer in time is named, and nothing is concluded from its silence. Rejected: servers that tell each other all the time (a
  * hundred replicas would exchange ten thousand messages for a question that is asked every few seconds by one).
  */
+import type { RecordKey } from "../../src/model/record.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import type { GetObjectStatusRequest, GetObjectStatusResponse, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { TierAnswers } from "../policy-status/tier-lag.ts";
 import type { Member, Members } from "./members.ts";
 import { mergeObjectStatuses } from "./merge-object-statuses.ts";
 import type { Peer } from "./peer-calls.ts";
@@ -80,6 +82,12 @@ export class Tier {
         others.unheard,
       ),
     );
+  }
+
+  /** Which policies lack on which nodes, as the other servers tell it; with a record key, of that policy alone. */
+  async lag(policy?: RecordKey): Promise<TierAnswers> {
+    const { heard, unheard } = await this.#ask((peer) => peer.lag(policy, DEADLINE_MS));
+    return { reports: heard.map(({ answer }) => answer), unanswered: unheard.map((server) => ({ server, reason: `no answer in ${DEADLINE_MS / 1_000} s` })) };
   }
 
   close(): void {

@@ -346,8 +346,8 @@ describe("Compute: objects that cannot be understood", () => {
     const commit = after(compute, invalid(keyOf(webFromDb)), invalid(keyOf(db)));
     expect(lines(commit)).toEqual([]);
     expect(commit.problems).toEqual([
-      { key: keyOf(webFromDb), problems: [PROBLEM] },
-      { key: keyOf(db), problems: [PROBLEM] },
+      { key: keyOf(webFromDb), problems: [PROBLEM], outcome: "earlier" },
+      { key: keyOf(db), problems: [PROBLEM], outcome: "earlier" },
     ]);
     expect(after(compute, upsert(webFromDb), deletion(db)).problems).toEqual([]);
     expect(compute.problems()).toEqual([]);
@@ -400,23 +400,34 @@ describe("Compute: objects that cannot be understood", () => {
     const commit = after(started(web, db), event);
     expect(lines(commit)).toEqual(["= endpoint/shop/web", "= policy/NetworkPolicy/shop/p +n1", "= stack/ID +n1"]);
     expect(valueOf(commit, "policy").ingress).toMatchObject([{ action: "deny" }]);
-    expect(commit.problems).toEqual([{ key: keyOf(closed), problems: [PROBLEM] }]);
+    expect(commit.problems).toEqual([{ key: keyOf(closed), problems: [PROBLEM], outcome: "closed" }]);
     const nothingRead = after(started(web, db), invalid(keyOf(closed)));
     expect(valueOf(nothingRead, "policy")).toMatchObject({ ingress: [{ action: "deny" }], egress: [{ action: "deny" }] });
   });
 
-  it("a cluster-wide policy of which the subject cannot be understood is in force nowhere, and is listed", () => {
-    const odd = globalPolicy("g", { selector: "app = 'web'", ingress: [calicoRule("Deny")] });
+  it("a cluster-wide policy of which the selector cannot be read closes what it may be meant for; one of which nothing can be read is in force nowhere", () => {
+    const odd = globalPolicy("g", { selector: "app = 'web'", ingress: [calicoRule("Allow"), calicoRule("Deny", { protocol: 17 })] });
     const commit = after(started(web), upsert(odd), invalid({ kind: "GlobalNetworkPolicy", namespace: "", name: "unread" }));
+    expect(lines(commit)).toEqual(["= endpoint/shop/web", "= policy/GlobalNetworkPolicy//g +n1", "= stack/ID +n1"]);
+    expect(valueOf(commit, "policy").ingress).toMatchObject([{ action: "deny", protocol: 17 }]);
+    expect(commit.problems.map(({ key, outcome }) => [key.name, outcome])).toEqual([
+      ["g", "closed"],
+      ["unread", "nothing"],
+    ]);
+  });
+
+  it("a cluster-wide policy that becomes unreadable: the version before it stays in force", () => {
+    const good = globalPolicy("g", { selector: "app == 'web'", ingress: [calicoRule("Allow")] });
+    const commit = after(started(web, good), upsert({ ...good, selector: "app = 'web'" }));
     expect(lines(commit)).toEqual([]);
-    expect(commit.problems.map(({ key }) => key.name)).toEqual(["g", "unread"]);
+    expect(commit.problems).toMatchObject([{ outcome: "earlier" }]);
   });
 
   it("a clause that cannot be enforced is listed, and the rest of the policy is in force", () => {
     const http = globalPolicy("g", { ingress: [calicoRule("Allow", { hasHttp: true }), calicoRule("Allow", { protocol: 17 })] });
     const commit = after(started(web), upsert(http));
     expect(valueOf(commit, "policy").ingress).toMatchObject([{ action: "allow", protocol: 17, origin: 1 }]);
-    expect(commit.problems).toMatchObject([{ key: { name: "g" }, problems: [{ field: "spec.ingress[0].http" }] }]);
+    expect(commit.problems).toMatchObject([{ key: { name: "g" }, problems: [{ field: "spec.ingress[0].http" }], outcome: "narrowed" }]);
     expect(after(started(http), upsert(globalPolicy("g"))).problems).toEqual([]);
   });
 

@@ -297,20 +297,24 @@ export class Compute {
   /** `problems`: what is known to be wrong with it already. A policy that says what cannot be understood leaves an earlier version of it in force. */
   #setPolicy(policy: AnyPolicy, problems: readonly Problem[]): void {
     const key = keyOf(policy);
-    const converted = convertPolicy(policy);
+    const { intent, isUnderstood, ...converted } = convertPolicy(policy);
+    const keepsEarlier = !isUnderstood && this.#policies.has(policyRecordKey(key));
+    if (intent !== undefined && !keepsEarlier) this.#policies.set(intent);
     const all = [...problems, ...converted.problems];
     if (all.length === 0) this.#problems.clear(key);
-    else this.#problems.set(key, all);
-    if (!converted.isUnderstood && this.#policies.has(policyRecordKey(key))) return;
-    if (converted.intent !== undefined) this.#policies.set(converted.intent);
+    else
+      this.#problems.set(key, all, keepsEarlier ? "earlier" : intent === undefined ? "nothing" : isUnderstood && problems.length === 0 ? "narrowed" : "closed");
   }
 
   /** What was understood last stays. Without that `closed` is in force; without that too, a namespaced policy closes its namespace. */
   #invalid(key: ResourceKey, problems: readonly Problem[], closed: Resource | undefined): void {
-    this.#problems.set(key, problems);
-    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) return;
+    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) {
+      this.#problems.set(key, problems, "earlier");
+      return;
+    }
     const standIn = closed ?? closedPolicy(key);
     if (standIn !== undefined && isPolicy(standIn)) this.#setPolicy(standIn, problems);
+    else this.#problems.set(key, problems, "nothing");
   }
 }
 

@@ -93,7 +93,7 @@ export class ApiClient {
   async requestJson(
     method: RawRequest["method"],
     path: string,
-    options: CallOptions & { readonly query?: Query; readonly body?: unknown } = {},
+    options: CallOptions & { readonly query?: Query; readonly body?: unknown; readonly accept?: string } = {},
   ): Promise<JsonObject> {
     const answer = await this.#call({ method, path, ...options });
     return this.#decode(answer, decodeObject);

@@ -30,9 +30,9 @@ export class KindStore {
     this.#isListing = true;
   }
 
-  /** The event for what was read about `key`, or undefined when nothing that counts has changed. */
-  put(key: ResourceKey, parsed: Parsed<Resource>, resourceVersion: ResourceVersion): ClusterEvent | undefined {
-    const digest = digestOf(parsed);
+  /** The event for what was read about `key`, or undefined when nothing that counts has changed. Another `generation` counts; absent: it is not read. */
+  put(key: ResourceKey, parsed: Parsed<Resource>, resourceVersion: ResourceVersion, generation?: number): ClusterEvent | undefined {
+    const digest = digestOf(parsed, generation);
     const text = textOf(key);
     const known = this.#known.get(text);
     if (known !== undefined) known.list = this.#list;
@@ -45,9 +45,10 @@ export class KindStore {
       known.digest = digest;
       known.isInvalid = !parsed.ok;
     }
-    if (parsed.ok) return { kind: "upsert", resource: parsed.value };
+    const seen = generation === undefined ? {} : { generation };
+    if (parsed.ok) return { kind: "upsert", resource: parsed.value, ...seen };
     const { problems, closed } = parsed;
-    return { kind: "invalid", key, resourceVersion, problems, ...(closed === undefined ? {} : { closed }) };
+    return { kind: "invalid", key, resourceVersion, problems, ...seen, ...(closed === undefined ? {} : { closed }) };
   }
 
   remove(key: ResourceKey): ClusterEvent | undefined {
@@ -78,9 +79,9 @@ function textOf(key: ResourceKey): string {
 }
 
 /** The version is left out: it changes with everything that was trimmed away. */
-function digestOf(parsed: Parsed<Resource>): string {
+function digestOf(parsed: Parsed<Resource>, generation: number | undefined): string {
   const text = parsed.ok
     ? JSON.stringify({ ...parsed.value, resourceVersion: undefined })
     : `invalid ${JSON.stringify([parsed.problems, parsed.closed && { ...parsed.closed, resourceVersion: undefined }])}`;
-  return hash("sha1", text, "base64");
+  return hash("sha1", generation === undefined ? text : `${generation} ${text}`, "base64");
 }

@@ -7,6 +7,7 @@
 import type { ClusterEvent, Parsed } from "../model/event.ts";
 import { assertNever } from "../model/event.ts";
 import { RESOURCE_INFO, resourceKeyOf } from "../model/parse-resource.ts";
+import { STATUS_KINDS } from "../model/policy-kinds.ts";
 import type { Resource, ResourceKind } from "../model/resource.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Logger } from "../runtime/log.ts";
@@ -295,10 +296,12 @@ export class WatchKind {
       return undefined;
     }
     const parsed = this.#parse(object);
+    const metadata = objectAt(object as JsonObject, "metadata");
     const event = this.#store.put(
       key,
       parsed,
-      parsed.ok ? parsed.value.resourceVersion : (stringAt(objectAt(object as JsonObject, "metadata"), "resourceVersion") ?? ""),
+      parsed.ok ? parsed.value.resourceVersion : (stringAt(metadata, "resourceVersion") ?? ""),
+      STATUS_KINDS.has(this.kind) ? numberAt(metadata, "generation") : undefined,
     );
     this.#count(event === undefined ? "unchanged" : event.kind === "invalid" ? "invalids" : "upserts");
     return event;

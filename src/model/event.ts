@@ -13,13 +13,15 @@ export interface Problem {
 }
 
 export type ClusterEvent =
-  | { readonly kind: "upsert"; readonly resource: Resource }
+  /** `generation`: metadata.generation, of kinds that have a status to say what was observed; absent: not known. */
+  | { readonly kind: "upsert"; readonly resource: Resource; readonly generation?: number }
   | { readonly kind: "delete"; readonly key: ResourceKey }
   /** The object exists and cannot be understood: the last good value stays in force; without one, it fails closed. */
   | {
       readonly kind: "invalid";
       readonly key: ResourceKey;
       readonly resourceVersion: ResourceVersion;
+      readonly generation?: number;
       readonly problems: readonly Problem[];
       /** What stands for it when no good value is known: never lets more through than the object may have meant. */
       readonly closed?: Resource;

@@ -468,7 +468,12 @@ export function keyOf(resource: Resource): ResourceKey {
   return { kind: resource.kind, namespace: "namespace" in resource ? resource.namespace : "", name: resource.name };
 }
 
-/** "NetworkPolicy shop/allow-web", for people. */
+/** "NetworkPolicy shop/allow-web", for people. No two objects have the same. */
 export function describeKey(key: ResourceKey): string {
-  return `${key.kind} ${key.namespace === "" ? "" : `${key.namespace}/`}${key.name}`;
+  return `${describeKind(key.kind)} ${key.namespace === "" ? "" : `${key.namespace}/`}${key.name}`;
+}
+
+/** The kind as its users know it. Calico and Kubernetes both have a NetworkPolicy: Calico's is written with its group, as kubectl takes it. */
+export function describeKind(kind: ResourceKind): string {
+  return kind === "CalicoNetworkPolicy" ? "NetworkPolicy.projectcalico.org" : kind;
 }

@@ -65,26 +65,52 @@ interface Place {
 function convert(policy: CalicoPolicyFields, place: Place): Converted {
   const { name, tier, order, types } = policy;
   const collected = new Rules(place.namespace);
-  const subject = collected.attempt(() => subjectOf(policy, place));
+  const parts = subjectParts(policy, place).map((part) => collected.attempt(part));
+  const readable = parts.filter((part) => part !== undefined);
   const ingress = types.includes("Ingress") ? collected.convert(policy.ingress, "ingress") : undefined;
   const egress = types.includes("Egress") ? collected.convert(policy.egress, "egress") : undefined;
   const { policyKind, namespace, stage, appliesOnForward } = place;
   const head = { policyKind, namespace, name, tier, order };
   const extras = { ...(stage === "normal" ? {} : { stage }), ...(appliesOnForward ? { appliesOnForward } : {}) };
-  if (subject !== undefined) return { ...collected.result(), intent: { ...head, subject: selectorOf(subject), ingress, egress, ...extras } };
-  // To whom a policy of a namespace applies is at most that namespace; a cluster-wide one is in force nowhere, or one wrong sign would cut off everything.
-  if (namespace === "") return { ...collected.result(), intent: undefined };
+  if (readable.length === parts.length)
+    return { ...collected.result(), intent: { ...head, subject: selectorOf(and(...readable)), ingress, egress, ...extras } };
+  // To whom a policy of a namespace applies is at most that namespace.
   const denied = [denyAll(0)];
-  const intent = { ...head, subject: selectorOf(inNamespace(namespace)), ingress: ingress && denied, egress: egress && denied, ...extras };
+  const intent =
+    namespace === ""
+      ? { ...head, subject: selectorOf(and(...readable)), ingress: ingress && forAnybody(ingress), egress: egress && forAnybody(egress), ...extras }
+      : { ...head, subject: selectorOf(inNamespace(namespace)), ingress: ingress && denied, egress: egress && denied, ...extras };
   return { ...collected.result(), intent };
 }
 
-function subjectOf(policy: CalicoPolicyFields, place: Place): Expression {
-  return and(
-    place.scope(),
-    expressionAt(policy.selector, "spec.selector"),
-    policy.serviceAccountSelector === "" ? and() : serviceAccountCondition(policy.serviceAccountSelector, "spec.serviceAccountSelector"),
-  );
+/** All must hold of an endpoint that the policy applies to. */
+function subjectParts(policy: CalicoPolicyFields, place: Place): readonly (() => Expression)[] {
+  return [
+    place.scope,
+    () => expressionAt(policy.selector, "spec.selector"),
+    () => (policy.serviceAccountSelector === "" ? and() : serviceAccountCondition(policy.serviceAccountSelector, "spec.serviceAccountSelector")),
+  ];
+}
+
+/**
+ * Rules of a cluster-wide policy of which a selector of its subject cannot be read, for every endpoint that it may be meant for: none may get more through
+ * by it, or by its not being there, than if it was meant. What it allows is left out, so that the end of its tier decides unless another policy does;
+ * what it denies is denied; what it passes on is denied, as a later policy of the tier could allow it. A deny-all instead would cut off every endpoint of
+ * the cluster for one wrong sign, those included that other policies of the tier allow.
+ */
+function forAnybody(rules: readonly IntentRule[]): readonly IntentRule[] {
+  return rules.flatMap((rule): readonly IntentRule[] => {
+    switch (rule.action) {
+      case "allow":
+      case "log":
+        return [];
+      case "pass":
+        return [{ ...rule, action: "deny" }];
+      case "deny":
+      case "reject":
+        return [rule];
+    }
+  });
 }
 
 /** Converts the rules of one object and collects what is wrong with them. */

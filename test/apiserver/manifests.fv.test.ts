@@ -8,6 +8,7 @@ import type { ApiConnection } from "../../src/datastore/connection.ts";
 import { readCrdManifests } from "../../src/datastore/embedded/start.ts";
 import type { JsonObject } from "../../src/datastore/json-object.ts";
 import { findConnection } from "../../src/datastore/kubeconfig.ts";
+import { Leader } from "../../src/datastore/lease.ts";
 import { ClusterSource } from "../../src/datastore/source.ts";
 import { AddressWriter } from "../../src/datastore/writer.ts";
 import { affinityName, blockName } from "../../src/ipam/block.ts";
@@ -111,14 +112,35 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     stop.abort();
     await running;
 
-    expect(await allowed(client)).toEqual(rulesOf("ClusterRole", "sedge-fanout"));
+    const policy = { apiVersion: "projectcalico.org/v3", kind: "GlobalNetworkPolicy", metadata: { name: "p" } };
+    await admin.create(API_RESOURCES.GlobalNetworkPolicy, policy);
+    const condition = { type: "Programmed", status: "True", reason: "Programmed", message: "", lastTransitionTime: "2026-01-01T00:00:00Z" };
+    const apply = { type: "apply", fieldManager: "sedge-policy-status", force: true } as const;
+    const status = { ...policy, status: { conditions: [condition] } };
+    await client.patch(API_RESOURCES.GlobalNetworkPolicy, { name: "p" }, status, { ...apply, subresource: "status" });
+    await expect(client.patch(API_RESOURCES.GlobalNetworkPolicy, { name: "p" }, { ...policy, spec: { order: 1 } }, apply)).rejects.toMatchObject({
+      status: 403,
+    });
+    const leading = new AbortController();
+    const lease = { namespace: NAMESPACE, name: "sedge-fanout", identity: "a", leaseMs: 2_000 };
+    let led = false;
+    const work = (): Promise<void> => {
+      led = true;
+      leading.abort();
+      return Promise.resolve();
+    };
+    await new Leader({ client, clock: systemClock, log: silentLogger(), ...lease, work }).run(leading.signal);
+    expect(led).toBe(true);
+
+    expect(await allowed(client)).toEqual([...rulesOf("ClusterRole", "sedge-fanout"), ...rulesOf("Role", "sedge-fanout-lease")].sort());
     await expectForbidden(client, NOT_FOR_ANYBODY);
     await expectForbidden(client, [
       ["DELETE", `/apis/projectcalico.org/v3/ipamblocks/${block.name}`],
       ["POST", "/apis/projectcalico.org/v3/ippools"],
       ["PUT", `/apis/projectcalico.org/v3/ipamblocks/${block.name}/status`],
       ["GET", `/api/v1/namespaces/${NAMESPACE}`],
-      ["POST", `/apis/coordination.k8s.io/v1/namespaces/${NAMESPACE}/leases`],
+      ["POST", "/apis/coordination.k8s.io/v1/namespaces/default/leases"],
+      ["PUT", `/apis/coordination.k8s.io/v1/namespaces/${NAMESPACE}/leases/sedge-controllers`],
     ]);
     client.close();
   });

@@ -21,6 +21,7 @@ import { parseHostAndPort } from "../../src/runtime/host-port.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
+import type { ObjectFailure } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { RawSyncClient } from "../../src/wire/service.ts";
 import { View } from "../../src/wire/view.ts";
 import { MemoryAddressStore } from "./memory-address-store.ts";
@@ -97,7 +98,7 @@ export async function startFanout(
 /** Each client its own connection. Node refuses an address as the TLS server name, so the certificate is judged by a name. */
 export const CHANNEL_OPTIONS = { "grpc.use_local_subchannel_pool": 1, "grpc.ssl_target_name_override": "localhost" };
 
-/** An agent over gRPC that acknowledges each commit at once. */
+/** An agent over gRPC that acknowledges each commit at once, unless it is told to keep silent. */
 export class GrpcAgent implements Disposable {
   readonly node: string;
   readonly view: View;
@@ -106,10 +107,22 @@ export class GrpcAgent implements Disposable {
   /** How the stream ended. */
   status: StatusObject | undefined;
   bytesReceived = 0;
+  /** It takes commits and acknowledges none. */
+  isSilent: boolean;
+  /** What the kernel refused, in each acknowledgement. */
+  failed: readonly ObjectFailure[] = [];
+  #revision = 0n;
   readonly #client: InstanceType<typeof RawSyncClient>;
   readonly #session: AgentSession;
 
-  constructor(options: { readonly address: string; readonly node: string; readonly view?: View; readonly credentials?: ChannelCredentials }) {
+  constructor(options: {
+    readonly address: string;
+    readonly node: string;
+    readonly view?: View;
+    readonly credentials?: ChannelCredentials;
+    readonly isSilent?: boolean;
+  }) {
+    this.isSilent = options.isSilent ?? false;
     this.node = options.node;
     this.view = options.view ?? new View();
     this.#client = new RawSyncClient(options.address, options.credentials ?? credentials.createInsecure(), CHANNEL_OPTIONS);
@@ -127,8 +140,18 @@ export class GrpcAgent implements Disposable {
     this.#carryOut(this.#session.open());
   }
 
+  /** Of the last commit that has come. */
+  get revision(): bigint {
+    return this.#revision;
+  }
+
   get isLive(): boolean {
     return this.#session.state === "live";
+  }
+
+  /** All that has come is in the kernel. */
+  acknowledge(): void {
+    this.stream.write(encodeAck({ receivedRevision: this.#revision, programmedRevision: this.#revision, failed: [...this.failed] }));
   }
 
   [Symbol.dispose](): void {
@@ -141,7 +164,8 @@ export class GrpcAgent implements Disposable {
       this.outputs.push(output);
       if (output.kind === "send") this.stream.write(output.bytes);
       else if (output.kind === "commit" && this.status === undefined) {
-        this.stream.write(encodeAck({ receivedRevision: output.delta.revision, programmedRevision: output.delta.revision, failed: [] }));
+        this.#revision = output.delta.revision;
+        if (!this.isSilent) this.acknowledge();
       }
     }
   }

@@ -36,8 +36,12 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
       `--drain-ms=${fanout.drainMs}`,
       `--log-level=${fanout.logLevel}`,
       "--server-name=$(POD_NAME)",
+      "--lease-namespace=$(POD_NAMESPACE)",
     ],
-    env: [{ name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } }],
+    env: [
+      { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+      { name: "POD_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },
+    ],
     ports: [
       { name: "sync", containerPort: PORTS.sync },
       { name: "metrics", containerPort: PORTS.fanoutMetrics },

@@ -5,6 +5,7 @@
  * Rejected: a wildcard for projectcalico.org, which would also open kinds that others define there later.
  */
 import { API_RESOURCES, type ApiResource } from "../../datastore/api-resources.ts";
+import { STATUS_KINDS } from "../../model/policy-kinds.ts";
 import type { ResourceKind } from "../../model/resource.ts";
 import { AUTHORITY_NAME } from "./issuer.ts";
 import { type Component, type KubeObject, metadata, nameOf, selectorLabels } from "./object.ts";
@@ -19,7 +20,6 @@ interface Rule {
 
 const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers", "issuer"];
 const RBAC = "rbac.authorization.k8s.io";
-const LEASE = "sedge-controllers";
 const NODE_SIGNER = "sedge.network/node";
 
 export function renderAccounts({ namespace }: RenderInput): readonly KubeObject[] {
@@ -35,7 +35,8 @@ export function renderRbac(input: RenderInput): readonly KubeObject[] {
   return [
     ...clusterRole("fanout", fanoutRules(), input),
     ...clusterRole("controllers", controllerRules(), input),
-    ...leaseRole(input),
+    ...leaseRole("fanout", input),
+    ...leaseRole("controllers", input),
     ...clusterRole("issuer", issuerRules(), input),
     ...secretsRole(input),
   ];
@@ -49,7 +50,14 @@ function fanoutRules(): readonly Rule[] {
     { ...of("Namespace", ["get"]), resourceNames: ["default", "kube-system"] }, // the cluster's identity is the uid of the latter
     of("IPAMBlock", ["create", "get", "update"]),
     of("BlockAffinity", ["create", "delete", "get", "update"]),
+    ...byGroup([...STATUS_KINDS].map((kind) => API_RESOURCES[kind])).map(statusRule),
   ];
+}
+
+/** The leader applies conditions; it can change nothing else of a policy. */
+function statusRule(resources: readonly ApiResource[]): Rule {
+  const { apiGroups } = rule(resources, []);
+  return { apiGroups, resources: resources.map(({ plural }) => `${plural}/status`).sort(), verbs: ["patch"] };
 }
 
 function controllerRules(): readonly Rule[] {
@@ -84,14 +92,14 @@ function secretsRole({ namespace }: RenderInput): readonly KubeObject[] {
   ]);
 }
 
-/** One Lease of one name; creating cannot be limited to a name. */
-function leaseRole({ namespace }: RenderInput): readonly KubeObject[] {
+/** One Lease of the component's name; creating cannot be limited to a name. */
+function leaseRole(component: Component, { namespace }: RenderInput): readonly KubeObject[] {
   const leases = { apiGroups: ["coordination.k8s.io"], resources: ["leases"] };
   const rules: readonly Rule[] = [
     { ...leases, verbs: ["create"] },
-    { ...leases, resourceNames: [LEASE], verbs: ["get", "update"] },
+    { ...leases, resourceNames: [nameOf(component)], verbs: ["get", "update"] },
   ];
-  return namespacedRole("controllers", namespace, "sedge-controllers-lease", rules);
+  return namespacedRole(component, namespace, `${nameOf(component)}-lease`, rules);
 }
 
 function namespacedRole(component: Component, namespace: string, name: string, rules: readonly Rule[]): readonly KubeObject[] {

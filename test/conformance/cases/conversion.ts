@@ -545,10 +545,22 @@ export const CONVERSION_CASES: readonly ConversionCase[] = [
     expected: ["GlobalNetworkPolicy in default at the end: all()", "egress: none", "not understood: spec.egress[0].destination.services.namespace"],
   },
   {
+    // It may be meant for anybody: nobody gets anything through by it, and what it denies is denied to all.
     name: "selector of a global policy that does not parse",
     kind: "GlobalNetworkPolicy",
-    spec: { selector: "a = 'b'", ingress: [{ action: "Allow" }] },
-    expected: ["in force nowhere", "not understood: spec.selector"],
+    spec: { selector: "a = 'b'", ingress: [{ action: "Allow" }, { action: "Deny", protocol: "UDP" }, { action: "Pass", protocol: "TCP" }, { action: "Log" }] },
+    expected: [
+      "GlobalNetworkPolicy in default at the end: all()",
+      "ingress 1: deny protocol 17",
+      "ingress 2: deny protocol 6",
+      "not understood: spec.selector",
+    ],
+  },
+  {
+    name: "selector of a global policy that does not parse, in namespaces that do",
+    kind: "GlobalNetworkPolicy",
+    spec: { selector: "a = 'b'", namespaceSelector: "team == 'x'", serviceAccountSelector: "role == 'y'", types: ["Egress"] },
+    expected: ['GlobalNetworkPolicy in default at the end: pcns.team == "x" && pcsa.role == "y"', "egress: none", "not understood: spec.selector"],
   },
   {
     name: "selector of a namespaced policy that does not parse",

@@ -58,6 +58,11 @@ export interface InvalidObject {
   object: string;
   field: string;
   problem: string;
+  /**
+   * What is in force instead. "narrowed": all but the parts that cannot be enforced; "earlier": the last version that was understood; "closed": a stand-in
+   * that lets nothing more through than the object may have meant; "nothing".
+   */
+  outcome: string;
 }
 
 export interface ListClientsRequest {
@@ -236,6 +241,66 @@ export interface RebalanceResponse {
   staying: number;
   /** The last of them is asked this long from now. */
   spanMs: bigint;
+}
+
+export interface ListPolicyStatusRequest {
+  /** Only policies of this kind, namespace or name; empty: all. Kinds as in GetObjectStatusRequest. */
+  kind: string;
+  namespace: string;
+  name: string;
+}
+
+export interface PolicyStatus {
+  kind: string;
+  namespace: string;
+  name: string;
+  resourceVersion: string;
+  /** metadata.generation; 0: not known, as of kinds without a status. */
+  generation: bigint;
+  /** The table's revision at which the object took effect. */
+  revision: bigint;
+  /** Never enforced: `nodes` is 0. */
+  staged: boolean;
+  /** Nodes with an endpoint that it applies to. */
+  nodes: number;
+  nodesProgrammed: number;
+  /** The first hundred, by name. */
+  lagging: LaggingNode[];
+  /** What of it is not understood, or cannot be enforced as written. */
+  problems: InvalidObject[];
+  /** Why `nodes_programmed` cannot be relied on yet; empty: it can. */
+  unknown: string;
+}
+
+export interface GetLagRequest {
+  /** Only what concerns this policy's record; empty: all. */
+  policy: string;
+}
+
+export interface GetLagResponse {
+  server: string;
+  inSync: boolean;
+  /** By kind, the resourceVersion up to which the table has the API's objects; a kind that is missing is not known. */
+  reached: { [key: string]: bigint };
+  /** Nodes that have a session, lagging or not. */
+  connected: string[];
+  lagging: NodeLag[];
+}
+
+export interface GetLagResponse_ReachedEntry {
+  key: string;
+  value: bigint;
+}
+
+export interface NodeLag {
+  node: string;
+  reason: string;
+  /** Nothing of the node's view is known to be in its kernel; `policies` is empty then. */
+  wholeView: boolean;
+  /** Record keys. */
+  policies: string[];
+  /** Policies of which the kernel refused a record. */
+  failures: Failure[];
 }
 
 export interface ExplainRecordRequest {
@@ -764,7 +829,7 @@ export const GetStatusResponse_RecordsByKindEntry: MessageFns<GetStatusResponse_
 };
 
 function createBaseInvalidObject(): InvalidObject {
-  return { object: "", field: "", problem: "" };
+  return { object: "", field: "", problem: "", outcome: "" };
 }
 
 export const InvalidObject: MessageFns<InvalidObject> = {
@@ -777,6 +842,9 @@ export const InvalidObject: MessageFns<InvalidObject> = {
     }
     if (message.problem !== "") {
       writer.uint32(26).string(message.problem);
+    }
+    if (message.outcome !== "") {
+      writer.uint32(34).string(message.outcome);
     }
     return writer;
   },
@@ -818,6 +886,14 @@ export const InvalidObject: MessageFns<InvalidObject> = {
             message.problem = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.outcome = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -835,6 +911,7 @@ export const InvalidObject: MessageFns<InvalidObject> = {
       object: isSet(object.object) ? globalThis.String(object.object) : "",
       field: isSet(object.field) ? globalThis.String(object.field) : "",
       problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+      outcome: isSet(object.outcome) ? globalThis.String(object.outcome) : "",
     };
   },
 
@@ -849,6 +926,9 @@ export const InvalidObject: MessageFns<InvalidObject> = {
     if (message.problem !== "") {
       obj.problem = message.problem;
     }
+    if (message.outcome !== "") {
+      obj.outcome = message.outcome;
+    }
     return obj;
   },
 
@@ -860,6 +940,7 @@ export const InvalidObject: MessageFns<InvalidObject> = {
     message.object = object.object ?? "";
     message.field = object.field ?? "";
     message.problem = object.problem ?? "";
+    message.outcome = object.outcome ?? "";
     return message;
   },
 };
@@ -3458,6 +3539,848 @@ export const RebalanceResponse: MessageFns<RebalanceResponse> = {
   },
 };
 
+function createBaseListPolicyStatusRequest(): ListPolicyStatusRequest {
+  return { kind: "", namespace: "", name: "" };
+}
+
+export const ListPolicyStatusRequest: MessageFns<ListPolicyStatusRequest> = {
+  encode(message: ListPolicyStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPolicyStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPolicyStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPolicyStatusRequest {
+    return {
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
+      namespace: isSet(object.namespace) ? globalThis.String(object.namespace) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: ListPolicyStatusRequest): unknown {
+    const obj: any = {};
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.namespace !== "") {
+      obj.namespace = message.namespace;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListPolicyStatusRequest>): ListPolicyStatusRequest {
+    return ListPolicyStatusRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListPolicyStatusRequest>): ListPolicyStatusRequest {
+    const message = createBaseListPolicyStatusRequest();
+    message.kind = object.kind ?? "";
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBasePolicyStatus(): PolicyStatus {
+  return {
+    kind: "",
+    namespace: "",
+    name: "",
+    resourceVersion: "",
+    generation: 0n,
+    revision: 0n,
+    staged: false,
+    nodes: 0,
+    nodesProgrammed: 0,
+    lagging: [],
+    problems: [],
+    unknown: "",
+  };
+}
+
+export const PolicyStatus: MessageFns<PolicyStatus> = {
+  encode(message: PolicyStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.resourceVersion !== "") {
+      writer.uint32(34).string(message.resourceVersion);
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.generation);
+    }
+    if (message.revision !== 0n) {
+      if (BigInt.asUintN(64, message.revision) !== message.revision) {
+        throw new globalThis.Error("value provided for field message.revision of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.revision);
+    }
+    if (message.staged !== false) {
+      writer.uint32(56).bool(message.staged);
+    }
+    if (message.nodes !== 0) {
+      writer.uint32(64).uint32(message.nodes);
+    }
+    if (message.nodesProgrammed !== 0) {
+      writer.uint32(72).uint32(message.nodesProgrammed);
+    }
+    for (const v of message.lagging) {
+      LaggingNode.encode(v!, writer.uint32(82).fork()).join();
+    }
+    for (const v of message.problems) {
+      InvalidObject.encode(v!, writer.uint32(90).fork()).join();
+    }
+    if (message.unknown !== "") {
+      writer.uint32(98).string(message.unknown);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.resourceVersion = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.revision = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.staged = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.nodesProgrammed = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.lagging.push(LaggingNode.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.problems.push(InvalidObject.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.unknown = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PolicyStatus {
+    return {
+      kind: isSet(object.kind) ? globalThis.String(object.kind) : "",
+      namespace: isSet(object.namespace) ? globalThis.String(object.namespace) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      resourceVersion: isSet(object.resourceVersion)
+        ? globalThis.String(object.resourceVersion)
+        : isSet(object.resource_version)
+        ? globalThis.String(object.resource_version)
+        : "",
+      generation: isSet(object.generation) ? BigInt(object.generation) : 0n,
+      revision: isSet(object.revision) ? BigInt(object.revision) : 0n,
+      staged: isSet(object.staged) ? globalThis.Boolean(object.staged) : false,
+      nodes: isSet(object.nodes) ? globalThis.Number(object.nodes) : 0,
+      nodesProgrammed: isSet(object.nodesProgrammed)
+        ? globalThis.Number(object.nodesProgrammed)
+        : isSet(object.nodes_programmed)
+        ? globalThis.Number(object.nodes_programmed)
+        : 0,
+      lagging: globalThis.Array.isArray(object?.lagging)
+        ? object.lagging.map((e: any) => LaggingNode.fromJSON(e))
+        : [],
+      problems: globalThis.Array.isArray(object?.problems)
+        ? object.problems.map((e: any) => InvalidObject.fromJSON(e))
+        : [],
+      unknown: isSet(object.unknown) ? globalThis.String(object.unknown) : "",
+    };
+  },
+
+  toJSON(message: PolicyStatus): unknown {
+    const obj: any = {};
+    if (message.kind !== "") {
+      obj.kind = message.kind;
+    }
+    if (message.namespace !== "") {
+      obj.namespace = message.namespace;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.resourceVersion !== "") {
+      obj.resourceVersion = message.resourceVersion;
+    }
+    if (message.generation !== 0n) {
+      obj.generation = message.generation.toString();
+    }
+    if (message.revision !== 0n) {
+      obj.revision = message.revision.toString();
+    }
+    if (message.staged !== false) {
+      obj.staged = message.staged;
+    }
+    if (message.nodes !== 0) {
+      obj.nodes = Math.round(message.nodes);
+    }
+    if (message.nodesProgrammed !== 0) {
+      obj.nodesProgrammed = Math.round(message.nodesProgrammed);
+    }
+    if (message.lagging?.length) {
+      obj.lagging = message.lagging.map((e) => LaggingNode.toJSON(e));
+    }
+    if (message.problems?.length) {
+      obj.problems = message.problems.map((e) => InvalidObject.toJSON(e));
+    }
+    if (message.unknown !== "") {
+      obj.unknown = message.unknown;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PolicyStatus>): PolicyStatus {
+    return PolicyStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PolicyStatus>): PolicyStatus {
+    const message = createBasePolicyStatus();
+    message.kind = object.kind ?? "";
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.resourceVersion = object.resourceVersion ?? "";
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
+    message.staged = object.staged ?? false;
+    message.nodes = object.nodes ?? 0;
+    message.nodesProgrammed = object.nodesProgrammed ?? 0;
+    message.lagging = object.lagging?.map((e) => LaggingNode.fromPartial(e)) || [];
+    message.problems = object.problems?.map((e) => InvalidObject.fromPartial(e)) || [];
+    message.unknown = object.unknown ?? "";
+    return message;
+  },
+};
+
+function createBaseGetLagRequest(): GetLagRequest {
+  return { policy: "" };
+}
+
+export const GetLagRequest: MessageFns<GetLagRequest> = {
+  encode(message: GetLagRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== "") {
+      writer.uint32(10).string(message.policy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLagRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLagRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLagRequest {
+    return { policy: isSet(object.policy) ? globalThis.String(object.policy) : "" };
+  },
+
+  toJSON(message: GetLagRequest): unknown {
+    const obj: any = {};
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetLagRequest>): GetLagRequest {
+    return GetLagRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetLagRequest>): GetLagRequest {
+    const message = createBaseGetLagRequest();
+    message.policy = object.policy ?? "";
+    return message;
+  },
+};
+
+function createBaseGetLagResponse(): GetLagResponse {
+  return { server: "", inSync: false, reached: {}, connected: [], lagging: [] };
+}
+
+export const GetLagResponse: MessageFns<GetLagResponse> = {
+  encode(message: GetLagResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.server !== "") {
+      writer.uint32(10).string(message.server);
+    }
+    if (message.inSync !== false) {
+      writer.uint32(16).bool(message.inSync);
+    }
+    globalThis.Object.entries(message.reached).forEach(([key, value]: [string, bigint]) => {
+      GetLagResponse_ReachedEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    for (const v of message.connected) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.lagging) {
+      NodeLag.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLagResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLagResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.server = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inSync = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = GetLagResponse_ReachedEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.reached[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.connected.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.lagging.push(NodeLag.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLagResponse {
+    return {
+      server: isSet(object.server) ? globalThis.String(object.server) : "",
+      inSync: isSet(object.inSync)
+        ? globalThis.Boolean(object.inSync)
+        : isSet(object.in_sync)
+        ? globalThis.Boolean(object.in_sync)
+        : false,
+      reached: isObject(object.reached)
+        ? (globalThis.Object.entries(object.reached) as [string, any][]).reduce(
+          (acc: { [key: string]: bigint }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: BigInt(value as string | number | bigint | boolean),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      connected: globalThis.Array.isArray(object?.connected)
+        ? object.connected.map((e: any) => globalThis.String(e))
+        : [],
+      lagging: globalThis.Array.isArray(object?.lagging)
+        ? object.lagging.map((e: any) => NodeLag.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: GetLagResponse): unknown {
+    const obj: any = {};
+    if (message.server !== "") {
+      obj.server = message.server;
+    }
+    if (message.inSync !== false) {
+      obj.inSync = message.inSync;
+    }
+    if (message.reached) {
+      const entries = globalThis.Object.entries(message.reached) as [string, bigint][];
+      if (entries.length > 0) {
+        obj.reached = {};
+        entries.forEach(([k, v]) => {
+          obj.reached[k] = v.toString();
+        });
+      }
+    }
+    if (message.connected?.length) {
+      obj.connected = message.connected;
+    }
+    if (message.lagging?.length) {
+      obj.lagging = message.lagging.map((e) => NodeLag.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetLagResponse>): GetLagResponse {
+    return GetLagResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetLagResponse>): GetLagResponse {
+    const message = createBaseGetLagResponse();
+    message.server = object.server ?? "";
+    message.inSync = object.inSync ?? false;
+    message.reached = (globalThis.Object.entries(object.reached ?? {}) as [string, bigint][]).reduce(
+      (acc: { [key: string]: bigint }, [key, value]: [string, bigint]) => {
+        if (value !== undefined) {
+          acc[key] = BigInt(value as string | number | bigint | boolean);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.connected = object.connected?.map((e) => e) || [];
+    message.lagging = object.lagging?.map((e) => NodeLag.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGetLagResponse_ReachedEntry(): GetLagResponse_ReachedEntry {
+  return { key: "", value: 0n };
+}
+
+export const GetLagResponse_ReachedEntry: MessageFns<GetLagResponse_ReachedEntry> = {
+  encode(message: GetLagResponse_ReachedEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0n) {
+      if (BigInt.asUintN(64, message.value) !== message.value) {
+        throw new globalThis.Error("value provided for field message.value of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLagResponse_ReachedEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLagResponse_ReachedEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLagResponse_ReachedEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? BigInt(object.value) : 0n,
+    };
+  },
+
+  toJSON(message: GetLagResponse_ReachedEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== 0n) {
+      obj.value = message.value.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetLagResponse_ReachedEntry>): GetLagResponse_ReachedEntry {
+    return GetLagResponse_ReachedEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetLagResponse_ReachedEntry>): GetLagResponse_ReachedEntry {
+    const message = createBaseGetLagResponse_ReachedEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null) ? BigInt(object.value) : 0n;
+    return message;
+  },
+};
+
+function createBaseNodeLag(): NodeLag {
+  return { node: "", reason: "", wholeView: false, policies: [], failures: [] };
+}
+
+export const NodeLag: MessageFns<NodeLag> = {
+  encode(message: NodeLag, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.wholeView !== false) {
+      writer.uint32(24).bool(message.wholeView);
+    }
+    for (const v of message.policies) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.failures) {
+      Failure.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeLag {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeLag();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.wholeView = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.policies.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.failures.push(Failure.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeLag {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      wholeView: isSet(object.wholeView)
+        ? globalThis.Boolean(object.wholeView)
+        : isSet(object.whole_view)
+        ? globalThis.Boolean(object.whole_view)
+        : false,
+      policies: globalThis.Array.isArray(object?.policies) ? object.policies.map((e: any) => globalThis.String(e)) : [],
+      failures: globalThis.Array.isArray(object?.failures) ? object.failures.map((e: any) => Failure.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: NodeLag): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.wholeView !== false) {
+      obj.wholeView = message.wholeView;
+    }
+    if (message.policies?.length) {
+      obj.policies = message.policies;
+    }
+    if (message.failures?.length) {
+      obj.failures = message.failures.map((e) => Failure.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeLag>): NodeLag {
+    return NodeLag.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeLag>): NodeLag {
+    const message = createBaseNodeLag();
+    message.node = object.node ?? "";
+    message.reason = object.reason ?? "";
+    message.wholeView = object.wholeView ?? false;
+    message.policies = object.policies?.map((e) => e) || [];
+    message.failures = object.failures?.map((e) => Failure.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 function createBaseExplainRecordRequest(): ExplainRecordRequest {
   return { node: "", key: "" };
 }
@@ -4005,6 +4928,30 @@ export const IntrospectionServiceService = {
       Buffer.from(GetObjectStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetObjectStatusResponse => GetObjectStatusResponse.decode(value),
   },
+  /**
+   * On how many nodes of the whole tier each policy is in force, which lack it and why; sorted by kind, namespace and name. NOT_FOUND: one was named, and
+   * the server does not know it. The server asks the others; one that does not answer is named, and its nodes count as lacking everything.
+   */
+  listPolicyStatus: {
+    path: "/sedge.sync.v1.IntrospectionService/ListPolicyStatus" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ListPolicyStatusRequest): Buffer =>
+      Buffer.from(ListPolicyStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListPolicyStatusRequest => ListPolicyStatusRequest.decode(value),
+    responseSerialize: (value: PolicyStatus): Buffer => Buffer.from(PolicyStatus.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PolicyStatus => PolicyStatus.decode(value),
+  },
+  /** Which of the nodes that are connected to this server lack which policies: what a server asks of the others for ListPolicyStatus. */
+  getLag: {
+    path: "/sedge.sync.v1.IntrospectionService/GetLag" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetLagRequest): Buffer => Buffer.from(GetLagRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetLagRequest => GetLagRequest.decode(value),
+    responseSerialize: (value: GetLagResponse): Buffer => Buffer.from(GetLagResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetLagResponse => GetLagResponse.decode(value),
+  },
   /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
   explainRecord: {
     path: "/sedge.sync.v1.IntrospectionService/ExplainRecord" as const,
@@ -4090,6 +5037,13 @@ export interface IntrospectionServiceServer extends UntypedServiceImplementation
   watchRecords: handleServerStreamingCall<ListRecordsRequest, RecordEvent>;
   /** On which nodes the current state of a cluster object is in force. NOT_FOUND: the server does not know the object. */
   getObjectStatus: handleUnaryCall<GetObjectStatusRequest, GetObjectStatusResponse>;
+  /**
+   * On how many nodes of the whole tier each policy is in force, which lack it and why; sorted by kind, namespace and name. NOT_FOUND: one was named, and
+   * the server does not know it. The server asks the others; one that does not answer is named, and its nodes count as lacking everything.
+   */
+  listPolicyStatus: handleServerStreamingCall<ListPolicyStatusRequest, PolicyStatus>;
+  /** Which of the nodes that are connected to this server lack which policies: what a server asks of the others for ListPolicyStatus. */
+  getLag: handleUnaryCall<GetLagRequest, GetLagResponse>;
   /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
   explainRecord: handleUnaryCall<ExplainRecordRequest, ExplainRecordResponse>;
   /** What the server logs, until it is set again or the server starts anew. INVALID_ARGUMENT: no such level. */
@@ -4170,6 +5124,35 @@ export interface IntrospectionServiceClient extends Client1 {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetObjectStatusResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * On how many nodes of the whole tier each policy is in force, which lack it and why; sorted by kind, namespace and name. NOT_FOUND: one was named, and
+   * the server does not know it. The server asks the others; one that does not answer is named, and its nodes count as lacking everything.
+   */
+  listPolicyStatus(
+    request: ListPolicyStatusRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<PolicyStatus>;
+  listPolicyStatus(
+    request: ListPolicyStatusRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<PolicyStatus>;
+  /** Which of the nodes that are connected to this server lack which policies: what a server asks of the others for ListPolicyStatus. */
+  getLag(
+    request: GetLagRequest,
+    callback: (error: ServiceError | null, response: GetLagResponse) => void,
+  ): ClientUnaryCall;
+  getLag(
+    request: GetLagRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetLagResponse) => void,
+  ): ClientUnaryCall;
+  getLag(
+    request: GetLagRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetLagResponse) => void,
   ): ClientUnaryCall;
   /** Why a record is in a node's view. NOT_FOUND: there is no such record. */
   explainRecord(
