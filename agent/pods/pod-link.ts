@@ -7,7 +7,7 @@
  * packets may pass is not decided here: an interface with our prefix that is in no verdict map is dropped by the base chains.
  * route_localnet is not set: it would let a pod reach services on the host's loopback (CVE-2020-8558).
  */
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { type Cidr, hostCidr, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBits, ipVersion, parseIp } from "../../src/net/ip.ts";
 import { isNetlinkError } from "../drivers/netlink/error.ts";
@@ -59,6 +59,8 @@ export const GATEWAY_V6 = parseIp("fe80::ecee:eeff:feee:eeee");
 const DEFAULT_V4 = parseCidr("0.0.0.0/0");
 const DEFAULT_V6 = parseCidr("::/0");
 const RTPROT_BOOT = 3;
+/** Of statfs(2), for a file that is a namespace. */
+const NSFS_MAGIC = 0x6e73_6673;
 /** Of every network namespace. */
 const LOOPBACK_INDEX = 1;
 
@@ -145,6 +147,12 @@ class KernelPodLinks implements PodLinks {
     } catch (error) {
       if (isNetlinkError(error, "EEXIST"))
         throw new PodLinkError("name-taken", `the container's namespace ${netns} has an interface ${ifname} already`, { cause: error });
+      if (isNetlinkError(error, "EINVAL") && !isNamespaceFile(netns))
+        throw new PodLinkError(
+          "netns-gone",
+          `${netns} is an ordinary file here, not a network namespace: the runtime's mount does not reach the agent; mount its directory with mountPropagation HostToContainer`,
+          { cause: error },
+        );
       throw kernelError(`make the interface pair of ${netns}`, error);
     }
   }
@@ -245,6 +253,10 @@ function requireContainerNetns(netns: string): void {
   const own = statSync("/proc/thread-self/ns/net");
   if (target.ino === own.ino && target.dev === own.dev)
     throw new PodLinkError("host-netns", `network namespace ${netns} is the host's own: a container of the host's network is not connected`);
+}
+
+function isNamespaceFile(path: string): boolean {
+  return statfsSync(path).type === NSFS_MAGIC;
 }
 
 function existsNetns(netns: string): boolean {

@@ -1,7 +1,7 @@
 /** Pods as a container runtime connects them: compiled executable, an agent in a namespace of its own, real interfaces and packets. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -150,7 +150,7 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("pods of a node", () => {
     await expect.poll(() => node.used()).toEqual([]);
   });
 
-  it("refused: no namespace, the host's own, an interface of that name; nothing is left", async () => {
+  it("refused: no namespace, the host's own, a plain file, an interface of that name; nothing is left", async () => {
     await using node = await Node.start();
     expect((await callCni(node.directory, { command: "ADD", containerId: "a", netns: "/run/netns/sdgcni-none" })).json).toMatchObject({
       code: 4,
@@ -159,6 +159,13 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("pods of a node", () => {
     expect((await callCni(node.directory, { command: "ADD", containerId: "a", netns: node.host.path })).json).toMatchObject({
       code: 4,
       details: expect.stringContaining("host's own") as unknown,
+    });
+    // What the agent sees of a namespace whose mount does not reach it.
+    const plain = join(node.directory, "plain");
+    await writeFile(plain, "");
+    expect((await callCni(node.directory, { command: "ADD", containerId: "a", netns: plain })).json).toMatchObject({
+      code: 4,
+      details: expect.stringMatching(/ordinary file here.*HostToContainer/) as unknown,
     });
     const pod = await node.podNetns("b");
     await pod.addBridge("eth0");
