@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { isPortInRange, parseHostAndPort } from "../src/runtime/host-port.ts";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
+import type { TlsFiles } from "./delivery/certificate-files.ts";
 import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "./delivery/delivery.ts";
 import type { GrpcListen } from "./delivery/grpc-delivery.ts";
 import { isLoopback } from "./delivery/listen.ts";
@@ -87,6 +88,26 @@ export const fanoutConfigSchema = z
       .describe("The server that leads writes the status of at most so many policies a second; 0: this server writes none, and does not stand for leader"),
     leaseNamespace: z.string().default("kube-system").describe("Where the Lease of the server that leads is"),
     leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another server"),
+    upstream: z
+      .array(
+        z
+          .string()
+          .refine(
+            (text) => text.split(",").every((part) => listenAddress.safeParse(part).success),
+            "want HOST:PORT or unix:/PATH, with commas between several",
+          ),
+      )
+      .default([])
+      .describe(
+        "Makes the server a relay: it has its views from this fan-out server (HOST:PORT or unix:/PATH) and no API. With the TLS files it connects with its own certificate, which needs the URI spiffe://sedge/relay/NAME. More than one, comma-separated or repeated: the next is tried when one is lost",
+      ),
+    upstreamPlaintext: z.boolean().default(false).describe("Connect to --upstream without TLS: loopback or a unix socket, for trials and workers"),
+    upstreamNodes: z
+      .enum(["connected", "all"])
+      .default("connected")
+      .describe(
+        "Views that a relay holds: of nodes that connected to it within the last five minutes, or of all, so that any node is served while no parent answers",
+      ),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
     help: z.boolean().default(false).describe("Print the flags"),
   })
@@ -100,8 +121,30 @@ export function serviceOf({ service }: Pick<FanoutConfig, "service">): { readonl
   return name === "" ? undefined : { namespace, name };
 }
 
+/** What makes the server a relay; undefined: it is none. Parents may be given in one text with commas. */
+export function relayOf(config: Pick<FanoutConfig, "upstream" | "upstreamPlaintext" | "upstreamNodes" | "tlsCert" | "tlsKey" | "tlsCa">): {
+  readonly relay: { readonly parents: readonly string[]; readonly tls: TlsFiles | undefined; readonly isForAll: boolean } | undefined;
+  readonly problems: readonly string[];
+} {
+  const { upstream, upstreamPlaintext, upstreamNodes, tlsCert: cert, tlsKey: key, tlsCa: ca } = config;
+  const problems: string[] = [];
+  if (upstream.length === 0) {
+    if (upstreamPlaintext) problems.push("--upstream-plaintext without --upstream: give the server that this relay has its views from");
+    return { relay: undefined, problems };
+  }
+  const tls = cert === undefined || key === undefined || ca === undefined ? undefined : { cert, key, ca };
+  if (tls === undefined && !upstreamPlaintext)
+    problems.push("--upstream needs --tls-cert, --tls-key and --tls-ca to connect with, or --upstream-plaintext on one machine");
+  const parents = upstream.flatMap((text) => text.split(","));
+  for (const parent of upstreamPlaintext ? parents : []) {
+    const { host } = parseHostAndPort(parent);
+    if (!host.startsWith("unix:") && !isLoopback(host)) problems.push(`--upstream-plaintext: ${parent} is no loopback address and no unix socket`);
+  }
+  return { relay: { parents, tls: upstreamPlaintext ? undefined : tls, isForAll: upstreamNodes === "all" }, problems };
+}
+
 /** The listeners that the settings ask for, or what is wrong with them. */
-export function listenersOf(config: FanoutConfig): { readonly listeners: readonly GrpcListen[]; readonly problems: readonly string[] } {
+export function listenersOf(config: FanoutConfig): { readonly listeners: readonly GrpcListen[]; readonly problems: string[] } {
   const { tlsCert: cert, tlsKey: key, tlsCa: ca, insecureListen } = config;
   const listeners: GrpcListen[] = [];
   const problems: string[] = [];

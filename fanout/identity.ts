@@ -1,17 +1,20 @@
 /**
  * Who is at the other end. On the mTLS listener the certificate says it; on the plaintext listener (loopback only) everybody is `local` and may do all.
  *
- * Invariant: a node may open a session, claim and report only for itself; only an operator, another server of the tier or `local` may look into the server,
- * and only an operator or `local` may make it do something.
+ * Invariant: a node may open a session, claim and report only for itself; only an operator, another server of the tier, a relay that asks for an operator, or
+ * `local` may look into the server, and only an operator or `local` may make it do something. A relay may serve any node and speak for those that it serves;
+ * only a certificate of a relay makes a relay.
  */
 import type { PeerCertificate } from "node:tls";
 import type { NodeName } from "../src/model/names.ts";
-import { NODE_NAME, NODE_URI, OPERATOR_URI, SERVER_URI, TRUST_DOMAIN, uriNames } from "../src/wire/identity-uris.ts";
+import { NODE_NAME, NODE_URI, OPERATOR_URI, RELAY_URI, SERVER_URI, TRUST_DOMAIN, uriNames } from "../src/wire/identity-uris.ts";
 import { CallError } from "./status.ts";
 
 export type Identity =
   /** `endsAtUnixMs`: when its certificate ends. */
   | { readonly kind: "node"; readonly node: NodeName; readonly endsAtUnixMs?: number }
+  /** A server below this one, which acts for the nodes that it serves. */
+  | { readonly kind: "relay"; readonly name: string }
   | { readonly kind: "operator"; readonly name: string }
   /** Another fan-out server, by the certificate with which it serves. */
   | { readonly kind: "server" }
@@ -32,6 +35,7 @@ export function identityOfCertificate(
   const commonName = [certificate.subject.CN].flat().at(0) ?? "";
   if (uri === SERVER_URI) return { kind: "server" };
   if (uri === OPERATOR_URI || (uri === undefined && commonName === OPERATOR_NAME)) return { kind: "operator", name: OPERATOR_NAME };
+  if (uri?.startsWith(RELAY_URI) === true && NODE_NAME.test(uri.slice(RELAY_URI.length))) return { kind: "relay", name: uri.slice(RELAY_URI.length) };
   const node = uri === undefined ? commonName : uri.startsWith(NODE_URI) ? uri.slice(NODE_URI.length) : "";
   if (!NODE_NAME.test(node))
     throw new CallError(
@@ -46,6 +50,17 @@ export function identityOfCertificate(
 export function requireNode(identity: Identity, node: string): void {
   if (identity.kind === "local" || (identity.kind === "node" && identity.node === node)) return;
   throw new CallError("wrong-identity", `${describeIdentity(identity)} may not act for node ${JSON.stringify(node)}`);
+}
+
+/** Throws CallError("wrong-identity") unless the peer may serve others' nodes. */
+export function requireRelay(identity: Identity): void {
+  if (identity.kind === "local" || identity.kind === "relay") return;
+  throw new CallError("wrong-identity", `${describeIdentity(identity)} is no relay: its certificate needs the URI ${RELAY_URI}<name>`);
+}
+
+/** What its certificate calls a relay; undefined: it came without one. */
+export function relayName(identity: Identity): string | undefined {
+  return identity.kind === "relay" ? identity.name : undefined;
 }
 
 /** Throws CallError("wrong-identity") unless the peer may look into the server. */
@@ -64,6 +79,8 @@ export function describeIdentity(identity: Identity): string {
   switch (identity.kind) {
     case "node":
       return `node ${identity.node}`;
+    case "relay":
+      return `relay ${identity.name}`;
     case "operator":
       return `operator ${identity.name}`;
     case "server":

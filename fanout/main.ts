@@ -18,9 +18,9 @@ import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
 import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
-import { type FanoutConfig, fanoutConfigSchema, listenersOf, serviceOf } from "./config.ts";
+import { type FanoutConfig, fanoutConfigSchema, listenersOf, relayOf, serviceOf } from "./config.ts";
 import { PolicyStatusWriter } from "./policy-status/writer.ts";
-import { FanoutServer } from "./server.ts";
+import { FanoutServer, type FanoutServerOptions, type RootOptions } from "./server.ts";
 
 const LEASE_NAME = "sedge-fanout";
 
@@ -32,16 +32,15 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const { listeners, problems } = listenersOf(config);
+  const { relay, problems: relayProblems } = relayOf(config);
+  problems.push(...relayProblems);
   if (problems.length > 0 || positional.length > 0) throw new ConfigError([...problems, ...positional.map((word) => `unexpected argument ${word}`)]);
   const log = createLogger({ level: config.logLevel, program: "fanout" });
   const version = packageVersion();
   log.info({ config, version }, "starting");
   const signal = signalsToAbort(log);
   const clock = systemClock;
-  const client = new ApiClient({
-    connection: await findConnection({ file: config.kubeconfig, environment: process.env }),
-    userAgent: `sedge-fanout/${version}`,
-  });
+  const client = relay === undefined ? await clientOf(config.kubeconfig, version) : undefined;
   const health = new Health(clock);
   const registry = new Registry();
   const report = health.register("sync");
@@ -49,27 +48,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));
   log.info({ metricsPort: metricsEndpoint.port, healthPort: healthEndpoint.port }, "metrics and health are served");
   try {
-    const uid = await waitForClusterUid(client, { clock, log, signal });
-    if (uid === undefined) return 0;
-    const server: FanoutServer = new FanoutServer({
+    const common: CommonOptions = {
       serverName: config.serverName === "" ? hostname() : config.serverName,
       version,
-      clusterUid: uid,
       listen: listeners,
-      compute: new Compute(),
-      store: new AddressWriter({ client, clock }),
       clock,
       log,
       registry,
       settings: { ...config, peers: config.peer, service: serviceOf(config) },
-      upstreamVersions: () => new Map(source.kinds().map(({ kind, resourceVersion }) => [kind, resourceVersion])),
-      upstreamAgeMs: () => source.upstreamAgeMs(),
-      sourceCounters: () => source.counters(),
       onReport: report,
-    });
-    const source = new ClusterSource({ client, clock, log, sink: server.sink });
-    await server.listen();
-    await runAll([source, server, ...leaderOf(server, { client, config, clock, log })], { signal, log });
+    };
+    if (client !== undefined) await runRoot(common, { client, config, signal });
+    else if (relay !== undefined) await runAll([new FanoutServer({ ...common, relay: { ...relay, ownQuestions: "about-itself" } })], { signal, log });
     return 0;
   } catch (error) {
     if (error instanceof StartError) throw error;
@@ -78,8 +68,36 @@ export async function main(argv: readonly string[]): Promise<number> {
   } finally {
     await metricsEndpoint.close();
     await healthEndpoint.close();
-    client.close();
+    client?.close();
   }
+}
+
+async function clientOf(kubeconfig: string | undefined, version: string): Promise<ApiClient> {
+  return new ApiClient({
+    connection: await findConnection({ file: kubeconfig, environment: process.env }),
+    userAgent: `sedge-fanout/${version}`,
+  });
+}
+
+type CommonOptions = Omit<FanoutServerOptions, keyof RootOptions | "relay">;
+
+/** The server that watches the API, until the signal aborts. */
+async function runRoot(common: CommonOptions, { client, config, signal }: { client: ApiClient; config: FanoutConfig; signal: AbortSignal }): Promise<void> {
+  const { clock, log } = common;
+  const uid = await waitForClusterUid(client, { clock, log, signal });
+  if (uid === undefined) return;
+  const server: FanoutServer = new FanoutServer({
+    ...common,
+    clusterUid: uid,
+    compute: new Compute(),
+    store: new AddressWriter({ client, clock }),
+    upstreamVersions: () => new Map(source.kinds().map(({ kind, resourceVersion }) => [kind, resourceVersion])),
+    upstreamAgeMs: () => source.upstreamAgeMs(),
+    sourceCounters: () => source.counters(),
+  });
+  const source = new ClusterSource({ client, clock, log, sink: server.sink });
+  await server.listen();
+  await runAll([source, server, ...leaderOf(server, { client, config, clock, log })], { signal, log });
 }
 
 /** The part that writes what the whole tier knows, on one server at a time. */

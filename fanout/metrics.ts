@@ -11,6 +11,12 @@ const LATENCY_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 export interface FanoutGauges {
   readonly clients: () => number;
   readonly clientsLevel: () => number;
+  readonly relays: () => number;
+  readonly relayedClients: () => number;
+  readonly relayedClientsLevel: () => number;
+  /** Of a relay, else NaN. */
+  readonly heldNodes: () => number;
+  readonly hasParent: () => number;
   readonly records: () => ReadonlyMap<string, number>;
   readonly revision: () => number;
   readonly isInSync: () => boolean;
@@ -176,6 +182,11 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   };
   gauge("clients", "Agents connected", gauges.clients);
   gauge("clients_level", "Agents that have everything that the table holds for them in their kernel", gauges.clientsLevel);
+  gauge("relays", "Relays and workers that have their views from this server", gauges.relays);
+  gauge("relayed_clients", "Agents connected to relays or workers below", gauges.relayedClients);
+  gauge("relayed_clients_level", "Of those, agents that have everything that the table holds for them in their kernel", gauges.relayedClientsLevel);
+  gauge("held_nodes", "Nodes whose views a relay or worker holds; NaN for a server that watches the API", gauges.heldNodes);
+  gauge("has_parent", "1 when the parent of a relay or worker answers; NaN for a server that watches the API", gauges.hasParent);
   gauge("revision", "Revision of the table", gauges.revision);
   gauge("in_sync", "1 when the table holds the whole cluster", () => (gauges.isInSync() ? 1 : 0));
   gauge("upstream_age_seconds", "Time since the API last answered for the kind that has been silent longest", () => gauges.upstreamAgeMs() / 1000);

@@ -10,7 +10,7 @@ import type { ResourceKey, ResourceKind } from "../src/model/resource.ts";
 import { RESOURCE_KINDS } from "../src/model/resource.ts";
 import type { GetObjectStatusRequest, GetObjectStatusResponse, LaggingNode } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
 import type { ObjectLog, ObjectRecord } from "./object-log.ts";
-import type { Session } from "./session/session.ts";
+import type { ClientState } from "./session/client-state.ts";
 import type { Sessions } from "./session/sessions.ts";
 import { CallError } from "./status.ts";
 import type { NodeId } from "./table/node-ids.ts";
@@ -107,7 +107,7 @@ function* concerned(
 ): Generator<NodeId> {
   const entry = recordKey === undefined ? undefined : table.findEntry(recordKey);
   if (entry?.isShared === true || (recordKey === undefined && object.touched === undefined)) {
-    for (const session of sessions.clients) if (session.node !== undefined) yield session.node.id;
+    for (const session of sessions.everyClient()) if (session.node !== undefined) yield session.node.id;
     return;
   }
   // A pod's own node has its endpoint; other nodes have it in sets, so both count.
@@ -115,7 +115,7 @@ function* concerned(
 }
 
 /** Why the node does not have it, undefined when it has. */
-function lagReason(session: Session | undefined, revision: bigint, recordKey: RecordKey | undefined): string | undefined {
+function lagReason(session: ClientState | undefined, revision: bigint, recordKey: RecordKey | undefined): string | undefined {
   if (session === undefined) return "not connected";
   const { programmed, sent, failed } = session.acknowledged;
   const failure = failed.find(({ key }) => key === recordKey);

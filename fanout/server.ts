@@ -1,11 +1,13 @@
 /**
- * The fan-out server as one part: source events in, sessions and services out. Wiring only; the program, the bench and the tests start it with what they
+ * The fan-out server as one part: source events (of a relay: its parent's records) in, sessions and services out. Wiring only; the program, the bench and the tests start it with what they
  * have for an API and a clock.
  */
 import { randomUUID } from "node:crypto";
+import type { UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
 import { type SourceCounters, zeroCounters } from "../src/datastore/source-counters.ts";
 import type { ClusterEvent } from "../src/model/event.ts";
+import type { NodeName } from "../src/model/names.ts";
 import { RESOURCE_KINDS } from "../src/model/resource.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import type { Clock } from "../src/runtime/clock.ts";
@@ -13,7 +15,8 @@ import type { Report } from "../src/runtime/health.ts";
 import type { Logger } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import { seedOf } from "../src/wire/digest.ts";
-import type { ReplicaReport } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { ListRecordsRequest, ReplicaReport } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { ReportResult } from "../src/wire/gen/sedge/sync/v1/sync.ts";
 import { IntrospectionServiceService } from "../src/wire/service.ts";
 import { AddressBook } from "./claims/address-book.ts";
 import type { AddressStore } from "./claims/address-store.ts";
@@ -22,27 +25,35 @@ import { Borrowing } from "./claims/borrowing.ts";
 import { EndpointReports } from "./claims/endpoint-reports.ts";
 import { Holdings } from "./claims/holdings.ts";
 import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/delivery.ts";
-import { type GrpcDeliveryOptions, type GrpcListen, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
+import { type GrpcDeliveryOptions, type GrpcListen, type IdentityOfCall, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
 import { Engine, type RecordComputer } from "./engine.ts";
+import { type Identity, requireNode } from "./identity.ts";
 import { Load } from "./load.ts";
 import { FanoutMetrics, registerGauges } from "./metrics.ts";
 import { PolicyStatuses } from "./policy-status/statuses.ts";
-import { claimService } from "./services/claim-service.ts";
+import { Feeds } from "./relay/feeds.ts";
+import { passOnClaims, passOnQuestions } from "./relay/pass-on.ts";
+import { RelayOrigin } from "./relay/relay-origin.ts";
+import { Uplink } from "./relay/uplink.ts";
+import { Upstream, type UpstreamOptions } from "./relay/upstream.ts";
+import { type ClaimServiceOptions, claimService } from "./services/claim-service.ts";
 import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
 import { Introspection } from "./services/introspection-service.ts";
+import type { Origin } from "./services/origin.ts";
 import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
 import { replicaReport } from "./services/replica-report.ts";
 import type { SessionLimits } from "./session/session.ts";
-import { MOVES_PER_SECOND, Sessions } from "./session/sessions.ts";
+import { type HelloPlace, MOVES_PER_SECOND, Sessions } from "./session/sessions.ts";
 import { CallError } from "./status.ts";
+import type { NodeId } from "./table/node-ids.ts";
 import { type Commit, Table } from "./table/table.ts";
 import { Choices } from "./tier/choices.ts";
 import { Members } from "./tier/members.ts";
 import { connectPeer } from "./tier/peer-calls.ts";
 import { Rebalancer } from "./tier/rebalancer.ts";
 import { Tier } from "./tier/tier.ts";
-import { type SourceVersions, UpstreamVersions } from "./upstream-versions.ts";
+import { type SourceVersions, type UpstreamPositions, UpstreamVersions } from "./upstream-versions.ts";
 
 export interface FanoutSettings {
   readonly delivery: DeliveryKind;
@@ -88,29 +99,43 @@ export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
   movesPerSecond: MOVES_PER_SECOND,
 };
 
-export interface FanoutServerOptions {
-  readonly serverName: string;
-  readonly version: string;
+/** A server that watches the API. */
+export interface RootOptions {
   readonly clusterUid: string;
-  readonly listen: readonly GrpcListen[];
   readonly compute: RecordComputer;
   readonly store: AddressStore;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly registry: Registry;
-  readonly settings?: Partial<FanoutSettings>;
   /** Time since the API was last heard of (ms). */
   readonly upstreamAgeMs: () => number;
   /** Where the source's watches stand, by kind; without it agents are told nothing of the API's history, and any is served. */
   readonly upstreamVersions?: SourceVersions;
   readonly sourceCounters?: () => Readonly<SourceCounters>;
+  readonly relay?: undefined;
+}
+
+/** A server that has its views from another. */
+export interface RelayOptions {
+  readonly relay: Pick<UpstreamOptions, "parents" | "tls" | "isForAll" | "lingerMs"> & {
+    /** Questions of operators that this server answers itself: those about itself, or none. */
+    readonly ownQuestions: "about-itself" | "none";
+  };
+}
+
+export type FanoutServerOptions = (RootOptions | RelayOptions) & {
+  readonly serverName: string;
+  readonly version: string;
+  readonly listen: readonly GrpcListen[];
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly registry: Registry;
+  readonly settings?: Partial<FanoutSettings>;
   readonly onReport?: (report: Report) => void;
   readonly onCommit?: (commit: Commit) => void;
   /** From commit to an agent's acknowledgement that its kernel has it (s), each as it comes. For the bench; the metrics have it in buckets. */
   readonly onProgrammed?: (seconds: number) => void;
-}
+};
 
 const SYNC_SERVICE = "sedge.sync.v1.SyncService";
+const RELAY_SERVICE = "sedge.sync.v1.RelayService";
 const INTROSPECTION_SERVICE = "sedge.sync.v1.IntrospectionService";
 const HEALTH = "grpc.health.v1.Health";
 const REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
@@ -122,10 +147,17 @@ const STOP_GRACE_MS = 1_000;
 
 export class FanoutServer implements Part {
   readonly name = "fanout";
-  readonly epoch = randomUUID();
+  /** Names this run of the server. */
+  readonly id = randomUUID();
   readonly table: Table;
-  readonly engine: Engine;
   readonly sessions: Sessions;
+  /** Relays below. */
+  readonly feeds: Feeds;
+  /** Of a relay: where its table comes from. */
+  readonly upstream: Upstream | undefined;
+  readonly #engine: Engine | undefined;
+  readonly #origin: Origin;
+  readonly #uplink: Uplink | undefined;
   readonly members: Members;
   /** What all servers of this cluster know together. */
   readonly tier: Tier;
@@ -138,38 +170,73 @@ export class FanoutServer implements Part {
   readonly #settings: FanoutSettings;
   readonly #metrics: FanoutMetrics;
   readonly #book = new AddressBook();
-  readonly #claims: BlockClaims;
-  readonly #borrowing: Borrowing;
-  readonly #holdings: Holdings;
-  readonly #reports: EndpointReports;
+  readonly #unary: GrpcDeliveryOptions["unary"];
+  readonly #reports: EndpointReports | undefined;
   /** One for each listener with a certificate. */
   readonly #expiries: readonly CertificateExpiry[];
   readonly #introspection: Introspection;
-  readonly #health = new HealthService([SYNC_SERVICE, INTROSPECTION_SERVICE]);
+  readonly #health = new HealthService([SYNC_SERVICE, RELAY_SERVICE, INTROSPECTION_SERVICE]);
+  /** Of a relay: who waits for the result of a node's reports. */
+  readonly #replyTo = new Map<NodeId, (result: ReportResult) => void>();
   #delivery: Delivery | undefined;
   #isDraining = false;
 
   constructor(options: FanoutServerOptions) {
     this.#options = options;
     this.#settings = { ...DEFAULT_FANOUT_SETTINGS, ...options.settings };
-    const { clock, log, store, registry } = options;
+    const { clock, log, registry } = options;
     const { heartbeatIntervalMs, helloTimeoutMs, maxAnswers, maxWaiting, flushWindowsMs, commitGapMs, peers, olderLimitMs, limits } = this.#settings;
-    const versions = options.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: options.upstreamVersions });
+    const root = options.relay === undefined ? options : undefined;
+    const sourceVersions = root?.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: root.upstreamVersions });
     this.#metrics = new FanoutMetrics(registry);
     const { service, advertise, agentsPerServer, movesPerSecond } = this.#settings;
     this.members = new Members({ serverName: options.serverName, service, advertise, peers });
     this.#choices = new Choices(this.members);
     this.#load = new Load({ clock, clients: () => this.sessions.clients.size, capacity: agentsPerServer });
-    this.table = new Table({ seed: seedOf(options.clusterUid) });
-    this.#borrowing = new Borrowing({ book: this.#book, store, clock, newId: randomUUID });
-    this.#holdings = new Holdings({ book: this.#book, store, newId: randomUUID });
-    this.#claims = new BlockClaims({ book: this.#book, store, borrowing: this.#borrowing, newId: randomUUID });
-    this.#reports = new EndpointReports({ book: this.#book, store, onWrite: (outcome) => this.#metrics.blockWritten(outcome) });
+    this.table = new Table({ seed: root === undefined ? 0n : seedOf(root.clusterUid) });
+    this.#reports =
+      root === undefined ? undefined : new EndpointReports({ book: this.#book, store: root.store, onWrite: (outcome) => this.#metrics.blockWritten(outcome) });
+    this.upstream = options.relay === undefined ? undefined : this.#makeUpstream(options.relay);
+    const { upstream } = this;
+    const versions: UpstreamPositions | undefined = upstream?.versions ?? sourceVersions;
+    this.feeds = new Feeds({
+      id: this.id,
+      table: this.table,
+      serverName: options.serverName,
+      clock,
+      log: log.child({ component: "relays" }),
+      heartbeatIntervalMs,
+      helloTimeoutMs,
+      path: () => upstream?.path ?? [this.id],
+      epoch: () => this.epoch,
+      refusal: (hello) => this.sessions.refusalOf(hello),
+      versions,
+      upstream: () => this.#upstream(),
+      syncStatus: () => this.#origin.status,
+      hold: upstream === undefined ? holdAtOnce : (node, onHeld) => upstream.hold(node, onHeld),
+      report: (report) => this.#takeReport(report),
+      sent: (kind, bytes) => this.#metrics.sent(kind, bytes),
+      ended: (feed, reason, error) => {
+        const fields = { relay: feed.name, address: feed.stream.address, reason, detail: error?.message };
+        if (error?.cause !== undefined && reason === "internal") log.error({ ...fields, err: error.cause }, "relay session failed");
+        else if (reason === "closed" || reason === "replaced" || reason === "draining") log.info(fields, "relay session ended");
+        else log.warn(fields, "relay session refused");
+      },
+      onNode: () => this.#uplink?.touch(),
+    });
     this.sessions = new Sessions({
       table: this.table,
       serverName: options.serverName,
       epoch: this.epoch,
       clock,
+      relayed: this.feeds.nodes,
+      ...(upstream === undefined
+        ? {}
+        : {
+            hold: (node, onHeld) => upstream.hold(node, onHeld),
+            refuse: (hello) => this.#refusalOfRelay(upstream, hello),
+            onClient: () => this.#uplink?.touch(),
+          }),
       log: log.child({ component: "sessions" }),
       heartbeatIntervalMs,
       helloTimeoutMs,
@@ -200,22 +267,24 @@ export class FanoutServer implements Part {
         },
       },
       report: (session, report) => {
-        if (session.node !== undefined) this.#reports.take({ session, node: session.node.name, report, reply: (result) => session.reply(result) });
+        if (session.node !== undefined) this.#takeReport({ session, node: session.node.name, report, reply: (result) => session.reply(result) });
       },
     });
-    this.engine = new Engine({
-      compute: options.compute,
-      table: this.table,
-      clock,
-      onEvent: (event) => {
-        this.#book.apply(event);
-        this.members.apply(event);
-      },
-      onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
-      onInSync: () => this.#onInSync(),
-      ...(versions === undefined ? {} : { versions }),
-      ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),
-    });
+    this.#engine = root === undefined ? undefined : this.#makeEngine(root, { sourceVersions, commitGapMs });
+    this.#origin = this.#engine ?? new RelayOrigin(upstream ?? unreachable());
+    this.#uplink =
+      upstream === undefined ? undefined : new Uplink({ table: this.table, clients: () => this.sessions.everyClient(), clock, refreshMs: heartbeatIntervalMs });
+    this.#unary =
+      root === undefined
+        ? passOnClaims({ connection: () => this.upstream?.connection, requireNode: (identity, node) => this.#requireNode(identity, node) })
+        : claimService({
+            book: this.#book,
+            ...claimsOf(root.store, { book: this.#book, clock }),
+            requireNode: (identity, node) => this.#requireNode(identity, node),
+            refusal: () => this.#refusal(),
+            onClaim: (result) => this.#metrics.claimed(result),
+            onError: (error) => log.error({ err: error }, "call failed"),
+          });
     this.#rebalancer = new Rebalancer({
       members: this.members,
       choices: this.#choices,
@@ -229,19 +298,19 @@ export class FanoutServer implements Part {
       serverName: options.serverName,
       table: this.table,
       sessions: this.sessions,
-      engine: this.engine,
-      versions,
+      engine: this.#origin,
+      versions: sourceVersions,
       others: (policy) => this.tier.lag(policy),
     });
     this.#introspection = new Introspection({
       serverName: options.serverName,
       version: options.version,
-      epoch: this.epoch,
-      clusterUid: options.clusterUid,
+      epoch: () => this.epoch,
+      clusterUid: root?.clusterUid ?? "",
       table: this.table,
       sessions: this.sessions,
-      engine: this.engine,
       policies: this.policies,
+      origin: this.#origin,
       clock,
       log: options.log,
       upstream: () => this.#upstream(),
@@ -263,6 +332,21 @@ export class FanoutServer implements Part {
     this.#registerGauges(registry);
   }
 
+  /** Of the root's run: revisions are comparable within it, in the whole tier. */
+  get epoch(): string {
+    return this.upstream?.epoch ?? this.id;
+  }
+
+  /** Of a root; throws TypeError for a relay, which computes nothing. */
+  get engine(): Engine {
+    if (this.#engine === undefined) throw new TypeError("a relay has no engine");
+    return this.#engine;
+  }
+
+  get isInSync(): boolean {
+    return this.#origin.isInSync;
+  }
+
   /** Where the source delivers. */
   readonly sink = (events: readonly ClusterEvent[]): void => this.engine.sink(events);
 
@@ -275,21 +359,14 @@ export class FanoutServer implements Part {
   async listen(): Promise<void> {
     const { log, listen } = this.#options;
     const { delivery, keepaliveMs, keepaliveTimeoutMs } = this.#settings;
-    const reflection = new ReflectionService([SYNC_SERVICE, INTROSPECTION_SERVICE, HEALTH, ...REFLECTION]);
+    const reflection = new ReflectionService([SYNC_SERVICE, RELAY_SERVICE, INTROSPECTION_SERVICE, HEALTH, ...REFLECTION]);
     const options: GrpcDeliveryOptions = {
       listen,
       accept: (stream) => this.sessions.accept(stream),
-      unary: claimService({
-        book: this.#book,
-        claims: this.#claims,
-        borrowing: this.#borrowing,
-        holdings: this.#holdings,
-        refusal: () => this.#refusal(),
-        onClaim: (result) => this.#metrics.claimed(result),
-        onError: (error) => log.error({ err: error }, "call failed"),
-      }),
+      acceptRelay: (stream) => this.feeds.accept(stream),
+      unary: this.#unary,
       services: [
-        { definition: IntrospectionServiceService, implement: (identityOf) => this.#introspection.implementation(identityOf) },
+        { definition: IntrospectionServiceService, implement: (identityOf) => this.#questions(identityOf) },
         { definition: HEALTH_SERVICE, implement: () => this.#health.implementation() },
         ...REFLECTION_SERVICES.map((definition) => ({ definition, implement: () => reflection.implementation() })),
       ],
@@ -310,8 +387,9 @@ export class FanoutServer implements Part {
     /** What must not act while the server drains. */
     const active = new AbortController();
     const parts = [
-      this.engine,
+      this.upstream ?? this.engine,
       { name: "heartbeats", run: (stop: AbortSignal) => this.sessions.run(stop) },
+      { name: "relays", run: (stop: AbortSignal) => this.feeds.run(stop) },
       { name: "readiness", run: (stop: AbortSignal) => this.#watchUpstream(stop) },
       { name: "certificates", run: (stop: AbortSignal) => this.#watchCertificates(stop) },
       ...this.#expiries,
@@ -328,7 +406,8 @@ export class FanoutServer implements Part {
       this.#isDraining = true;
       active.abort();
       this.#report();
-      await this.sessions.drain(this.#settings.drainMs);
+      const { drainMs, peers } = this.#settings;
+      await Promise.all([this.sessions.drain(drainMs), this.feeds.drain(drainMs, peers)]);
     } finally {
       inner.abort();
       await this.close();
@@ -368,7 +447,7 @@ export class FanoutServer implements Part {
 
   async #watchUpstream(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      this.engine.refreshVersions();
+      this.#origin.refreshVersions();
       this.#report();
       await this.#options.clock.sleep(UPSTREAM_CHECK_MS, signal);
     }
@@ -377,6 +456,7 @@ export class FanoutServer implements Part {
   #onCommit(commit: Commit, tookMs: number): void {
     this.#metrics.committed(tookMs / 1000);
     this.sessions.publish(commit);
+    this.feeds.publish(commit);
     this.#introspection.publish(commit);
     this.#options.onCommit?.(commit);
     this.#options.log.debug({ revision: commit.revision, records: commit.touched.length, tookMs }, "commit");
@@ -394,12 +474,12 @@ export class FanoutServer implements Part {
    * their Service together, just when the API is in trouble.
    */
   #report(): void {
-    const isReady = this.engine.isInSync && !this.#isDraining;
+    const isReady = this.#origin.isInSync && !this.#isDraining;
     this.#health.set(isReady);
     const { ageMs, isStale } = this.#upstream();
     const detail = this.#isDraining
       ? "draining"
-      : `${this.engine.status}${isStale ? `, stale: nothing heard of the API for ${Math.round(ageMs / 1000)} s` : ""}`;
+      : `${this.#origin.status}${this.upstream !== undefined && !this.upstream.isLive ? ", no parent answers: what is held is served" : ""}${isStale ? `, stale: nothing heard of the API for ${Math.round(ageMs / 1000)} s` : ""}`;
     this.#options.onReport?.({ live: true, ready: isReady, detail });
   }
 
@@ -421,28 +501,126 @@ export class FanoutServer implements Part {
 
   #refusal(): CallError | undefined {
     if (this.#isDraining) return new CallError("draining", "the server is stopping");
-    return this.engine.isInSync ? undefined : new CallError("not-in-sync", "the server does not have the whole cluster yet");
+    return this.#origin.isInSync ? undefined : new CallError("not-in-sync", "the server does not have the whole cluster yet");
   }
 
   #upstream(): { readonly ageMs: number; readonly isStale: boolean } {
-    const ageMs = this.#options.upstreamAgeMs();
+    if (this.upstream !== undefined) return this.upstream.upstream();
+    const ageMs = this.#options.relay === undefined ? this.#options.upstreamAgeMs() : 0;
     return { ageMs, isStale: ageMs > this.#settings.staleAfterMs };
   }
 
+  #makeEngine(root: RootOptions, { sourceVersions, commitGapMs }: { sourceVersions: UpstreamVersions | undefined; commitGapMs: number | undefined }): Engine {
+    return new Engine({
+      compute: root.compute,
+      table: this.table,
+      clock: this.#options.clock,
+      onEvent: (event) => {
+        this.#book.apply(event);
+        this.members.apply(event);
+      },
+      onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
+      onInSync: () => this.#onInSync(),
+      ...(sourceVersions === undefined ? {} : { versions: sourceVersions }),
+      ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),
+    });
+  }
+
+  #makeUpstream(relay: RelayOptions["relay"]): Upstream {
+    const { serverName, version, clock, log } = this.#options;
+    return new Upstream({
+      ...relay,
+      table: this.table,
+      name: serverName,
+      version,
+      id: this.id,
+      staleAfterMs: this.#settings.staleAfterMs,
+      clock,
+      log: log.child({ component: "upstream" }),
+      below: () => this.feeds.below,
+      onEpoch: (epoch) => {
+        const error = new CallError("new-epoch", "this relay has another run of the root above it: come again, your view is compared by digests", {
+          retryAfterMs: 100,
+        });
+        this.sessions.restart(epoch, error);
+        this.feeds.cutAll(error);
+      },
+      onCommit: (commit) => {
+        this.#onCommit(commit, 0);
+        this.#uplink?.touch();
+      },
+      onInSync: () => this.#onInSync(),
+      onParent: (send) => {
+        if (send === undefined) this.#uplink?.end();
+        else this.#uplink?.begin(send);
+        this.#report();
+      },
+      onAdvance: () => this.#uplink?.touch(),
+      onReportResult: (node, result) => this.#replyTo.get(node)?.(result),
+    });
+  }
+
+  /** A report of a node's block: written to the API, or passed on. */
+  #takeReport(options: Parameters<EndpointReports["take"]>[0]): void {
+    if (this.#reports !== undefined) {
+      this.#reports.take(options);
+      return;
+    }
+    const node = this.table.nodes.findId(options.node);
+    if (node === undefined || this.upstream === undefined) return;
+    this.#replyTo.set(node, options.reply);
+    // What the parent knows of the node must be there before its report.
+    this.#uplink?.flush();
+    this.upstream.report(node, options.report);
+  }
+
+  /** A relay serves what it has; not a node that has come further elsewhere, nor while the parent is away one that it does not hold. */
+  #refusalOfRelay(upstream: Upstream, { node, epoch, revision }: HelloPlace): CallError | undefined {
+    if (epoch === upstream.epoch && revision > this.table.revision)
+      return new CallError("older-upstream", `this relay is at revision ${this.table.revision}, ${node} has ${revision}`, { retryAfterMs: 500 });
+    return undefined;
+  }
+
+  /** Throws CallError("wrong-identity") unless the peer may act for the node: it is the node, or a relay that serves it. */
+  #requireNode(identity: Identity, node: string): void {
+    const id = identity.kind === "relay" ? this.table.nodes.findId(node as NodeName) : undefined;
+    if (identity.kind === "relay" && id !== undefined && this.feeds.serves(identity.name, id)) return;
+    requireNode(identity, node);
+  }
+
+  /** A relay passes on what only the root can know. */
+  #questions(identityOf: IdentityOfCall): UntypedServiceImplementation {
+    const own = this.#introspection.implementation(identityOf);
+    const relay = this.#options.relay;
+    if (relay === undefined) return own;
+    return passOnQuestions({
+      connection: () => this.upstream?.connection,
+      identityOf,
+      own,
+      isOwn: (method, request) => relay.ownQuestions === "about-itself" && isAboutItself(method, request, (node) => this.upstream?.isHeld(node) === true),
+    });
+  }
+
   #registerGauges(registry: Registry): void {
-    const { sessions, table, engine } = this;
+    const { sessions, table } = this;
+    const origin = this.#origin;
     registerGauges(registry, {
       clients: () => sessions.clients.size,
       clientsLevel: () => [...sessions.clients].filter((session) => session.isLevel).length,
+      relays: () => this.feeds.feeds.size,
+      relayedClients: () => this.feeds.nodes.size,
+      relayedClientsLevel: () => [...this.feeds.nodes.values()].filter((client) => client.isLevel).length,
+      heldNodes: () => this.upstream?.heldNodes ?? Number.NaN,
+      hasParent: () => (this.upstream === undefined ? Number.NaN : this.upstream.isLive ? 1 : 0),
       records: () => table.countByKind,
       revision: () => Number(table.revision),
-      isInSync: () => engine.isInSync,
-      upstreamAgeMs: () => this.#options.upstreamAgeMs(),
+      isInSync: () => origin.isInSync,
+      upstreamAgeMs: () => this.#upstream().ageMs,
       certificateSecondsLeft: () => (this.#expiries.length === 0 ? Number.NaN : Math.min(...this.#expiries.map((one) => one.secondsLeft()))),
-      invalidObjects: () => engine.problems.length,
+      invalidObjects: () => origin.problems.length,
       answering: () => sessions.admission.answering,
       waiting: () => sessions.admission.waiting,
-      reportBacklog: () => this.#reports.backlog,
+      reportBacklog: () => this.#reports?.backlog ?? 0,
       framesMade: () => sessions.frames.counts.made,
       framesShared: () => sessions.frames.counts.shared,
       bytesInFlight: () => sessions.bytesInFlight,
@@ -453,7 +631,37 @@ export class FanoutServer implements Part {
       load: () => this.#load.ratio,
       busy: () => this.#load.busy,
       servers: () => this.members.ready.length,
-      source: this.#options.sourceCounters ?? zeroCounters,
+      source: (this.#options.relay === undefined ? this.#options.sourceCounters : undefined) ?? zeroCounters,
     });
   }
+}
+
+const holdAtOnce = (_: NodeName, onHeld: () => void): (() => void) => {
+  onHeld();
+  return () => undefined;
+};
+
+/** What gives a node blocks and addresses. */
+function claimsOf(
+  store: AddressStore,
+  { book, clock }: { readonly book: AddressBook; readonly clock: Clock },
+): Pick<ClaimServiceOptions, "claims" | "borrowing" | "holdings"> {
+  const borrowing = new Borrowing({ book, store, clock, newId: randomUUID });
+  return {
+    borrowing,
+    holdings: new Holdings({ book, store, newId: randomUUID }),
+    claims: new BlockClaims({ book, store, borrowing, newId: randomUUID }),
+  };
+}
+
+function unreachable(): never {
+  throw new TypeError("a server has an engine or a parent");
+}
+
+/** Questions about a relay itself, and about views that it holds. */
+function isAboutItself(method: string, request: unknown, isHeld: (node: NodeName) => boolean): boolean {
+  if (["getStatus", "listClients", "listClientPages", "getReplicaReport", "setLogLevel"].includes(method)) return true;
+  if (method !== "listRecords" && method !== "watchRecords") return false;
+  const { node } = request as ListRecordsRequest;
+  return node === "" || isHeld(node as NodeName);
 }

@@ -14,6 +14,10 @@ export type CallProblem =
   | "not-admitted"
   | "replaced"
   | "too-slow"
+  | "relay-loop"
+  | "too-many-hops"
+  | "parent-lost"
+  | "new-epoch"
   | "unknown-object"
   | "no-free-block"
   | "api-unavailable"
@@ -32,6 +36,10 @@ const STATUS: Readonly<Record<CallProblem, { readonly code: status; readonly has
   "not-admitted": { code: status.RESOURCE_EXHAUSTED, hasRetry: true },
   replaced: { code: status.ABORTED, hasRetry: false },
   "too-slow": { code: status.UNAVAILABLE, hasRetry: true },
+  "relay-loop": { code: status.FAILED_PRECONDITION, hasRetry: false },
+  "too-many-hops": { code: status.FAILED_PRECONDITION, hasRetry: false },
+  "parent-lost": { code: status.UNAVAILABLE, hasRetry: true },
+  "new-epoch": { code: status.UNAVAILABLE, hasRetry: true },
   "unknown-object": { code: status.NOT_FOUND, hasRetry: false },
   "no-free-block": { code: status.RESOURCE_EXHAUSTED, hasRetry: true },
   "api-unavailable": { code: status.UNAVAILABLE, hasRetry: true },

@@ -12,9 +12,26 @@ import type { ClusterEvent } from "../src/model/event.ts";
 /** Where the source's watches stand, by kind; "" before the first list. */
 export type SourceVersions = () => ReadonlyMap<string, string>;
 
+/** What sessions and relays are told of it. */
+export interface UpstreamPositions {
+  /** In the order of the arrays. */
+  readonly kinds: readonly string[];
+  /** For a commit message with what changed since `revision`; 0n for kinds that did not, empty when none did. The array is shared: not to be changed. */
+  toldSince(revision: bigint): readonly bigint[];
+  /** What surely is in the table. */
+  readonly reachedVersions: readonly bigint[];
+  /** The first kind of which the agent has a newer state than this server; undefined: it can be served. */
+  olderThan(agent: readonly UpstreamPosition[]): { readonly kind: string; readonly has: bigint } | undefined;
+}
+
+interface UpstreamPosition {
+  readonly kind: string;
+  readonly resourceVersion: bigint;
+}
+
 const DECIMAL = /^[1-9][0-9]{0,18}$/;
 
-export class UpstreamVersions {
+export class UpstreamVersions implements UpstreamPositions {
   readonly #source: SourceVersions;
   readonly #kinds: readonly string[];
   readonly #indexes = new Map<string, number>();
@@ -63,7 +80,10 @@ export class UpstreamVersions {
     }
   }
 
-  /** For a commit message with what changed since `revision`; 0n for kinds that did not, empty when none did. The array is shared: not to be changed. */
+  get reachedVersions(): readonly bigint[] {
+    return this.#reached;
+  }
+
   toldSince(revision: bigint): readonly bigint[] {
     let told = this.#frozen.get(revision);
     if (told === undefined) {
@@ -79,15 +99,91 @@ export class UpstreamVersions {
     return new Map(this.#kinds.flatMap((kind, i) => ((this.#reached[i] ?? 0n) > 0n ? [[kind, this.#reached[i] ?? 0n] as const] : [])));
   }
 
-  /** The first kind of which the agent has a newer state than this server; undefined: it can be served. */
-  olderThan(agent: readonly { readonly kind: string; readonly resourceVersion: bigint }[]): { readonly kind: string; readonly has: bigint } | undefined {
-    for (const { kind, resourceVersion } of agent) {
-      const has = this.#reached[this.#indexes.get(kind) ?? -1];
-      // Not known here, so it cannot be compared.
-      if (has === undefined || has === 0n) continue;
-      if (has < resourceVersion) return { kind, has };
+  olderThan(agent: readonly UpstreamPosition[]): { readonly kind: string; readonly has: bigint } | undefined {
+    return firstOlder(agent, (kind) => this.#reached[this.#indexes.get(kind) ?? -1]);
+  }
+}
+
+function firstOlder(
+  agent: readonly UpstreamPosition[],
+  reached: (kind: string) => bigint | undefined,
+): { readonly kind: string; readonly has: bigint } | undefined {
+  for (const { kind, resourceVersion } of agent) {
+    const has = reached(kind);
+    // Not known here, so it cannot be compared.
+    if (has === undefined || has === 0n) continue;
+    if (has < resourceVersion) return { kind, has };
+  }
+  return undefined;
+}
+
+/** A relay's: what its parent tells. The kinds come with each Welcome, and the order may differ between two parents. */
+export class RelayedVersions implements UpstreamPositions {
+  #kinds: readonly string[] = [];
+  #reached: bigint[] = [];
+  #told = new Map<string, bigint>();
+  #toldAt = new Map<string, bigint>();
+  readonly #frozen = new Map<bigint, readonly bigint[]>();
+
+  get kinds(): readonly string[] {
+    return this.#kinds;
+  }
+
+  get reachedVersions(): readonly bigint[] {
+    return this.#reached;
+  }
+
+  /** What the table is of, for RelayHello. */
+  get positions(): UpstreamPosition[] {
+    return [...this.#told].map(([kind, resourceVersion]) => ({ kind, resourceVersion }));
+  }
+
+  /** A commit of the parent, whose kinds are these. `isAnswer`: it replaces what was told before. */
+  settle({
+    kinds,
+    revision,
+    told,
+    isAnswer,
+  }: {
+    readonly kinds: readonly string[];
+    readonly revision: bigint;
+    readonly told: readonly bigint[];
+    readonly isAnswer: boolean;
+  }): void {
+    this.#frozen.clear();
+    if (isAnswer) {
+      this.#told = new Map();
+      this.#toldAt = new Map();
+      // Until a heartbeat says how far it is.
+      this.#reached = kinds.map(() => 0n);
     }
-    return undefined;
+    this.#kinds = kinds;
+    for (const [i, version] of told.entries()) {
+      const kind = kinds[i];
+      if (kind === undefined || version <= (this.#told.get(kind) ?? 0n)) continue;
+      this.#told.set(kind, version);
+      this.#toldAt.set(kind, revision);
+      if (version > (this.#reached[i] ?? 0n)) this.#reached[i] = version;
+    }
+  }
+
+  /** A heartbeat told how far the parent is. It is as true of this table only when nothing was on its way. */
+  reach(reached: readonly bigint[]): void {
+    this.#reached = this.#kinds.map((_, i) => reached[i] ?? 0n);
+  }
+
+  toldSince(revision: bigint): readonly bigint[] {
+    let told = this.#frozen.get(revision);
+    if (told === undefined) {
+      told = this.#kinds.map((kind) => ((this.#toldAt.get(kind) ?? 0n) >= revision ? (this.#told.get(kind) ?? 0n) : 0n));
+      if (told.every((version) => version === 0n)) told = [];
+      this.#frozen.set(revision, told);
+    }
+    return told;
+  }
+
+  olderThan(agent: readonly UpstreamPosition[]): { readonly kind: string; readonly has: bigint } | undefined {
+    return firstOlder(agent, (kind) => this.#reached[this.#kinds.indexOf(kind)]);
   }
 }
 

@@ -11,8 +11,8 @@ import type {
   ReleaseBlockResponse,
 } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
+import type { SyncConnection } from "../../src/wire/sync-connection.ts";
 import { type ClaimClient, ClaimError, type ClaimedBlock, type ClaimProblem, type ClaimRequest, type Held } from "./claims.ts";
-import type { SyncConnection } from "./connection.ts";
 
 const CALL_TIMEOUT_MS = 10_000;
 

@@ -14,7 +14,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { StartError } from "../../src/runtime/start-error.ts";
-import { RawSyncService } from "../../src/wire/service.ts";
+import { RawRelayService, RawSyncService } from "../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../identity.ts";
 import { CallError, statusOf } from "../status.ts";
 import type { TlsFiles } from "./certificate-files.ts";
@@ -43,6 +43,8 @@ export interface GrpcService {
 export interface GrpcDeliveryOptions {
   readonly listen: readonly GrpcListen[];
   readonly accept: AcceptStream;
+  /** Streams of relays; absent: there is no such method here. */
+  readonly acceptRelay?: AcceptStream;
   /** claimBlock and listBlocks, served beside `sync`. */
   readonly unary: (identityOf: IdentityOfCall) => UntypedServiceImplementation;
   readonly services: readonly GrpcService[];
@@ -72,6 +74,11 @@ export async function startGrpcDelivery(options: GrpcDeliveryOptions): Promise<D
         ...options.unary(identityOf),
         sync: (call: ServerDuplexStream<Uint8Array, Uint8Array>) => serveStream(call, identityOf, options),
       });
+      const { acceptRelay } = options;
+      if (acceptRelay !== undefined)
+        server.addService(RawRelayService, {
+          relay: (call: ServerDuplexStream<Uint8Array, Uint8Array>) => serveStream(call, identityOf, { ...options, accept: acceptRelay }),
+        });
       for (const { definition, implement } of options.services) server.addService(definition, implement(identityOf));
       const port = await bind(server, listen, credentials);
       addresses.push({ address: formatAddress(listen.host, port), isSecure: listen.tls !== undefined });

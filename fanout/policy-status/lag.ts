@@ -6,7 +6,7 @@
  * node's kernel: so a member that joins a set counts as much as a rule that changes.
  */
 import type { RecordKey } from "../../src/model/record.ts";
-import type { Session } from "../session/session.ts";
+import type { ClientState } from "../session/client-state.ts";
 import type { Sessions } from "../session/sessions.ts";
 import type { Table } from "../table/table.ts";
 import type { PolicyRelations } from "./relations.ts";
@@ -37,11 +37,11 @@ export interface LagSources {
   readonly relations: PolicyRelations;
 }
 
-/** Of the server's own sessions; with `policy`, only what concerns that record. One synchronous look. */
+/** Of the server's sessions and those at relays below; with `policy`, only what concerns that record. One synchronous look. */
 export function localLag({ table, sessions, relations }: LagSources, policy?: RecordKey): Pick<LagReport, "connected" | "lagging"> {
   const connected: string[] = [];
   const lagging: NodeLag[] = [];
-  for (const session of sessions.clients) {
+  for (const session of sessions.everyClient()) {
     const { node } = session;
     if (node === undefined || sessions.clientOf(node.id) !== session) continue;
     connected.push(node.name);
@@ -53,13 +53,13 @@ export function localLag({ table, sessions, relations }: LagSources, policy?: Re
 }
 
 function lagOf(
-  session: Session,
+  session: ClientState,
   {
     node,
     table,
     relations,
     policy,
-  }: Pick<LagSources, "table" | "relations"> & { readonly node: NonNullable<Session["node"]>; readonly policy: RecordKey | undefined },
+  }: Pick<LagSources, "table" | "relations"> & { readonly node: NonNullable<ClientState["node"]>; readonly policy: RecordKey | undefined },
 ): NodeLag {
   const isOfNode = (key: RecordKey): boolean => {
     const entry = table.findEntry(key);
@@ -76,7 +76,7 @@ function lagOf(
   return { node: node.name, reason: reasonOf(session, open), policies, failures };
 }
 
-function reasonOf(session: Session, open: readonly RecordKey[] | undefined): string {
+function reasonOf(session: ClientState, open: readonly RecordKey[] | undefined): string {
   const { programmed, sent } = session.acknowledged;
   switch (session.state) {
     case "greeting":

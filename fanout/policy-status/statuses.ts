@@ -11,8 +11,8 @@ import { isPolicyKindName, POLICY_KINDS } from "../../src/model/policy-kinds.ts"
 import type { RecordKey } from "../../src/model/record.ts";
 import { describeKey, type ResourceKey } from "../../src/model/resource.ts";
 import { policyKindOf } from "../../src/policy/convert-policy.ts";
-import type { Engine } from "../engine.ts";
 import type { ObjectRecord } from "../object-log.ts";
+import type { Origin } from "../services/origin.ts";
 import type { Sessions } from "../session/sessions.ts";
 import type { Table } from "../table/table.ts";
 import type { UpstreamVersions } from "../upstream-versions.ts";
@@ -41,7 +41,7 @@ export interface PolicyStatusesOptions {
   readonly serverName: string;
   readonly table: Table;
   readonly sessions: Sessions;
-  readonly engine: Engine;
+  readonly engine: Origin;
   readonly versions: UpstreamVersions | undefined;
   /** What the other servers answer; with a record key, about that policy. Absent: there are none. */
   readonly others?: (policy?: RecordKey) => Promise<TierAnswers>;

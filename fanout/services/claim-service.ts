@@ -21,7 +21,7 @@ import type { BlockClaims } from "../claims/block-claims.ts";
 import type { Borrowing } from "../claims/borrowing.ts";
 import type { Holdings } from "../claims/holdings.ts";
 import type { IdentityOfCall } from "../delivery/grpc-delivery.ts";
-import { requireNode } from "../identity.ts";
+import type { Identity } from "../identity.ts";
 import { CallError, type CallProblem, statusOf } from "../status.ts";
 
 export interface ClaimServiceOptions {
@@ -29,6 +29,8 @@ export interface ClaimServiceOptions {
   readonly claims: BlockClaims;
   readonly borrowing: Borrowing;
   readonly holdings: Holdings;
+  /** Throws CallError("wrong-identity") unless the caller may act for the node. */
+  readonly requireNode: (identity: Identity, node: string) => void;
   /** Why nothing can be answered now, undefined when it can. */
   readonly refusal: () => CallError | undefined;
   readonly onClaim: (result: "given" | CallProblem) => void;
@@ -40,7 +42,7 @@ export function claimService(options: ClaimServiceOptions): (identityOf: Identit
   return (identityOf) => ({
     claimBlock: (call: ServerUnaryCall<ClaimBlockRequest, ClaimBlockResponse>, callback: sendUnaryData<ClaimBlockResponse>) => {
       answer(callback, options, async () => {
-        requireNode(identityOf(call), call.request.node);
+        options.requireNode(identityOf(call), call.request.node);
         const response = await claim(call.request, options);
         options.onClaim("given");
         return response;
@@ -48,14 +50,14 @@ export function claimService(options: ClaimServiceOptions): (identityOf: Identit
     },
     listBlocks: (call: ServerUnaryCall<ListBlocksRequest, ListBlocksResponse>, callback: sendUnaryData<ListBlocksResponse>) => {
       answer(callback, { ...options, onClaim: () => undefined }, async () => {
-        requireNode(identityOf(call), call.request.node);
+        options.requireNode(identityOf(call), call.request.node);
         throwIf(options.refusal());
         return { blocks: await list(call.request, options) };
       }).catch(options.onError);
     },
     releaseBlock: (call: ServerUnaryCall<ReleaseBlockRequest, ReleaseBlockResponse>, callback: sendUnaryData<ReleaseBlockResponse>) => {
       answer(callback, { ...options, onClaim: () => undefined }, async () => {
-        requireNode(identityOf(call), call.request.node);
+        options.requireNode(identityOf(call), call.request.node);
         throwIf(options.refusal());
         return await release(call.request, options);
       }).catch(options.onError);

@@ -35,18 +35,18 @@ import type {
   SetLogLevelResponse,
 } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import type { IdentityOfCall } from "../delivery/grpc-delivery.ts";
-import type { Engine } from "../engine.ts";
 import { explainRecord } from "../explain.ts";
 import { requireOperator, requireReader } from "../identity.ts";
 import { type ObjectStatusSources, objectStatus } from "../object-status.ts";
 import type { PolicyStatuses } from "../policy-status/statuses.ts";
-import type { Session } from "../session/session.ts";
+import type { ClientState } from "../session/client-state.ts";
 import type { Sessions } from "../session/sessions.ts";
 import { CallError, statusOf } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
 import type { Rebalance } from "../tier/rebalancer.ts";
 import { CommitTimes } from "./commit-times.ts";
+import type { Origin } from "./origin.ts";
 import { invalidObjects, lagResponse, policyStatuses } from "./policy-status-messages.ts";
 import { RecordWatch, recordEntry } from "./record-watch.ts";
 
@@ -56,12 +56,12 @@ const CLIENTS_PER_PAGE = 500;
 export interface IntrospectionOptions {
   readonly serverName: string;
   readonly version: string;
-  readonly epoch: string;
+  readonly epoch: () => string;
   readonly clusterUid: string;
   readonly table: Table;
   readonly sessions: Sessions;
-  readonly engine: Engine;
   readonly policies: PolicyStatuses;
+  readonly origin: Origin;
   readonly clock: Clock;
   /** Its level is what SetLogLevel sets. */
   readonly log: Logger;
@@ -128,8 +128,8 @@ export class Introspection {
       explainRecord: (call: ServerUnaryCall<ExplainRecordRequest, ExplainRecordResponse>, callback: sendUnaryData<ExplainRecordResponse>) =>
         answer(callback, () => {
           requireReader(identityOf(call));
-          const { table, engine } = this.#options;
-          return explainRecord(call.request, { table, describe: (key) => engine.describe(key) });
+          const { table, origin } = this.#options;
+          return explainRecord(call.request, { table, describe: (key) => origin.describe(key) });
         }),
       rebalance: (call: ServerUnaryCall<RebalanceRequest, RebalanceResponse>, callback: sendUnaryData<RebalanceResponse>) =>
         answer(callback, () => {
@@ -174,8 +174,8 @@ export class Introspection {
   }
 
   get #sources(): ObjectStatusSources {
-    const { table, sessions, engine } = this.#options;
-    return { table, sessions, objects: engine.objects };
+    const { table, sessions, origin } = this.#options;
+    return { table, sessions, objects: origin.objects };
   }
 
   /** In their order; throws CallError("broken-message") for too many, or a kind that there is not. */
@@ -193,28 +193,28 @@ export class Introspection {
   }
 
   status(): GetStatusResponse {
-    const { serverName, version, epoch, clusterUid, table, sessions, engine, clock, upstream } = this.#options;
+    const { serverName, version, epoch, clusterUid, table, sessions, origin, clock, upstream } = this.#options;
     const { ageMs, isStale } = upstream();
-    const clients = [...sessions.clients];
+    const clients = [...sessions.everyClient()];
     return {
       server: serverName,
       version,
-      epoch,
+      epoch: epoch(),
       clusterUid,
       revision: table.revision,
-      syncStatus: engine.status,
+      syncStatus: origin.status,
       upstreamAgeMs: BigInt(Math.round(ageMs)),
       stale: isStale,
       clients: clients.length,
       clientsLevel: clients.filter((session) => session.isLevel).length,
       recordsByKind: Object.fromEntries([...table.countByKind].sort(([a], [b]) => (a < b ? -1 : 1))),
-      invalid: engine.problems.flatMap(invalidObjects),
+      invalid: origin.problems.flatMap(invalidObjects),
       uptimeMs: BigInt(Math.round(clock.now() - this.#startedAt)),
     };
   }
 
   *#clients(): Generator<Client> {
-    for (const session of [...this.#options.sessions.clients].sort(byNode)) yield this.#client(session);
+    for (const session of [...this.#options.sessions.everyClient()].sort(byNode)) yield this.#client(session);
   }
 
   *#clientPages(): Generator<ClientPage> {
@@ -228,12 +228,12 @@ export class Introspection {
     if (clients.length > 0) yield { clients };
   }
 
-  #client(session: Session): Client {
+  #client(session: ClientState): Client {
     const { clock, table } = this.#options;
     const { sent, received, programmed, failed, at } = session.acknowledged;
     return {
       node: session.node?.name ?? "",
-      address: session.stream.address,
+      address: session.address,
       version: session.version,
       connectedMs: BigInt(Math.round(clock.now() - session.connectedAt)),
       sentRevision: sent,
@@ -251,7 +251,7 @@ export class Introspection {
   }
 
   /** Age of the oldest commit that the node should have in its kernel and has not, ms. */
-  lagMs(session: Session): number {
+  lagMs(session: ClientState): number {
     const { clock } = this.#options;
     const oldest = session.sentCommits.oldestOpenAtUnixUs || this.#commitTimes.after(session.acknowledged.sent);
     if (oldest === 0n) return clock.now() - session.connectedAt;
@@ -269,10 +269,10 @@ export class Introspection {
 
   /** A mistyped node would be answered with what every node has, and look right. */
   #requireKnown(node: string): void {
-    const { table, engine } = this.#options;
+    const { table, origin } = this.#options;
     // A number belongs to a name while a record's audience, a session or a watch holds it.
     if (node === "" || table.findEntry(`node/${node}`) !== undefined || table.nodes.findId(node as NodeName) !== undefined) return;
-    const advice = engine.isInSync ? "sedge get nodes lists them" : "the server has not read the API to its end yet, ask again when sedge status says in-sync";
+    const advice = origin.isInSync ? "sedge get nodes lists them" : "the server has not read the API to its end yet, ask again when sedge status says in-sync";
     throw new CallError("unknown-object", `there is no node ${JSON.stringify(node)}: ${advice}`);
   }
 
@@ -323,7 +323,7 @@ const UNKNOWN_OBJECT: GetObjectStatusResponse = {
   lastProgrammedAtUnixUs: 0n,
 };
 
-function byNode(a: Session, b: Session): number {
+function byNode(a: ClientState, b: ClientState): number {
   return (a.node?.name ?? "") < (b.node?.name ?? "") ? -1 : 1;
 }
 

@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { BehindNode, CertificateEnd, GetStatusResponse, ReplicaReport, UnenforcedPolicy } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
-import type { Session } from "../session/session.ts";
+import type { ClientState } from "../session/client-state.ts";
 import type { Sessions } from "../session/sessions.ts";
 import type { Table } from "../table/table.ts";
 
@@ -15,7 +15,7 @@ export interface ReplicaReportOptions {
   readonly sessions: Sessions;
   readonly clock: Clock;
   readonly status: () => GetStatusResponse;
-  readonly lagMs: (session: Session) => number;
+  readonly lagMs: (session: ClientState) => number;
   readonly isDraining: () => boolean;
   readonly load: () => number;
   readonly clusterNodes: () => number;
@@ -33,8 +33,8 @@ const MAX_LOOKED_UP = 200;
 export function replicaReport(options: ReplicaReportOptions): ReplicaReport {
   const { sessions, status, lagMs, isDraining, load, clusterNodes } = options;
   const nodes: string[] = [];
-  const behind: (BehindNode & { readonly session: Session })[] = [];
-  for (const session of sessions.clients) {
+  const behind: (BehindNode & { readonly session: ClientState })[] = [];
+  for (const session of sessions.everyClient()) {
     const node = session.node?.name;
     if (node === undefined) continue;
     nodes.push(node);
@@ -61,7 +61,7 @@ export function replicaReport(options: ReplicaReportOptions): ReplicaReport {
   };
 }
 
-function reasonOf(session: Session): string {
+function reasonOf(session: ClientState): string {
   const { failed, programmed, sent } = session.acknowledged;
   const [first] = failed;
   if (first !== undefined) return `${failed.length} objects are not in its kernel, ${first.key}: ${first.reason}`;
@@ -69,7 +69,7 @@ function reasonOf(session: Session): string {
   return session.dirtyKeys > 0 ? `${session.dirtyKeys} records are not sent: it does not read` : `its kernel has revision ${programmed}, sent is ${sent}`;
 }
 
-function unenforced(behind: readonly Session[], table: Table): UnenforcedPolicy[] {
+function unenforced(behind: readonly ClientState[], table: Table): UnenforcedPolicy[] {
   const found = new Map<string, UnenforcedPolicy>();
   const add = (key: string, node: string, reason: string): void => {
     if (!key.startsWith("policy/")) return;
@@ -97,10 +97,7 @@ function certificates({ sessions, clock, status, certificateEndsAt }: ReplicaRep
   const ends: { readonly holder: string; readonly at: number }[] = [];
   const own = certificateEndsAt();
   if (own !== undefined) ends.push({ holder: `server ${status().server}`, at: own });
-  for (const { stream } of sessions.clients) {
-    const { identity } = stream;
-    if (identity.kind === "node" && identity.endsAtUnixMs !== undefined) ends.push({ holder: `node ${identity.node}`, at: identity.endsAtUnixMs });
-  }
+  for (const { node, certificateEndsAtUnixMs: at } of sessions.everyClient()) if (at !== undefined) ends.push({ holder: `node ${node?.name ?? ""}`, at });
   return ends
     .filter(({ at }) => at < limit)
     .sort((a, b) => a.at - b.at || (a.holder < b.holder ? -1 : 1))

@@ -40,6 +40,11 @@ export class SentCommits {
     return this.#commits[this.#open]?.committedAtUnixUs ?? 0n;
   }
 
+  /** When the oldest commit after the revision that was sent was made; 0n: there is none, or it has no one time. */
+  committedAfter(revision: bigint): bigint {
+    return this.#commits.find((sent) => sent.revision > revision)?.committedAtUnixUs ?? 0n;
+  }
+
   /** When the revision was acknowledged as programmed (by the first message that held it); undefined: not yet, or nothing was sent for it, or too old. */
   programmedAt(revision: bigint): bigint | undefined {
     const commit = this.#commits.find((sent) => sent.revision >= revision);

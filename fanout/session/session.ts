@@ -28,6 +28,7 @@ import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
 import type { Admission, Line, Ticket } from "./admission.ts";
 import { answerParts } from "./answer.ts";
+import type { Acknowledged, ClientState } from "./client-state.ts";
 import { bytesOfDelta, type CommitFields, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
 import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
@@ -91,6 +92,13 @@ export interface SessionHost {
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
   /** What the node is told of which servers there are; undefined: nothing. The same object for all whom it is the same for. */
   serversFor(node: NodeName): ServerList | undefined;
+  /**
+   * Calls back when the table has the node's view (a relay may have to ask for it first), perhaps at once; with an error when that cannot be now. The result
+   * takes the wish back.
+   */
+  hold(node: NodeName, onHeld: (error?: CallError) => void): () => void;
+  /** It has acknowledged something. */
+  acknowledged(session: Session): void;
   /** The session knows its node: from now on commits reach it. Ends an older session of the node. */
   register(session: Session): void;
   unregister(session: Session): void;
@@ -114,7 +122,7 @@ export interface CommitMark {
   readonly revision: bigint;
 }
 
-export class Session implements StreamHandler {
+export class Session implements StreamHandler, ClientState {
   readonly stream: PeerStream;
   readonly connectedAt: number;
   readonly #host: SessionHost;
@@ -143,6 +151,7 @@ export class Session implements StreamHandler {
   #hasUpstream = false;
   #hasServers = false;
   #line: Line | undefined;
+  #release: (() => void) | undefined;
   #placeTold = -1;
   #counted = 0;
   #ticket: Ticket | undefined;
@@ -183,13 +192,16 @@ export class Session implements StreamHandler {
     return this.#dirty.size;
   }
 
-  get acknowledged(): {
-    readonly sent: bigint;
-    readonly received: bigint;
-    readonly programmed: bigint;
-    readonly failed: readonly ObjectFailure[];
-    readonly at: number;
-  } {
+  get address(): string {
+    return this.stream.address;
+  }
+
+  get certificateEndsAtUnixMs(): number | undefined {
+    const { identity } = this.stream;
+    return identity.kind === "node" ? identity.endsAtUnixMs : undefined;
+  }
+
+  get acknowledged(): Acknowledged {
     return { sent: this.#sentRevision, received: this.#receivedRevision, programmed: this.#programmedRevision, failed: this.#failed, at: this.#ackAt };
   }
 
@@ -315,6 +327,13 @@ export class Session implements StreamHandler {
     if (this.#state === "waiting") this.#tellPlace();
   }
 
+  /** Ends the stream: what it was told does not hold any more. */
+  cut(error: CallError): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    this.#end(error);
+  }
+
   /** Asks the agent to go elsewhere; it is cut at the deadline by the caller. False: it is over, or ends now. */
   drain(move: Omit<Move, "reason">): boolean {
     const before = this.#state;
@@ -382,7 +401,18 @@ export class Session implements StreamHandler {
         },
       }),
     );
-    this.#enterLine(request);
+    this.#release = this.#host.hold(name, (error) => {
+      if (this.#isOver) return;
+      this.#guard(() => {
+        if (error !== undefined) throw error;
+        this.#enterLine(request);
+      });
+    });
+    if (this.#isOver) this.#release();
+  }
+
+  get #isOver(): boolean {
+    return this.#state === "over";
   }
 
   /** Which of the agent's features are used. */
@@ -553,6 +583,7 @@ export class Session implements StreamHandler {
     const nowUs = this.#host.wallTimeUs();
     for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs))
       this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);
+    this.#host.acknowledged(this);
   }
 
   #isFull(): boolean {
@@ -592,6 +623,7 @@ export class Session implements StreamHandler {
 
   #forget(reason: CallProblem | "closed", error: CallError | undefined): void {
     this.#line?.leave();
+    this.#release?.();
     this.yieldAdmission();
     this.#parts = undefined;
     this.#dirty.clear();

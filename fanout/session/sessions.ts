@@ -12,8 +12,9 @@ import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { CallError } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
-import type { UpstreamVersions } from "../upstream-versions.ts";
+import type { UpstreamPositions } from "../upstream-versions.ts";
 import { Admission, type AdmissionOptions } from "./admission.ts";
+import type { ClientState } from "./client-state.ts";
 import { FlushWindow } from "./flush-window.ts";
 import { FrameCache } from "./frames.ts";
 import { PackedShared } from "./packed-shared.ts";
@@ -41,14 +42,25 @@ export interface SessionsOptions {
   /** Agents that are asked to move go at most at this rate, together. */
   readonly movesPerSecond?: number;
   /** How far this server is in the API's history; absent: agents are told nothing of it. */
-  readonly versions?: UpstreamVersions;
+  readonly versions?: UpstreamPositions;
   /** An agent that knows a newer state of the API than this server, refused for this long while the API answers, is served: the API itself has gone back. */
   readonly olderLimitMs?: number;
   /** Bytes of shared records kept ready to be sent. */
   readonly packedBytes?: number;
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
   report(session: Session, report: EndpointReport): void;
+  /** See SessionHost; absent: the table has every node's view. */
+  readonly hold?: SessionHost["hold"];
+  /** Why an agent is refused now, besides what this class knows of. */
+  readonly refuse?: (hello: HelloPlace) => CallError | undefined;
+  /** Nodes whose session is at a relay below. */
+  readonly relayed?: ReadonlyMap<NodeId, ClientState>;
+  /** A session has come, gone, or acknowledged something. */
+  readonly onClient?: (session: Session) => void;
 }
+
+/** What a Hello or RelayHello says of what the peer has, and for whom. */
+export type HelloPlace = Pick<Hello, "node" | "epoch" | "revision" | "view" | "upstream">;
 
 /** Twice the time between two bookmarks of the API, and longer than a server takes to find that it has lost the API. */
 const OLDER_LIMIT_MS = 180_000;
@@ -70,6 +82,7 @@ export class Sessions {
   readonly #greeting: Session[] = [];
   /** Sessions whose Hello has come. */
   readonly #registered = new Set<Session>();
+  #epoch: string;
   #isServing = false;
   #isDraining = false;
   #isFlushScheduled = false;
@@ -79,11 +92,15 @@ export class Sessions {
     this.#options = options;
     this.#window = new FlushWindow(options.flushWindowsMs);
     this.#log = options.log ?? silentLogger();
-    const { table, serverName, epoch, heartbeatIntervalMs, observer, clock } = options;
+    const { table, serverName, heartbeatIntervalMs, observer, clock } = options;
+    this.#epoch = options.epoch;
+    const epoch = (): string => this.#epoch;
     this.#host = {
       table,
       serverName,
-      epoch,
+      get epoch() {
+        return epoch();
+      },
       heartbeatIntervalMs,
       observer,
       limits: { ...SESSION_LIMITS, ...options.limits },
@@ -91,11 +108,15 @@ export class Sessions {
       admission: new Admission({ now: () => clock.now(), ...options.admission }),
       shared: new PackedShared({ table, ...(options.packedBytes === undefined ? {} : { maxBytes: options.packedBytes }) }),
       inFlight: { bytes: 0 },
-      upstreamKinds: options.versions?.kinds ?? [],
+      get upstreamKinds() {
+        return options.versions?.kinds ?? [];
+      },
       upstreamSince: (revision) => options.versions?.toldSince(revision) ?? [],
       now: () => clock.now(),
       wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
-      refusal: (hello) => this.#refusal() ?? this.#refusalOfNewer(hello),
+      refusal: (hello) => this.refusalOf(hello),
+      hold: options.hold ?? holdAtOnce,
+      acknowledged: (session) => options.onClient?.(session),
       upstream: () => options.upstream(),
       serversFor: (node) => options.serversFor?.(node),
       register: (session) => this.#register(session),
@@ -122,8 +143,34 @@ export class Sessions {
     return this.#open.size;
   }
 
-  clientOf(node: NodeId): Session | undefined {
+  /** The newest session of the node, here or at a relay below. */
+  clientOf(node: NodeId): ClientState | undefined {
+    const [own, relayed] = [this.#byNode.get(node), this.#options.relayed?.get(node)];
+    return own !== undefined && relayed !== undefined ? newer(own, relayed) : (own ?? relayed);
+  }
+
+  /** Its session here. */
+  sessionOf(node: NodeId): Session | undefined {
     return this.#byNode.get(node);
+  }
+
+  /** Every node that has a session here or at a relay below, once. */
+  *everyClient(): Generator<ClientState> {
+    const relayed = this.#options.relayed;
+    for (const session of this.#registered) {
+      const other = session.node === undefined ? undefined : relayed?.get(session.node.id);
+      if (other === undefined || newer(session, other) === session) yield session;
+    }
+    if (relayed === undefined) return;
+    for (const [node, client] of relayed) {
+      const own = this.#byNode.get(node);
+      if (own === undefined || newer(own, client) === client) yield client;
+    }
+  }
+
+  /** How many `everyClient` gives, about: a node counts twice for the moment in which it moves. */
+  get clientCount(): number {
+    return this.#registered.size + (this.#options.relayed?.size ?? 0);
   }
 
   /** Shared records ready to be sent. */
@@ -139,6 +186,17 @@ export class Sessions {
   /** The table has a complete view: sessions are answered from now on. */
   serve(): void {
     this.#isServing = true;
+  }
+
+  /** A relay's parent is another run of a server: revisions of the one before do not count, so all that are here come again, with their digests. */
+  restart(epoch: string, error: CallError): void {
+    this.#epoch = epoch;
+    for (const session of this.#registered) session.cut(error);
+  }
+
+  /** Why a peer with this place in history is refused now. */
+  refusalOf(hello: HelloPlace): CallError | undefined {
+    return this.#refusal() ?? this.#options.refuse?.(hello) ?? this.#refusalOfNewer(hello);
   }
 
   /** A new stream. */
@@ -238,9 +296,9 @@ export class Sessions {
   }
 
   /** An agent never moves back: not to a server whose watches have not yet come as far as those of the server that it had before. */
-  #refusalOfNewer(hello: Hello): CallError | undefined {
-    const { versions, table, epoch, clock, olderLimitMs = OLDER_LIMIT_MS } = this.#options;
-    const isComparable = hello.epoch !== epoch && hello.view?.hashSeed === table.seed;
+  #refusalOfNewer(hello: HelloPlace): CallError | undefined {
+    const { versions, table, clock, olderLimitMs = OLDER_LIMIT_MS } = this.#options;
+    const isComparable = hello.epoch !== this.#epoch && hello.view?.hashSeed === table.seed;
     const older = isComparable ? versions?.olderThan(hello.upstream) : undefined;
     if (older === undefined) {
       this.#refusedOlder.delete(hello.node);
@@ -273,6 +331,7 @@ export class Sessions {
     this.#registered.add(session);
     session.heartbeatDueAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
     older?.handle("replaced");
+    this.#options.onClient?.(session);
   }
 
   #unregister(session: Session): void {
@@ -280,6 +339,7 @@ export class Sessions {
     this.#registered.delete(session);
     this.#pending.delete(session);
     if (session.node !== undefined && this.#byNode.get(session.node.id) === session) this.#byNode.delete(session.node.id);
+    this.#options.onClient?.(session);
   }
 
   #watchGreetings(): void {
@@ -304,3 +364,13 @@ export class Sessions {
 function fractionOf(session: Session): number {
   return ((session.node?.id ?? 0) * 0.618_033_988_75) % 1;
 }
+
+/** A node that moves has two sessions for a moment: what the one before says is not news. */
+function newer(a: ClientState, b: ClientState): ClientState {
+  return a.connectedAt > b.connectedAt ? a : b;
+}
+
+const holdAtOnce: SessionHost["hold"] = (_, onHeld) => {
+  onHeld();
+  return () => undefined;
+};

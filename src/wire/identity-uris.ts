@@ -7,6 +7,8 @@ export const TRUST_DOMAIN = "spiffe://sedge/";
 export const SERVER_URI = `${TRUST_DOMAIN}fanout`;
 export const ISSUER_URI = `${TRUST_DOMAIN}issuer`;
 export const OPERATOR_URI = `${TRUST_DOMAIN}operator`;
+/** Before the relay's name. */
+export const RELAY_URI = `${TRUST_DOMAIN}relay/`;
 /** Before the node's name. */
 export const NODE_URI = `${TRUST_DOMAIN}node/`;
 

@@ -10,6 +10,7 @@ import {
   makeGenericClientConstructor,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
+import { RelayServiceService } from "./gen/sedge/sync/v1/relay.ts";
 import {
   type ClaimBlockRequest,
   type ClaimBlockResponse,
@@ -42,6 +43,12 @@ export const RawSyncService = {
   listBlocks: SyncServiceService.listBlocks,
   releaseBlock: SyncServiceService.releaseBlock,
 } as const satisfies ServiceDefinition;
+
+/** RelayService with `relay` as bytes in both directions (RelayMessage up, RelayServerMessage down). */
+export const RawRelayService = { relay: { ...rawSync, path: RelayServiceService.relay.path } } as const satisfies ServiceDefinition;
+
+/** Client of `RawRelayService`; other calls of the parent go over its channel too (`makeUnaryRequest`). */
+export const RawRelayClient = makeGenericClientConstructor(RawRelayService, "sedge.sync.v1.RelayService");
 
 export interface RawSyncServer {
   readonly sync: handleBidiStreamingCall<Uint8Array, Uint8Array>;

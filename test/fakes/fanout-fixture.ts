@@ -18,7 +18,7 @@ import { parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
 import { parseHostAndPort } from "../../src/runtime/host-port.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
+import { type Logger, silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
 import type { ObjectFailure } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
@@ -87,6 +87,64 @@ export async function startFanout(
   return {
     server,
     store,
+    registry,
+    stop,
+    address: server.addresses[0]?.address ?? "",
+    secureAddress: server.addresses[1]?.address ?? "",
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+export interface RelayFixture extends AsyncDisposable {
+  readonly server: FanoutServer;
+  readonly registry: Registry;
+  /** The plaintext listener. */
+  readonly address: string;
+  /** The mTLS listener, "" without. */
+  readonly secureAddress: string;
+  stop(): Promise<void>;
+}
+
+/** A relay, started; in sync when a parent answers. */
+export async function startRelay(options: {
+  readonly parents: readonly string[];
+  /** With which it connects to its parents; absent: plain text. */
+  readonly parentTls?: TlsFiles;
+  readonly tls?: TlsFiles;
+  readonly delivery?: DeliveryKind;
+  readonly settings?: Partial<FanoutSettings>;
+  readonly isForAll?: boolean;
+  readonly lingerMs?: number;
+  readonly name?: string;
+  readonly ownQuestions?: "about-itself" | "none";
+  readonly port?: number;
+  readonly log?: Logger;
+  readonly onReport?: (report: Report) => void;
+}): Promise<RelayFixture> {
+  const registry = new Registry();
+  const listen: GrpcListen[] = [{ host: "127.0.0.1", port: options.port ?? 0, tls: undefined }];
+  if (options.tls !== undefined) listen.push({ host: "127.0.0.1", port: 0, tls: options.tls });
+  const { parents, parentTls, isForAll = false, ownQuestions = "about-itself", lingerMs } = options;
+  const server = new FanoutServer({
+    serverName: options.name ?? "relay",
+    version: "0",
+    listen,
+    relay: { parents, tls: parentTls, isForAll, ownQuestions, ...(lingerMs === undefined ? {} : { lingerMs }) },
+    clock: systemClock,
+    log: options.log ?? silentLogger(),
+    registry,
+    settings: { ...FAST, ...(options.delivery === undefined ? {} : { delivery: options.delivery }), ...options.settings },
+    ...(options.onReport === undefined ? {} : { onReport: options.onReport }),
+  });
+  await server.listen();
+  const stopping = new AbortController();
+  const running = server.run(stopping.signal);
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    await running;
+  };
+  return {
+    server,
     registry,
     stop,
     address: server.addresses[0]?.address ?? "",

@@ -11,7 +11,6 @@ import { Journal } from "../../agent/addresses/journal.ts";
 import { type AddressManager, createAddressManager } from "../../agent/addresses/manager.ts";
 import type { UsedAddress } from "../../agent/addresses/recovery.ts";
 import { ClaimCalls } from "../../agent/sync/claim-calls.ts";
-import type { SyncConnection } from "../../agent/sync/connection.ts";
 import { ReportQueue } from "../../agent/sync/report-queue.ts";
 import { AddressBook } from "../../fanout/claims/address-book.ts";
 import type { AddressStore } from "../../fanout/claims/address-store.ts";
@@ -19,6 +18,7 @@ import { BlockClaims } from "../../fanout/claims/block-claims.ts";
 import { Borrowing } from "../../fanout/claims/borrowing.ts";
 import { EndpointReports } from "../../fanout/claims/endpoint-reports.ts";
 import { Holdings } from "../../fanout/claims/holdings.ts";
+import { requireNode } from "../../fanout/identity.ts";
 import { claimService } from "../../fanout/services/claim-service.ts";
 import { Ledger } from "../../src/compute/ledger.ts";
 import { Loans } from "../../src/compute/loans.ts";
@@ -28,6 +28,7 @@ import type { Loans as LoansRecord, Pool } from "../../src/model/record.ts";
 import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
+import type { SyncConnection } from "../../src/wire/sync-connection.ts";
 import { MemoryAddressStore } from "../fakes/memory-address-store.ts";
 import { MemoryJournalFiles, type WriteFault } from "../fakes/memory-journal-files.ts";
 
@@ -174,6 +175,7 @@ export class ServerLife {
       claims,
       borrowing,
       holdings,
+      requireNode,
       refusal: () => undefined,
       onClaim: () => undefined,
       onError: () => undefined,

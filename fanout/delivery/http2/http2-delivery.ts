@@ -10,11 +10,11 @@ import { createServer as createPlainServer, type Server, type Socket } from "nod
 import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from "node:tls";
 import { status } from "@grpc/grpc-js";
 import { StartError } from "../../../src/runtime/start-error.ts";
-import { RawSyncService } from "../../../src/wire/service.ts";
+import { RawRelayService, RawSyncService } from "../../../src/wire/service.ts";
 import { type Identity, identityOfCertificate } from "../../identity.ts";
 import { CallError } from "../../status.ts";
 import { CertificateFiles } from "../certificate-files.ts";
-import type { Delivery } from "../delivery.ts";
+import type { AcceptStream, Delivery } from "../delivery.ts";
 import type { GrpcDeliveryOptions, GrpcListen, IdentityOfCall } from "../grpc-delivery.ts";
 import { formatAddress, removeSocket, requireLoopback } from "../listen.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
@@ -154,7 +154,10 @@ class Listener implements ConnectionHost {
     if (httpStatus !== undefined) return new NotGrpc({ stream, httpStatus, hasBody: request.method !== "HEAD" });
     try {
       const terms = termsOf(request);
-      return terms.path === RawSyncService.sync.path ? this.#serveRecords(connection, stream, terms) : this.#serveCall(connection, stream, terms);
+      if (terms.path === RawSyncService.sync.path) return this.#serveRecords(connection, stream, terms, this.#options.accept);
+      const { acceptRelay } = this.#options;
+      if (terms.path === RawRelayService.relay.path && acceptRelay !== undefined) return this.#serveRecords(connection, stream, terms, acceptRelay);
+      return this.#serveCall(connection, stream, terms);
     } catch (error) {
       if (!(error instanceof GrpcError || error instanceof CallError)) this.onError(error);
       stream.finish(trailersOf(statusOfEnd(error), true));
@@ -191,14 +194,14 @@ class Listener implements ConnectionHost {
   }
 
   /** Throws CallError("unidentified"). */
-  #serveRecords(connection: Connection, stream: Http2Stream, terms: CallTerms): StreamSink {
+  #serveRecords(connection: Connection, stream: Http2Stream, terms: CallTerms, accept: AcceptStream): StreamSink {
     const identity: Identity = this.#certificates === undefined ? { kind: "local" } : identityOfCertificate(certificateOf(connection.socket));
     const records = new RecordStream({
       stream,
       reader: this.#reader(connection, terms),
       identity,
       address: connection.address,
-      accept: this.#options.accept,
+      accept,
       onError: (error) => this.onError(error),
     });
     this.#limitTime(terms, stream, records);

@@ -6,10 +6,13 @@
  */
 import { readFile } from "node:fs/promises";
 import { type ChannelCredentials, credentials, type Metadata, status } from "@grpc/grpc-js";
-import { SERVER_NAME, verifyServer } from "../../src/wire/server-identity.ts";
-import { RawSyncClient } from "../../src/wire/service.ts";
+import { SERVER_NAME, verifyServer } from "./server-identity.ts";
+import { RawRelayClient, RawSyncClient, type RawSyncStream } from "./service.ts";
 
 export type SyncConnection = InstanceType<typeof RawSyncClient>;
+
+/** A relay's connection to its parent: the stream, and the calls that it passes on. */
+export type RelayConnection = InstanceType<typeof RawRelayClient> & { openRelay(metadata: Metadata): RawSyncStream };
 
 export interface TlsFiles {
   readonly cert: string;
@@ -22,19 +25,29 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** `tls` undefined: plain text. Rejects when a file cannot be read. */
 export async function connect(address: string, tls: TlsFiles | undefined): Promise<SyncConnection> {
-  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(address, tls), {
-    "grpc.ssl_target_name_override": SERVER_NAME,
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-    "grpc.use_local_subchannel_pool": 1,
-    "grpc.service_config_disable_resolution": 1,
-    "grpc.enable_retries": 0,
-    "grpc.initial_reconnect_backoff_ms": 200,
-    // A peer whose machine is gone sends no reset.
-    "grpc.keepalive_time_ms": 20_000,
-    "grpc.keepalive_timeout_ms": 10_000,
+  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(address, tls), CHANNEL_OPTIONS);
+}
+
+/** As `connect`, for a relay. */
+export async function connectRelay(address: string, tls: TlsFiles | undefined): Promise<RelayConnection> {
+  const client = new RawRelayClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(address, tls), CHANNEL_OPTIONS);
+  return Object.assign(client, {
+    openRelay: (metadata: Metadata) => (client["relay"] as (metadata: Metadata) => RawSyncStream).call(client, metadata),
   });
 }
+
+const CHANNEL_OPTIONS = {
+  "grpc.ssl_target_name_override": SERVER_NAME,
+  "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+  "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+  "grpc.use_local_subchannel_pool": 1,
+  "grpc.service_config_disable_resolution": 1,
+  "grpc.enable_retries": 0,
+  "grpc.initial_reconnect_backoff_ms": 200,
+  // A peer whose machine is gone sends no reset.
+  "grpc.keepalive_time_ms": 20_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+};
 
 async function tlsCredentials(address: string, { cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
   const [caPem, keyPem, certPem] = await Promise.all([readFile(ca), readFile(key), readFile(cert)]);
