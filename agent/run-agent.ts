@@ -97,7 +97,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   collectDefaultMetrics({ register: registry });
   const metrics = new AgentMetrics(registry);
   const freshness = new Freshness({ clock, staleAfterMs: config.staleAfterMs });
-  const acknowledgements = new Acknowledgements({ coalesceMs: ACK_COALESCE_MS });
+  const acknowledgements = new Acknowledgements({ coalesceMs: ACK_COALESCE_MS, clock: systemClock });
   const reports = new ReportQueue({ clock, log: log.child({ component: "reports" }) });
 
   const reconciler = new Reconciler({

@@ -1,6 +1,7 @@
 /** Metrics of the fan-out server. Label values come from the code alone, never from the cluster. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { COUNTER_NAMES, type SourceCounters } from "../src/datastore/source-counters.ts";
+import { CountingHistogram } from "./counting-histogram.ts";
 import { ABUSES, type Abuse } from "./delivery/http2/limits.ts";
 import type { SessionObserver } from "./session/session.ts";
 import { CALL_PROBLEMS, type CallError, type CallProblem } from "./status.ts";
@@ -51,8 +52,8 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #ends: Counter<"reason">;
   readonly #commits: Counter;
   readonly #commitSeconds: Histogram;
-  readonly #delivered: Histogram;
-  readonly #programmed: Histogram;
+  readonly #delivered: CountingHistogram;
+  readonly #programmed: CountingHistogram;
   readonly #claims: Counter<"result">;
   readonly #blockWrites: Counter<"outcome">;
   readonly #refusedPeers: Counter<"reason">;
@@ -77,13 +78,13 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
       buckets: LATENCY_BUCKETS,
       registers,
     });
-    this.#delivered = new Histogram({
+    this.#delivered = new CountingHistogram({
       name: "sedge_fanout_commit_to_sent_seconds",
       help: "From a commit to its message to an agent",
       buckets: LATENCY_BUCKETS,
       registers,
     });
-    this.#programmed = new Histogram({
+    this.#programmed = new CountingHistogram({
       name: "sedge_fanout_commit_to_programmed_seconds",
       help: "From a commit to an agent's acknowledgement that its kernel has it",
       buckets: LATENCY_BUCKETS,
@@ -119,12 +120,12 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     sent.bytes += bytes;
   }
 
-  delivered(seconds: number): void {
-    this.#delivered.observe(Math.max(0, seconds));
+  delivered(seconds: number, count: number): void {
+    this.#delivered.add(Math.max(0, seconds), count);
   }
 
   programmed(seconds: number): void {
-    this.#programmed.observe(Math.max(0, seconds));
+    this.#programmed.add(Math.max(0, seconds), 1);
   }
 
   sessionEnded(reason: CallProblem | "closed", _error?: CallError): void {

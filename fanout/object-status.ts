@@ -40,7 +40,7 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
   let nodes = 0;
   let nodesConnected = 0;
   let programmedNodes = 0;
-  let programmedAt = object.committedAtUnixUs;
+  let programmedAt = Number(object.committedAtUnixUs);
   for (const node of concerned(recordKey, object, { table, sessions })) {
     const name = table.nodes.findName(node);
     // The commit touched it, and it has gone since.
@@ -51,7 +51,7 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
     const reason = lagReason(session, object.revision, recordKey);
     if (reason === undefined) {
       programmedNodes++;
-      const at = session?.sentCommits.programmedAt(object.revision) ?? 0n;
+      const at = session?.sentCommits.programmedAt(object.revision) ?? 0;
       if (at > programmedAt) programmedAt = at;
     } else if (session !== undefined) {
       if (lagging.length < MAX_LAGGING) lagging.push({ node: name, reason, connected: true });
@@ -67,8 +67,8 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
     lagging: [...lagging, ...unconnected].slice(0, MAX_LAGGING),
     unheard: [],
     committedAtUnixUs,
-    programmedAtUnixUs: programmedNodes === nodes ? programmedAt : 0n,
-    lastProgrammedAtUnixUs: programmedNodes === 0 ? 0n : programmedAt,
+    programmedAtUnixUs: programmedNodes === nodes ? BigInt(programmedAt) : 0n,
+    lastProgrammedAtUnixUs: programmedNodes === 0 ? 0n : BigInt(programmedAt),
   };
 }
 

@@ -252,7 +252,7 @@ export class FanoutServer implements Part {
       upstream: () => this.#upstream(),
       observer: {
         sent: (kind, bytes) => this.#metrics.sent(kind, bytes),
-        delivered: (seconds) => this.#metrics.delivered(seconds),
+        delivered: (seconds, count) => this.#metrics.delivered(seconds, count),
         programmed: (seconds) => {
           this.#metrics.programmed(seconds);
           options.onProgrammed?.(seconds);

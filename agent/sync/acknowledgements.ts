@@ -1,9 +1,11 @@
 /**
- * What the server is told of our state: the newest only, coalesced.
+ * What the server is told of our state: the newest only, coalesced, at the pace that the server asks for.
  *
- * Invariant: `programmed` is never ahead of what the kernel has, nor from another epoch than the session's. A state that was already sent is not sent
- * again. Received and programmed within a few milliseconds are one message.
+ * Invariants: `programmed` is never ahead of what the kernel has, nor from another epoch than the session's. A state that was already sent is not sent
+ * again. Received and programmed of one commit are one message, unless programming takes longer than the pace. What failed, or no longer fails, is told at
+ * once. A lone change after a quiet time is told at once as well: the pace is a least distance between two Acks, not a delay of each.
  */
+import type { Clock } from "../../src/runtime/clock.ts";
 import type { Ack } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 
 /** What is not in force, and why. */
@@ -14,18 +16,27 @@ export interface ObjectFailure {
 
 /** An Ack of at most this many failures: a broken view must not make a message that the server refuses. */
 const MAX_FAILURES = 1000;
+/** A server cannot make an agent silent. */
+const MAX_INTERVAL_MS = 5_000;
 
 export class Acknowledgements {
   readonly #coalesceMs: number;
+  readonly #clock: Clock;
   #send: ((ack: Ack) => void) | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #intervalMs = 0;
+  /** When the next Ack goes out (ms by the clock); undefined: nothing waits. */
+  #dueAt: number | undefined;
+  #sentAt = Number.NEGATIVE_INFINITY;
   #received = 0n;
   #programmed = 0n;
   #failed: readonly ObjectFailure[] = [];
+  #sentFailed = "[]";
   #lastSent = "";
 
-  constructor(options: { readonly coalesceMs: number }) {
+  /** `coalesceMs`: how long a commit that was received waits for its programming, when the server asks for no pace. */
+  constructor(options: { readonly coalesceMs: number; readonly clock: Clock }) {
     this.#coalesceMs = options.coalesceMs;
+    this.#clock = options.clock;
   }
 
   /** A session is there. Revisions of the one before do not count: they may be of another epoch. */
@@ -33,13 +44,20 @@ export class Acknowledgements {
     this.#send = send;
     this.#received = 0n;
     this.#programmed = 0n;
+    this.#intervalMs = 0;
+    this.#sentAt = Number.NEGATIVE_INFINITY;
+    this.#sentFailed = "[]";
     this.#lastSent = "";
   }
 
   end(): void {
     this.#send = undefined;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#dueAt = undefined;
+  }
+
+  /** The least distance (ms) between two Acks that only tell progress, as the server last asked. */
+  pace(intervalMs: number): void {
+    this.#intervalMs = Math.min(intervalMs, MAX_INTERVAL_MS);
   }
 
   received(revision: bigint): void {
@@ -51,26 +69,44 @@ export class Acknowledgements {
   programmed(revision: bigint, failed: readonly ObjectFailure[]): void {
     this.#failed = failed;
     if (revision > this.#programmed && revision <= this.#received) this.#programmed = revision;
-    this.#schedule();
+    if (this.#send !== undefined && textOf(failed) !== this.#sentFailed) this.flush();
+    else this.#schedule();
   }
 
   /** Sends now what waits. */
   flush(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#dueAt = undefined;
     if (this.#send === undefined || this.#received === 0n) return;
-    const failed = this.#failed.slice(0, MAX_FAILURES).map(({ key, reason }) => ({ key, reason }));
-    const ack: Ack = { receivedRevision: this.#received, programmedRevision: this.#programmed, failed };
-    const identity = `${this.#received} ${this.#programmed} ${JSON.stringify(failed)}`;
+    const failed = textOf(this.#failed);
+    const identity = `${this.#received} ${this.#programmed} ${failed}`;
     if (identity === this.#lastSent) return;
     this.#lastSent = identity;
-    this.#send(ack);
+    this.#sentFailed = failed;
+    this.#sentAt = this.#clock.now();
+    this.#send({
+      receivedRevision: this.#received,
+      programmedRevision: this.#programmed,
+      failed: this.#failed.slice(0, MAX_FAILURES).map(({ key, reason }) => ({ key, reason })),
+    });
   }
 
   #schedule(): void {
     if (this.#send === undefined) return;
-    // Nothing is left to come for this revision.
-    if (this.#programmed === this.#received) return this.flush();
-    this.#timer ??= setTimeout(() => this.flush(), this.#coalesceMs);
+    const now = this.#clock.now();
+    // When both are the same, nothing is left to come for this revision.
+    const dueAt = this.#programmed === this.#received ? Math.max(now, this.#sentAt + this.#intervalMs) : now + Math.max(this.#coalesceMs, this.#intervalMs);
+    if (dueAt <= now) {
+      this.flush();
+      return;
+    }
+    if (this.#dueAt !== undefined && this.#dueAt <= dueAt) return;
+    this.#dueAt = dueAt;
+    void this.#clock.sleep(dueAt - now).then(() => {
+      if (this.#dueAt === dueAt) this.flush();
+    });
   }
+}
+
+function textOf(failed: readonly ObjectFailure[]): string {
+  return failed.length === 0 ? "[]" : JSON.stringify(failed.slice(0, MAX_FAILURES).map(({ key, reason }) => ({ key, reason })));
 }

@@ -71,7 +71,18 @@ class ServerSession {
     this.send(
       encodeServerMessage({
         $case: "welcome",
-        value: { server: "s", epoch: "e", hashSeed: SEED, revision: 1n, features: [], heartbeatIntervalMs, bucketBits, upstreamKinds: [], servers: undefined },
+        value: {
+          server: "s",
+          epoch: "e",
+          hashSeed: SEED,
+          revision: 1n,
+          features: [],
+          heartbeatIntervalMs,
+          bucketBits,
+          upstreamKinds: [],
+          servers: undefined,
+          ackIntervalMs: 0,
+        },
       }),
     );
   }
@@ -171,7 +182,7 @@ function client(servers: readonly string[], tls?: TlsFiles) {
   const commits: { delta: ViewDelta; isAnswer: boolean }[] = [];
   const ends: string[] = [];
   const counted = { repairs: 0, confirmed: 0 };
-  const acknowledgements = new Acknowledgements({ coalesceMs: 1 });
+  const acknowledgements = new Acknowledgements({ coalesceMs: 1, clock: systemClock });
   const reports = new ReportQueue({ clock: systemClock, log: silentLogger() });
   const freshness = new Freshness({ clock: systemClock, staleAfterMs: 60_000 });
   const sync = new SyncClient({
@@ -247,7 +258,7 @@ describe("SyncClient", () => {
     const session = await liveSession(at);
     const other: RecordValue = { ...pool, name: "b" };
     const digest = BigInt.asUintN(64, POOL_DIGEST + encodeRecord(other, SEED).hash);
-    session.send(encodeServerMessage({ $case: "heartbeat", value: { revision: 2n, digest, upstreamAgeMs: 7n, stale: true } }));
+    session.send(encodeServerMessage({ $case: "heartbeat", value: { revision: 2n, digest, upstreamAgeMs: 7n, stale: true, ackIntervalMs: 0 } }));
     const repair = await session.next("repair");
     expect(repair.digests).toEqual([POOL_DIGEST]);
     session.commit(2n, [other], digest);

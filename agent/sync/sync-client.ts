@@ -180,6 +180,7 @@ class Session {
         if (welcome.heartbeatIntervalMs > 0) this.#silenceLimitMs = Math.max(1_000, SILENT_HEARTBEATS * welcome.heartbeatIntervalMs);
         freshness.connected(this.#server, welcome.server);
         acknowledgements.begin((ack) => this.#write(encodeAck(ack)));
+        acknowledgements.pace(welcome.ackIntervalMs);
         reports.begin((report) => this.#write(encodeEndpointReport(report)));
         log.info({ server: welcome.server, address: this.#server, epoch: welcome.epoch, revision: String(welcome.revision) }, "connected");
         return;
@@ -226,7 +227,8 @@ class Session {
     this.#options.onConfirmed();
   }
 
-  #note({ upstreamAgeMs, stale }: Heartbeat): void {
+  #note({ upstreamAgeMs, stale, ackIntervalMs }: Heartbeat): void {
+    this.#options.acknowledgements.pace(ackIntervalMs);
     this.#options.freshness.heard({ upstreamAgeMs: Number(upstreamAgeMs), isStale: stale });
   }
 

@@ -15,8 +15,11 @@ export interface PeerStream {
   readonly address: string;
   /** Bytes given to `send` that the transport has not taken yet (its flow-control window is closed, or the peer is slow). */
   readonly bytesInFlight: number;
-  /** Sends one ServerMessage. The bytes must not change afterwards; they may be shared with other streams. */
-  send(message: Uint8Array): void;
+  /**
+   * Sends one ServerMessage. The bytes must not change afterwards; they may be shared with other streams. Messages of one tick leave together at its end;
+   * `isUrgent`: this one, and what waits before it, need not wait for that. A transport that has no way to do so sends it as the others.
+   */
+  send(message: Uint8Array, isUrgent?: boolean): void;
   /** Ends the stream with an error. `onClosed` follows. */
   end(error: unknown): void;
 }
@@ -24,7 +27,7 @@ export interface PeerStream {
 /** What a session wants to hear of its stream. Called in order, never after `onClosed`. */
 export interface StreamHandler {
   onMessage(bytes: Uint8Array): void;
-  /** `bytesInFlight` fell. */
+  /** `bytesInFlight` fell, otherwise than within `send`. */
   onDrain(): void;
   /** The stream is over, by whichever side. */
   onClosed(): void;

@@ -23,8 +23,8 @@ import {
 import { statedDigests } from "../../src/wire/session-protocol.ts";
 import type { PeerStream, StreamHandler } from "../delivery/delivery.ts";
 import { relayName } from "../identity.ts";
+import type { CommitMark } from "../session/frames.ts";
 import { SentCommits } from "../session/sent-commits.ts";
-import type { CommitMark } from "../session/session.ts";
 import { CallError, type CallProblem } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
@@ -51,7 +51,7 @@ export interface FeedHost {
   path(): readonly string[];
   epoch(): string;
   now(): number;
-  wallTimeUs(): bigint;
+  wallTimeUs(): number;
   /** Why this relay is refused now, undefined when it is not. */
   refusal(hello: Pick<Hello, "node" | "epoch" | "revision" | "view" | "upstream">): CallError | undefined;
   /** Why this relay may never come here. Notes it as one that is below. */
@@ -422,7 +422,7 @@ export class Feed implements StreamHandler {
     if (levelRevision > table.revision) throw new CallError("broken-message", `RelayAck names revision ${levelRevision}, the table is at ${table.revision}`);
     this.#levelRevision = levelRevision;
     this.#ackAt = this.#host.now();
-    this.sentCommits.acknowledge(levelRevision, this.#host.wallTimeUs());
+    this.sentCommits.acknowledge(Number(levelRevision), this.#host.wallTimeUs(), () => undefined);
     for (const state of nodes) this.#noteNode(state);
     let floor = levelRevision;
     for (const { acknowledged } of this.#relayed.values()) if (acknowledged.programmed < floor) floor = acknowledged.programmed;
@@ -553,7 +553,7 @@ export class Feed implements StreamHandler {
     this.#send(isAnswer ? "answer" : "update", message);
     this.#sentRevision = table.revision;
     this.#toldRevision = table.revision;
-    this.sentCommits.add(table.revision, committedAtUnixUs);
+    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: Number(committedAtUnixUs) });
     if (!isAnswer) return;
     this.handle("answered");
     this.heartbeat();

@@ -68,7 +68,7 @@ export class Feeds {
     this.#host = {
       ...options,
       now: () => clock.now(),
-      wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
+      wallTimeUs: () => Math.round(clock.wallTime() * 1000),
       loopOf: (hello) => this.#loopOf(hello),
       register: (feed) => this.#register(feed),
       unregister: (feed) => {

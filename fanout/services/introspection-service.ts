@@ -253,9 +253,9 @@ export class Introspection {
   /** Age of the oldest commit that the node should have in its kernel and has not, ms. */
   lagMs(session: ClientState): number {
     const { clock } = this.#options;
-    const oldest = session.sentCommits.oldestOpenAtUnixUs || this.#commitTimes.after(session.acknowledged.sent);
-    if (oldest === 0n) return clock.now() - session.connectedAt;
-    return Math.max(0, clock.wallTime() - Number(oldest) / 1_000);
+    const oldest = session.sentCommits.oldestOpenAtUnixUs || Number(this.#commitTimes.after(session.acknowledged.sent));
+    if (oldest === 0) return clock.now() - session.connectedAt;
+    return Math.max(0, clock.wallTime() - oldest / 1_000);
   }
 
   #setLogLevel(wanted: string): SetLogLevelResponse {

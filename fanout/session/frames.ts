@@ -29,6 +29,12 @@ export function deltaOf(table: Table, node: NodeId, keys: Iterable<RecordKey>): 
   return { upserts, removed };
 }
 
+/** The commit that made a change. */
+export interface CommitMark {
+  readonly committedAtUnixUs: bigint;
+  readonly revision: bigint;
+}
+
 export interface CommitFields {
   readonly revision: bigint;
   readonly committedAtUnixUs: bigint;

@@ -1,22 +1,44 @@
 import { describe, expect, it } from "vitest";
 import { SentCommits } from "./sent-commits.ts";
 
+function fixture() {
+  const sent = new SentCommits();
+  return {
+    sent,
+    add: (revision: number, committedAtUnixUs: number): void => sent.add({ revision, committedAtUnixUs }),
+    acknowledge: (programmed: number, nowUnixUs: number): number[] => {
+      const told: number[] = [];
+      sent.acknowledge(programmed, nowUnixUs, (seconds) => void told.push(Math.round(seconds * 1e6)));
+      return told;
+    },
+  };
+}
+
 describe("sent commits", () => {
-  it("an acknowledgement tells the commit times of what it newly covers, once; the end of an answer has none", () => {
-    const sent = new SentCommits();
-    sent.add(3n, 0n);
-    sent.add(5n, 500n);
-    sent.add(7n, 700n);
-    expect(sent.acknowledge(2n, 900n)).toEqual([]);
-    expect(sent.acknowledge(5n, 901n)).toEqual([500n]);
-    expect(sent.acknowledge(7n, 902n)).toEqual([700n]);
-    expect(sent.acknowledge(7n, 903n)).toEqual([]);
-    expect([1n, 3n, 4n, 5n, 6n, 8n].map((revision) => sent.programmedAt(revision))).toEqual([901n, 901n, 901n, 901n, 902n, undefined]);
+  it("an acknowledgement tells how old what it newly covers is, once; the end of an answer has no age", () => {
+    const { sent, add, acknowledge } = fixture();
+    expect(sent.oldestOpenAtUnixUs).toBe(0);
+    add(3, 0);
+    add(5, 500);
+    add(7, 700);
+    expect(acknowledge(2, 900)).toEqual([]);
+    expect(acknowledge(5, 901)).toEqual([401]);
+    expect(sent.oldestOpenAtUnixUs).toBe(700);
+    expect(acknowledge(7, 902)).toEqual([202]);
+    expect(acknowledge(7, 903)).toEqual([]);
+    expect([1n, 3n, 4n, 5n, 6n, 8n].map((revision) => sent.programmedAt(revision))).toEqual([901, 901, 901, 901, 902, undefined]);
   });
 
-  it("keeps the last 64", () => {
-    const sent = new SentCommits();
-    for (let i = 1n; i <= 100n; i++) sent.add(i, i);
-    expect(sent.acknowledge(100n, 1n)).toHaveLength(64);
+  it("keeps the last 64, whatever of them is acknowledged", () => {
+    const { sent, add, acknowledge } = fixture();
+    for (let i = 1; i <= 100; i++) add(i, i);
+    expect(sent.oldestOpenAtUnixUs).toBe(37);
+    expect(acknowledge(100, 1000)).toHaveLength(64);
+    for (let i = 101; i <= 130; i++) add(i, i);
+    expect([100n, 101n].map((revision) => sent.programmedAt(revision))).toEqual([1000, undefined]);
+    expect(acknowledge(110, 2000)).toHaveLength(10);
+    expect(sent.oldestOpenAtUnixUs).toBe(111);
+    expect([0n, 100n, 130n].map((revision) => sent.committedAfter(revision))).toEqual([67, 101, 0]);
+    expect([66n, 67n, 110n, 111n].map((revision) => sent.programmedAt(revision))).toEqual([1000, 1000, 2000, undefined]);
   });
 });

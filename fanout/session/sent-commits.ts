@@ -1,53 +1,79 @@
 /**
  * When what was sent to one node was committed there and acknowledged: the last 64 commits. For the histogram of commit-to-kernel and for
  * "programmed at" of an object. Older ones are forgotten.
+ *
+ * Times and revisions are numbers, and a commit that went to many is one object for all of them: there are thousands of these, and every one is touched at
+ * every commit. (Microseconds since 1970 stay exact until the year 2255.)
  */
 const MAX_KEPT = 64;
 
-interface SentCommit {
-  readonly revision: bigint;
-  readonly committedAtUnixUs: bigint;
-  programmedAtUnixUs: bigint;
+export interface SentCommit {
+  readonly revision: number;
+  /** 0: the end of an answer, which has no one time. */
+  readonly committedAtUnixUs: number;
 }
 
+/** Programmed at: not yet. */
+const OPEN = 0;
+
 export class SentCommits {
+  /** A ring once it is full. */
   readonly #commits: SentCommit[] = [];
-  /** Everything before this place is programmed. */
-  #open = 0;
+  readonly #programmedAt: number[] = [];
+  #oldest = 0;
+  /** So many of them, from the oldest, are programmed. */
+  #programmed = 0;
 
-  /** `committedAtUnixUs` 0n: the end of an answer, which has no one time. */
-  add(revision: bigint, committedAtUnixUs: bigint): void {
-    this.#commits.push({ revision, committedAtUnixUs, programmedAtUnixUs: 0n });
-    if (this.#commits.length <= MAX_KEPT) return;
-    this.#commits.shift();
-    this.#open = Math.max(0, this.#open - 1);
-  }
-
-  /** Marks everything up to the revision; returns the commit times of what became programmed by this. */
-  acknowledge(programmed: bigint, nowUnixUs: bigint): bigint[] {
-    const newly: bigint[] = [];
-    for (; this.#open < this.#commits.length; this.#open++) {
-      const commit = this.#commits[this.#open];
-      if (commit === undefined || commit.revision > programmed) break;
-      commit.programmedAtUnixUs = nowUnixUs;
-      if (commit.committedAtUnixUs !== 0n) newly.push(commit.committedAtUnixUs);
+  add(commit: SentCommit): void {
+    if (this.#commits.length < MAX_KEPT) {
+      this.#commits.push(commit);
+      this.#programmedAt.push(OPEN);
+      return;
     }
-    return newly;
+    this.#commits[this.#oldest] = commit;
+    this.#programmedAt[this.#oldest] = OPEN;
+    this.#oldest = (this.#oldest + 1) % MAX_KEPT;
+    this.#programmed = Math.max(0, this.#programmed - 1);
   }
 
-  /** When the oldest commit that was sent and is not programmed was made; 0n: there is none, or it has no one time. */
-  get oldestOpenAtUnixUs(): bigint {
-    return this.#commits[this.#open]?.committedAtUnixUs ?? 0n;
+  /** Marks everything up to the revision; tells the seconds from commit to now of each that became programmed by this. */
+  acknowledge(programmed: number, nowUnixUs: number, tell: (seconds: number) => void): void {
+    for (; this.#programmed < this.#commits.length; this.#programmed++) {
+      const place = this.#place(this.#programmed);
+      const commit = this.#commits[place];
+      if (commit === undefined || commit.revision > programmed) return;
+      this.#programmedAt[place] = nowUnixUs;
+      if (commit.committedAtUnixUs !== 0) tell((nowUnixUs - commit.committedAtUnixUs) / 1e6);
+    }
   }
 
-  /** When the oldest commit after the revision that was sent was made; 0n: there is none, or it has no one time. */
-  committedAfter(revision: bigint): bigint {
-    return this.#commits.find((sent) => sent.revision > revision)?.committedAtUnixUs ?? 0n;
+  /** When the oldest commit that was sent and is not programmed was made; 0: there is none, or it has no one time. */
+  get oldestOpenAtUnixUs(): number {
+    return this.#programmed < this.#commits.length ? (this.#commits[this.#place(this.#programmed)]?.committedAtUnixUs ?? 0) : 0;
+  }
+
+  /** When the oldest commit after the revision that was sent was made; 0: there is none, or it has no one time. */
+  committedAfter(revision: bigint): number {
+    for (let i = 0; i < this.#commits.length; i++) {
+      const commit = this.#commits[this.#place(i)];
+      if (commit !== undefined && commit.revision > revision) return commit.committedAtUnixUs;
+    }
+    return 0;
   }
 
   /** When the revision was acknowledged as programmed (by the first message that held it); undefined: not yet, or nothing was sent for it, or too old. */
-  programmedAt(revision: bigint): bigint | undefined {
-    const commit = this.#commits.find((sent) => sent.revision >= revision);
-    return commit === undefined || commit.programmedAtUnixUs === 0n ? undefined : commit.programmedAtUnixUs;
+  programmedAt(revision: bigint): number | undefined {
+    const wanted = Number(revision);
+    for (let i = 0; i < this.#commits.length; i++) {
+      const place = this.#place(i);
+      if ((this.#commits[place]?.revision ?? 0) < wanted) continue;
+      const at = this.#programmedAt[place];
+      return at === OPEN ? undefined : at;
+    }
+    return undefined;
+  }
+
+  #place(index: number): number {
+    return (this.#oldest + index) % MAX_KEPT;
   }
 }

@@ -9,6 +9,7 @@
  */
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordKey } from "../../src/model/record.ts";
+import { AckReader } from "../../src/wire/ack-reader.ts";
 import { WireError } from "../../src/wire/error.ts";
 import type { Ack, EndpointReport, Hello, Move, ObjectFailure, ReportResult, ServerList, ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import {
@@ -29,9 +30,10 @@ import type { Table } from "../table/table.ts";
 import type { Admission, Line, Ticket } from "./admission.ts";
 import { answerParts } from "./answer.ts";
 import type { Acknowledged, ClientState } from "./client-state.ts";
-import { bytesOfDelta, type CommitFields, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
+import { bytesOfDelta, type CommitFields, type CommitMark, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
 import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
+import type { SharedChanges } from "./shared-changes.ts";
 
 const encodedLists = new WeakMap<ServerList, Uint8Array>();
 
@@ -68,6 +70,8 @@ const TAKEN_BYTES = 4 * 1024;
 const MAX_ROUNDS = 4;
 /** Failures of one Ack that are kept; the rest is only counted by the agent. */
 const MAX_FAILURES = 100;
+const NO_FAILURES: readonly ObjectFailure[] = [];
+const ackReader = new AckReader();
 
 /** What a session needs of the server around it. */
 export interface SessionHost {
@@ -83,7 +87,10 @@ export interface SessionHost {
   readonly limits: SessionLimits;
   /** Monotonic ms. */
   now(): number;
-  wallTimeUs(): bigint;
+  /** Microseconds since 1970. */
+  wallTimeUs(): number;
+  /** See Welcome.ack_interval_ms. */
+  ackIntervalMs(): number;
   /** Why this agent is refused now, undefined when it is not. */
   refusal(hello: Hello): CallError | undefined;
   /** Kinds whose resourceVersions commits tell; empty: none are. */
@@ -109,17 +116,11 @@ export interface SessionHost {
 /** What is counted. */
 export interface SessionObserver {
   sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void;
-  /** From commit to the transport, seconds. */
-  delivered(seconds: number): void;
+  /** From commit to the transport, seconds; of so many sessions. */
+  delivered(seconds: number, count: number): void;
   /** From commit to the node's kernel, seconds. */
   programmed(seconds: number): void;
   ended(session: Session, reason: CallProblem | "closed", error: CallError | undefined): void;
-}
-
-/** The commit that made a change. */
-export interface CommitMark {
-  readonly committedAtUnixUs: bigint;
-  readonly revision: bigint;
 }
 
 export class Session implements StreamHandler, ClientState {
@@ -132,10 +133,14 @@ export class Session implements StreamHandler, ClientState {
   #dirty = new Set<RecordKey>();
   #oldestDirtyUs = 0n;
   #oldestDirtyRevision = 0n;
+  /** Changes for everybody that are dirty here as well, besides `#dirty`. */
+  #shared: SharedChanges | undefined;
   /** Keys that went out in parts whose commit is still to come. */
   #staged = new Set<RecordKey>();
   /** Keys that went out up to `#awaitedRevision` and are not known to be in the node's kernel, and those that went out after it. */
   #unacknowledged = new Set<RecordKey>();
+  /** As `#unacknowledged`, of changes for everybody: the set that all sessions have together. */
+  #unacknowledgedShared: ReadonlySet<RecordKey> | undefined;
   #sentAfter = new Set<RecordKey>();
   #awaitedRevision = 0n;
   /** Nothing is known of what the kernel has: no answer of this session has been acknowledged. */
@@ -156,9 +161,9 @@ export class Session implements StreamHandler, ClientState {
   #counted = 0;
   #ticket: Ticket | undefined;
   #sentRevision = 0n;
-  #receivedRevision = 0n;
-  #programmedRevision = 0n;
-  #failed: readonly ObjectFailure[] = [];
+  #receivedRevision = 0;
+  #programmedRevision = 0;
+  #failed: readonly ObjectFailure[] = NO_FAILURES;
   #ackAt = 0;
   #bytesSent = 0;
   /** When a part of an answer was last sent. */
@@ -189,7 +194,7 @@ export class Session implements StreamHandler, ClientState {
   }
 
   get dirtyKeys(): number {
-    return this.#dirty.size;
+    return this.#dirty.size + (this.#shared?.keys.size ?? 0);
   }
 
   get address(): string {
@@ -202,7 +207,13 @@ export class Session implements StreamHandler, ClientState {
   }
 
   get acknowledged(): Acknowledged {
-    return { sent: this.#sentRevision, received: this.#receivedRevision, programmed: this.#programmedRevision, failed: this.#failed, at: this.#ackAt };
+    return {
+      sent: this.#sentRevision,
+      received: BigInt(this.#receivedRevision),
+      programmed: BigInt(this.#programmedRevision),
+      failed: this.#failed,
+      at: this.#ackAt,
+    };
   }
 
   get bytesSent(): number {
@@ -222,10 +233,20 @@ export class Session implements StreamHandler, ClientState {
   /** Records whose present state is not known to be in the node's kernel; undefined: all of its view, as no answer has been acknowledged. */
   openKeys(): readonly RecordKey[] | undefined {
     if (this.#isViewOpen) return undefined;
-    return this.isCaughtUp ? [] : [...new Set([...this.#dirty, ...this.#staged, ...this.#unacknowledged, ...this.#sentAfter])];
+    if (this.isCaughtUp) return [];
+    const sets = [this.#dirty, this.#shared?.keys ?? [], this.#staged, this.#unacknowledged, this.#unacknowledgedShared ?? [], this.#sentAfter];
+    return [...new Set(sets.flatMap((keys) => [...keys]))];
   }
 
   onMessage(bytes: Uint8Array): void {
+    if (ackReader.read(bytes) && SESSION_TRANSITIONS[this.#state].ack.effect === "record-ack") {
+      try {
+        this.#recordAck(ackReader.received, ackReader.programmed, NO_FAILURES);
+      } catch (error) {
+        this.#fail(error);
+      }
+      return;
+    }
     let message: AgentMessageValue;
     try {
       message = decodeAgentMessage(bytes);
@@ -258,7 +279,7 @@ export class Session implements StreamHandler, ClientState {
         if (message?.$case === "hello") this.#guard(() => this.#greet(message.value));
         return;
       case "record-ack":
-        if (message?.$case === "ack") this.#guard(() => this.#recordAck(message.value));
+        if (message?.$case === "ack") this.#guard(() => this.#recordWholeAck(message.value));
         return;
       case "take-report":
         if (message?.$case === "endpointReport") this.#host.report(this, message.value);
@@ -303,8 +324,39 @@ export class Session implements StreamHandler, ClientState {
     this.#dirty.add(key);
   }
 
+  /** As `markDirty`, for all keys of it, those that are added later too; false: the session has other things to send, and is to be told of each. */
+  joins(changes: SharedChanges): boolean {
+    if (this.#shared === changes) return true;
+    if (this.#shared !== undefined || this.#state !== "live" || this.#parts !== undefined || this.#dirty.size > 0) return false;
+    this.#shared = changes;
+    return true;
+  }
+
+  /** Sends what it joined; true: it went out as the message that it is for all. */
+  flushShared(changes: SharedChanges): boolean {
+    if (this.#shared !== changes) return false;
+    const { table, frames, limits } = this.#host;
+    const isAlone = this.#state === "live" && this.#parts === undefined && this.#dirty.size === 0 && (this.#counted === 0 || !this.#isFull());
+    const upstream = this.#hasUpstream ? this.#host.upstreamSince(changes.since.revision) : undefined;
+    const message = isAlone ? changes.message({ table, frames, upstream, maxBytes: limits.partBytes }) : undefined;
+    if (message === undefined) {
+      this.flush();
+      return false;
+    }
+    this.#shared = undefined;
+    for (const frame of message.frames) this.#send("update", frame, true);
+    this.#sentRevision = table.revision;
+    if (this.#isAllAcknowledged) {
+      this.#unacknowledgedShared = changes.keys;
+      this.#awaitedRevision = table.revision;
+    } else for (const key of changes.keys) this.#sentAfter.add(key);
+    this.sentCommits.add(message.sent);
+    return true;
+  }
+
   /** Sends what is dirty, if the stream has room; otherwise `onDrain` does it. */
   flush(): void {
+    if (this.#shared !== undefined) this.#takeOver(this.#shared);
     if (this.#state !== "live" || this.#parts !== undefined || this.#dirty.size === 0 || this.#node === undefined || this.#isFull()) return;
     const { table, frames, limits } = this.#host;
     const delta = deltaOf(table, this.#node.id, this.#dirty);
@@ -323,7 +375,9 @@ export class Session implements StreamHandler, ClientState {
     if (this.#node === undefined || this.#isFull()) return;
     const { ageMs, isStale } = this.#host.upstream();
     const digest = this.#isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
-    this.#send("heartbeat", encodeHeartbeat({ revision: this.#host.table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale }));
+    const { revision } = this.#host.table;
+    const ackIntervalMs = this.#host.ackIntervalMs();
+    this.#send("heartbeat", encodeHeartbeat({ revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale, ackIntervalMs }));
     if (this.#state === "waiting") this.#tellPlace();
   }
 
@@ -398,6 +452,7 @@ export class Session implements StreamHandler, ClientState {
           bucketBits: request.bits,
           upstreamKinds: this.#hasUpstream ? [...this.#host.upstreamKinds] : [],
           servers: this.#hasServers ? this.#host.serversFor(name) : undefined,
+          ackIntervalMs: this.#host.ackIntervalMs(),
         },
       }),
     );
@@ -470,6 +525,7 @@ export class Session implements StreamHandler, ClientState {
     this.#dirty = this.#staged;
     this.#staged = new Set();
     this.#isViewOpen = true;
+    this.#shared = undefined;
     this.#changesSince = { committedAtUnixUs: 0n, revision: 0n };
     this.#rounds = 0;
     const { bits, stated } = this.#request;
@@ -520,7 +576,7 @@ export class Session implements StreamHandler, ClientState {
     }
     for (const frame of deltaFrames(delta, { ...fields, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
     this.#sentRevision = table.revision;
-    this.sentCommits.add(table.revision, 0n);
+    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: 0 });
     this.handle("answered");
     this.#releaseWhenTaken();
   }
@@ -531,20 +587,24 @@ export class Session implements StreamHandler, ClientState {
   }
 
   #sendDelta(frames: readonly Uint8Array[]): void {
-    for (const frame of frames) this.#send("update", frame);
-    const { committedAtUnixUs } = this.#changesSince;
+    for (const frame of frames) this.#send("update", frame, true);
+    const committedAtUnixUs = Number(this.#changesSince.committedAtUnixUs);
     this.#sentRevision = this.#host.table.revision;
-    this.sentCommits.add(this.#sentRevision, committedAtUnixUs);
-    this.#host.observer.delivered(Number(this.#host.wallTimeUs() - committedAtUnixUs) / 1e6);
+    this.sentCommits.add({ revision: Number(this.#sentRevision), committedAtUnixUs });
+    this.#host.observer.delivered((this.#host.wallTimeUs() - committedAtUnixUs) / 1e6, 1);
   }
 
   /** What was dirty goes out: in the usual case, where everything before it was acknowledged, at no cost a key. */
   #awaitAcknowledgement(): void {
-    if (this.#unacknowledged.size === 0) {
+    if (this.#isAllAcknowledged) {
       [this.#dirty, this.#unacknowledged] = [this.#unacknowledged, this.#dirty];
       this.#awaitedRevision = this.#host.table.revision;
     } else for (const key of this.#dirty) this.#sentAfter.add(key);
     this.#dirty.clear();
+  }
+
+  get #isAllAcknowledged(): boolean {
+    return this.#unacknowledged.size === 0 && this.#unacknowledgedShared === undefined;
   }
 
   /** Under steady change something is always on its way: what is acknowledged is forgotten in two halves, so that no key stays for longer than it needs. */
@@ -552,6 +612,7 @@ export class Session implements StreamHandler, ClientState {
     if (this.#state !== "live" || this.#programmedRevision < this.#awaitedRevision) return;
     if (this.#programmedRevision >= this.#sentRevision) this.#isViewOpen = false;
     this.#unacknowledged.clear();
+    this.#unacknowledgedShared = undefined;
     if (this.#programmedRevision >= this.#sentRevision) this.#sentAfter.clear();
     else [this.#unacknowledged, this.#sentAfter] = [this.#sentAfter, this.#unacknowledged];
     this.#awaitedRevision = this.#sentRevision;
@@ -565,25 +626,35 @@ export class Session implements StreamHandler, ClientState {
 
   /** Live, and the node has been sent all that the table holds for it. */
   get #isClean(): boolean {
-    return this.#state === "live" && this.#dirty.size === 0 && this.#parts === undefined;
+    return this.#state === "live" && this.#dirty.size === 0 && this.#shared === undefined && this.#parts === undefined;
   }
 
-  #recordAck(ack: Ack): void {
-    if (ack.receivedRevision > this.#host.table.revision || ack.programmedRevision > this.#host.table.revision) {
-      throw new CallError(
-        "broken-message",
-        `Ack names revision ${ack.receivedRevision} received and ${ack.programmedRevision} programmed, the table is at ${this.#host.table.revision}`,
-      );
-    }
-    this.#receivedRevision = ack.receivedRevision;
-    this.#programmedRevision = ack.programmedRevision;
-    this.#failed = ack.failed.slice(0, MAX_FAILURES);
+  #recordWholeAck({ receivedRevision, programmedRevision, failed }: Ack): void {
+    this.#recordAck(Number(receivedRevision), Number(programmedRevision), failed.length === 0 ? NO_FAILURES : failed.slice(0, MAX_FAILURES));
+  }
+
+  #recordAck(received: number, programmed: number, failed: readonly ObjectFailure[]): void {
+    const { table, observer } = this.#host;
+    if (received > table.revision || programmed > table.revision)
+      throw new CallError("broken-message", `Ack names revision ${received} received and ${programmed} programmed, the table is at ${table.revision}`);
+    this.#receivedRevision = received;
+    this.#programmedRevision = programmed;
+    this.#failed = failed;
     this.#ackAt = this.#host.now();
     this.#noteProgrammed();
-    const nowUs = this.#host.wallTimeUs();
-    for (const committedAtUnixUs of this.sentCommits.acknowledge(ack.programmedRevision, nowUs))
-      this.#host.observer.programmed(Number(nowUs - committedAtUnixUs) / 1e6);
+    this.sentCommits.acknowledge(programmed, this.#host.wallTimeUs(), observer.programmed);
     this.#host.acknowledged(this);
+  }
+
+  /** What it joined is dirty here from now on. */
+  #takeOver(changes: SharedChanges): void {
+    this.#shared = undefined;
+    const { committedAtUnixUs, revision } = changes.since;
+    if (this.#dirty.size === 0 || revision < this.#oldestDirtyRevision) {
+      this.#oldestDirtyUs = committedAtUnixUs;
+      this.#oldestDirtyRevision = revision;
+    }
+    for (const key of changes.keys) this.#dirty.add(key);
   }
 
   #isFull(): boolean {
@@ -594,14 +665,15 @@ export class Session implements StreamHandler, ClientState {
   /** Keeps the sum over all streams. */
   #account(): void {
     const bytes = this.#state === "over" ? 0 : this.stream.bytesInFlight;
+    if (bytes === this.#counted) return;
     this.#host.inFlight.bytes += bytes - this.#counted;
     this.#counted = bytes;
   }
 
-  #send(kind: "update" | "answer" | "heartbeat" | "other", message: Uint8Array): void {
+  #send(kind: "update" | "answer" | "heartbeat" | "other", message: Uint8Array, isUrgent = false): void {
     this.#bytesSent += message.length;
     this.#host.observer.sent(kind, message.length);
-    this.stream.send(message);
+    this.stream.send(message, isUrgent);
     this.#account();
   }
 
@@ -609,11 +681,15 @@ export class Session implements StreamHandler, ClientState {
     try {
       act();
     } catch (error) {
-      this.#state = "over";
-      if (error instanceof CallError) this.#end(error);
-      else if (error instanceof WireError) this.#end(new CallError("broken-message", error.message, { cause: error }));
-      else this.#end(new CallError("internal", "internal error; the server's log has more", { cause: error }));
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    this.#state = "over";
+    if (error instanceof CallError) this.#end(error);
+    else if (error instanceof WireError) this.#end(new CallError("broken-message", error.message, { cause: error }));
+    else this.#end(new CallError("internal", "internal error; the server's log has more", { cause: error }));
   }
 
   #end(error: CallError): void {
@@ -626,6 +702,7 @@ export class Session implements StreamHandler, ClientState {
     this.#release?.();
     this.yieldAdmission();
     this.#parts = undefined;
+    this.#shared = undefined;
     this.#dirty.clear();
     this.#staged.clear();
     this.#account();

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordChange } from "../../src/model/record.ts";
+import { parseCidr } from "../../src/net/cidr.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { addDigest, seedOf } from "../../src/wire/digest.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
@@ -84,6 +85,13 @@ const stack = (id: string, nodes: readonly string[], noMatchAction: "allow" | "d
   entered: nodes.map((node) => node as NodeName),
   left: [],
 });
+const pool = (name: string, cidr: string): RecordChange => ({
+  key: `pool/${name}`,
+  value: { kind: "pool", name, cidr: parseCidr(cidr), natOutgoing: true, disabled: false, blockSize: 26 },
+  isRemoved: false,
+  entered: [],
+  left: [],
+});
 const hello = (node: string): Uint8Array =>
   AgentMessage.encode({
     message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
@@ -122,6 +130,46 @@ describe("sessions", () => {
     expect(f.sessions.frames.counts).toEqual({ made: 1, shared: 19 });
     for (const agent of agents) agent.read();
     expect(agents.filter(({ view: { size } }) => size === 1)).toHaveLength(20);
+  });
+
+  it("S2 a change for everybody is one frame for all that have nothing else to send; those get it with the rest", async () => {
+    const f = fixture({ limits: { maxBytesInFlight: 60 }, maxAnswers: 200 });
+    const agents = Array.from({ length: 100 }, (_, i) => f.agent(`n${i}`));
+    for (const agent of agents) agent.connect();
+    const [busy, full] = agents;
+    f.commit(pool("p0", "10.0.0.0/16"));
+    await f.clock.advance(10);
+    for (const agent of agents) if (agent !== full) agent.read();
+    const unread = full?.stream?.inFlight.length;
+    const made = f.sessions.frames.counts.made;
+    f.commit(pool("p1", "10.1.0.0/16"));
+    f.commit(pool("p2", "10.2.0.0/16"));
+    f.commit(stack("a", ["n0"]));
+    f.commit(pool("p3", "10.3.0.0/16"));
+    expect(agents.map(({ node }) => f.sessions.clientOf(f.table.nodes.idOf(node as NodeName))?.dirtyKeys)).toEqual([4, ...Array(99).fill(3)]);
+    await f.clock.advance(10);
+    expect(f.sessions.frames.counts.made - made).toBe(2);
+    expect(new Set(agents.slice(2).flatMap(({ stream }) => stream?.inFlight ?? [])).size).toBe(1);
+    expect(busy?.stream?.inFlight).toHaveLength(1);
+    expect(full?.stream?.inFlight).toHaveLength(unread ?? 0);
+    for (const agent of agents) agent.read();
+    for (const agent of agents) expect(agent.view.digest).toBe(f.table.viewDigest(f.table.nodes.idOf(agent.node as NodeName)));
+  });
+
+  it("a pace of Acks is told with Welcome and with each heartbeat, when there are many", () => {
+    const f = fixture();
+    const paceOf = (stream: MemoryStream | undefined): unknown =>
+      stream?.inFlight
+        .map(decodeServerMessage)
+        .flatMap((message) => (message?.$case === "welcome" || message?.$case === "heartbeat" ? [message.value.ackIntervalMs] : []));
+    const agents = Array.from({ length: 300 }, (_, i) => f.agent(`n${i}`));
+    for (const agent of agents) agent.connect();
+    expect([paceOf(agents[0]?.stream), paceOf(agents[299]?.stream)]).toEqual([[0], [30]]);
+    for (const session of f.sessions.clients) session.heartbeat();
+    expect([paceOf(agents[0]?.stream), paceOf(agents[299]?.stream)]).toEqual([
+      [0, 30],
+      [30, 30],
+    ]);
   });
 
   it("S3 a slow reader gets the newest value once, costs keys only and delays nobody", () => {
@@ -172,7 +220,7 @@ describe("sessions", () => {
     const [session] = [...f.sessions.clients];
     session?.heartbeat();
     const message = decodeServerMessage(agent.stream?.take() ?? new Uint8Array());
-    expect(message).toEqual({ $case: "heartbeat", value: { revision: 1n, digest: agent.view.digest, upstreamAgeMs: 7n, stale: true } });
+    expect(message).toEqual({ $case: "heartbeat", value: { revision: 1n, digest: agent.view.digest, upstreamAgeMs: 7n, stale: true, ackIntervalMs: 0 } });
     f.commit(stack("c", ["n1"]));
     session?.heartbeat();
     expect(decodeServerMessage(agent.stream?.take() ?? new Uint8Array())).toMatchObject({ value: { digest: undefined } });

@@ -19,6 +19,7 @@ import { FlushWindow } from "./flush-window.ts";
 import { FrameCache } from "./frames.ts";
 import { PackedShared } from "./packed-shared.ts";
 import { SESSION_LIMITS, Session, type SessionHost, type SessionLimits, type SessionObserver } from "./session.ts";
+import { SharedChanges } from "./shared-changes.ts";
 
 export interface SessionsOptions {
   readonly table: Table;
@@ -66,6 +67,10 @@ export type HelloPlace = Pick<Hello, "node" | "epoch" | "revision" | "view" | "u
 const OLDER_LIMIT_MS = 180_000;
 const MAX_REFUSED = 100_000;
 export const MOVES_PER_SECOND = 200;
+/** Acks of progress that all agents together may send in a second, about; and the longest pace. Below so many agents there is none. */
+const ACKS_PER_SECOND = 10_000;
+const MAX_ACK_INTERVAL_MS = 1_000;
+const MIN_PACED_CLIENTS = 100;
 
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -77,6 +82,8 @@ export class Sessions {
   /** Agents refused because they know a newer state, since when; bounded, the oldest go first. */
   readonly #refusedOlder = new Map<string, number>();
   readonly #pending = new Set<Session>();
+  /** What changed for everybody since the last flush. */
+  #shared: SharedChanges | undefined;
   readonly #stopped = new AbortController();
   /** Streams younger than the time that Hello may take, oldest first. One timer serves them all: a signal's listeners are searched at each addition. */
   readonly #greeting: Session[] = [];
@@ -113,7 +120,8 @@ export class Sessions {
       },
       upstreamSince: (revision) => options.versions?.toldSince(revision) ?? [],
       now: () => clock.now(),
-      wallTimeUs: () => BigInt(Math.round(clock.wallTime() * 1000)),
+      wallTimeUs: () => Math.round(clock.wallTime() * 1000),
+      ackIntervalMs: () => this.ackIntervalMs,
       refusal: (hello) => this.refusalOf(hello),
       hold: options.hold ?? holdAtOnce,
       acknowledged: (session) => options.onClient?.(session),
@@ -183,6 +191,12 @@ export class Sessions {
     return this.#host.inFlight.bytes;
   }
 
+  /** How far apart an agent's Acks of progress are to be, so that their number does not grow with that of the agents. */
+  get ackIntervalMs(): number {
+    const clients = this.#registered.size;
+    return clients < MIN_PACED_CLIENTS ? 0 : Math.min(MAX_ACK_INTERVAL_MS, Math.ceil((clients * 1_000) / ACKS_PER_SECOND));
+  }
+
   /** The table has a complete view: sessions are answered from now on. */
   serve(): void {
     this.#isServing = true;
@@ -211,14 +225,14 @@ export class Sessions {
   /** Marks what a commit changed; it is flushed within the window. */
   publish(commit: Commit): void {
     for (const { key, nodes } of commit.touched) {
-      if (nodes === undefined) for (const session of this.#registered) this.#mark(session, key, commit);
+      if (nodes === undefined) this.#markAll(key, commit);
       else
         for (const node of nodes) {
           const session = this.#byNode.get(node);
           if (session !== undefined) this.#mark(session, key, commit);
         }
     }
-    if (this.#pending.size === 0 || this.#isFlushScheduled) return;
+    if ((this.#pending.size === 0 && this.#shared === undefined) || this.#isFlushScheduled) return;
     this.#isFlushScheduled = true;
     const dueAt = this.#options.clock.now() + this.#window.currentMs;
     this.#later(this.#window.currentMs, () => this.flush(dueAt));
@@ -230,6 +244,9 @@ export class Sessions {
     const start = this.#options.clock.now();
     const sinceMs = start - this.#flushedAt;
     this.#flushedAt = start;
+    const shared = this.#shared;
+    this.#shared = undefined;
+    if (shared !== undefined) this.#flushShared(shared);
     const sessions = [...this.#pending];
     this.#pending.clear();
     for (const session of sessions) session.flush();
@@ -317,6 +334,20 @@ export class Sessions {
     return new CallError("older-upstream", `this server has ${older.kind} objects up to resourceVersion ${older.has}, the agent has seen newer ones`, {
       retryAfterMs: 2000,
     });
+  }
+
+  #markAll(key: RecordKey, commit: Commit): void {
+    if (this.#registered.size === 0) return;
+    this.#shared ??= new SharedChanges(commit);
+    this.#shared.add(key);
+    for (const session of this.#registered) if (!session.joins(this.#shared)) this.#mark(session, key, commit);
+  }
+
+  #flushShared(shared: SharedChanges): void {
+    const nowUs = this.#host.wallTimeUs();
+    let count = 0;
+    for (const session of this.#registered) if (session.flushShared(shared)) count++;
+    if (count > 0) this.#host.observer.delivered((nowUs - Number(shared.since.committedAtUnixUs)) / 1e6, count);
   }
 
   #mark(session: Session, key: RecordKey, commit: Commit): void {

@@ -15,11 +15,22 @@ const digestOf = (records: readonly EncodedRecord[]): bigint => records.reduce((
 const welcome = (bucketBits = 8, hashSeed = SEED): Uint8Array =>
   encodeServerMessage({
     $case: "welcome",
-    value: { server: "s", epoch: "e", hashSeed, revision: 1n, features: [], heartbeatIntervalMs: 1000, bucketBits, upstreamKinds: [], servers: undefined },
+    value: {
+      server: "s",
+      epoch: "e",
+      hashSeed,
+      revision: 1n,
+      features: [],
+      heartbeatIntervalMs: 1000,
+      bucketBits,
+      upstreamKinds: [],
+      servers: undefined,
+      ackIntervalMs: 0,
+    },
   });
 const update = (fields: Partial<RawUpdate>): Uint8Array => encodeUpdate({ ...EMPTY, ...fields });
 const heartbeat = (revision: bigint, digest: bigint | undefined): Uint8Array =>
-  encodeServerMessage({ $case: "heartbeat", value: { revision, digest, upstreamAgeMs: 0n, stale: false } });
+  encodeServerMessage({ $case: "heartbeat", value: { revision, digest, upstreamAgeMs: 0n, stale: false, ackIntervalMs: 0 } });
 const kinds = (outputs: readonly AgentOutput[]): string[] => outputs.map((output) => (output.kind === "end" ? `end:${output.reason}` : output.kind));
 
 function live(records: readonly EncodedRecord[], view = new View()): { session: AgentSession; view: View } {
@@ -181,6 +192,7 @@ describe("agent session", () => {
             bucketBits: bits,
             upstreamKinds: [...kinds],
             servers: undefined,
+            ackIntervalMs: 0,
           },
         }),
       );

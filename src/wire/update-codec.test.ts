@@ -53,15 +53,18 @@ describe("update codec", () => {
   });
 
   it("other messages go through the generated code", () => {
-    const heartbeat = { $case: "heartbeat", value: { revision: 5n, digest: 9n, upstreamAgeMs: 1n, stale: true } } as const;
+    const heartbeat = { $case: "heartbeat", value: { revision: 5n, digest: 9n, upstreamAgeMs: 1n, stale: true, ackIntervalMs: 0 } } as const;
     expect(decodeServerMessage(encodeServerMessage(heartbeat))).toEqual(heartbeat);
   });
 
   it("a heartbeat has the same bytes as from the generated code", () => {
     fc.assert(
-      fc.property(fc.record({ revision: u64, digest: fc.option(u64, { nil: undefined }), upstreamAgeMs: u64, stale: fc.boolean() }), (heartbeat) => {
-        expect(Buffer.from(encodeHeartbeat(heartbeat)).equals(encodeServerMessage({ $case: "heartbeat", value: heartbeat }))).toBe(true);
-      }),
+      fc.property(
+        fc.record({ revision: u64, digest: fc.option(u64, { nil: undefined }), upstreamAgeMs: u64, stale: fc.boolean(), ackIntervalMs: fc.nat() }),
+        (heartbeat) => {
+          expect(Buffer.from(encodeHeartbeat(heartbeat)).equals(encodeServerMessage({ $case: "heartbeat", value: heartbeat }))).toBe(true);
+        },
+      ),
     );
   });
 

@@ -49,6 +49,7 @@ const TAG = {
   heartbeatDigest: 0x11,
   heartbeatAge: 0x18,
   heartbeatStale: 0x20,
+  heartbeatAckInterval: 0x28,
 } as const;
 const UPDATE_FIELDS = 8;
 
@@ -99,18 +100,20 @@ function encodeUpdateAfter(tag: number | undefined, update: RawUpdate): Uint8Arr
 }
 
 /** The whole ServerMessage{heartbeat}. By hand: thousands of idle agents get nothing else. */
-export function encodeHeartbeat({ revision, digest, upstreamAgeMs, stale }: Heartbeat): Uint8Array {
+export function encodeHeartbeat({ revision, digest, upstreamAgeMs, stale, ackIntervalMs }: Heartbeat): Uint8Array {
   let size = 0;
   if (revision !== 0n) size += 1 + varintSize64(revision);
   if (digest !== undefined) size += 9;
   if (upstreamAgeMs !== 0n) size += 1 + varintSize64(upstreamAgeMs);
   if (stale) size += 2;
+  if (ackIntervalMs !== 0) size += 1 + varintSize(ackIntervalMs);
   const out = new Writer(delimitedSize(size));
   out.tagAndVarint(TAG.heartbeat, size);
   if (revision !== 0n) out.tagAndVarint64(TAG.heartbeatRevision, revision);
   if (digest !== undefined) out.fixed64(TAG.heartbeatDigest, digest);
   if (upstreamAgeMs !== 0n) out.tagAndVarint64(TAG.heartbeatAge, upstreamAgeMs);
   if (stale) out.tagAndVarint(TAG.heartbeatStale, 1);
+  if (ackIntervalMs !== 0) out.tagAndVarint(TAG.heartbeatAckInterval, ackIntervalMs);
   return out.bytes;
 }
 

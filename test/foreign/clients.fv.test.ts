@@ -81,6 +81,7 @@ async function scriptedServer(credentials: ServerCredentials, fault: Fault = {})
           bucketBits: bits,
           upstreamKinds: [],
           servers: undefined,
+          ackIntervalMs: 0,
         },
       }),
     );
@@ -112,7 +113,9 @@ async function scriptedServer(credentials: ServerCredentials, fault: Fault = {})
           acks.push(message.value.receivedRevision);
           if (revision !== 1n) return;
           revision = 2n;
-          stream.write(encodeServerMessage({ $case: "heartbeat", value: { revision: 1n, digest: digestOf(FIRST), upstreamAgeMs: 5n, stale: false } }));
+          stream.write(
+            encodeServerMessage({ $case: "heartbeat", value: { revision: 1n, digest: digestOf(FIRST), upstreamAgeMs: 5n, stale: false, ackIntervalMs: 0 } }),
+          );
           stream.write(update({ upserts: CHANGED.map((record) => record.bytes), removed: [REMOVED], commit: true, revision, digest: digestOf(SECOND) }));
         }
       });

@@ -58,6 +58,7 @@ class Setup {
       host: {
         limits: HTTP2_LIMITS,
         frames: new SharedFrames(),
+        direct: undefined,
         keepaliveMs: 1,
         keepaliveTimeoutMs: 1,
         now: () => 0,

@@ -6,6 +6,7 @@
  * Above 500 lines, because the windows, the streams and the header block being assembled are one state.
  */
 import type { Socket } from "node:net";
+import type { DirectSend } from "./direct-send.ts";
 import {
   CODE,
   ConnectionError,
@@ -30,6 +31,7 @@ import {
 } from "./frames.ts";
 import { encodeHeaders, type Header, HpackDecoder, HpackError } from "./hpack.ts";
 import { type Abuse, type Budgeted, Budgets, type Http2Limits } from "./limits.ts";
+import { Output, type OutputHost } from "./output.ts";
 import { checkTrailers, parseRequest, type Request } from "./request.ts";
 import type { SharedFrames } from "./shared-frames.ts";
 import { Http2Stream, type StreamHost, type StreamSink } from "./stream.ts";
@@ -37,6 +39,8 @@ import { Http2Stream, type StreamHost, type StreamSink } from "./stream.ts";
 export interface ConnectionHost {
   readonly limits: Http2Limits;
   readonly frames: SharedFrames;
+  /** Undefined: everything goes through Node's streams. */
+  readonly direct: DirectSend | undefined;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
   /** Monotonic ms. */
@@ -58,14 +62,8 @@ const FRAME_ID_BYTES = 4;
 const PING_BYTES = 8;
 const SETTING_BYTES = 6;
 const PRIORITY_BYTES = 5;
-/** Output up to this is joined into one buffer; above, the system gathers it. */
-const MAX_JOINED_BYTES = 16 * 1024;
-/** Given to the socket in one tick. */
-const MAX_TICK_BYTES = 256 * 1024;
 /** How long a peer may take to close after GOAWAY. */
 const LINGER_MS = 1_000;
-/** So little on its way is not told of when it has left: what a session counts as taken. */
-const UNTOLD_BYTES = 4 * 1024;
 /** Streams that ended, of which frames may still be under way. */
 const MAX_RECENT = 128;
 /** Told to a client whose header list is too large (RFC 6585 section 5). */
@@ -81,13 +79,14 @@ interface OpenBlock {
   bytes: number;
 }
 
-export class Connection implements StreamHost {
+export class Connection implements StreamHost, OutputHost {
   readonly socket: Socket;
   /** "10.0.0.1:40000", for people. */
   readonly address: string;
   readonly #host: ConnectionHost;
   readonly #reader: FrameReader;
   readonly #decoder: HpackDecoder;
+  readonly #output: Output;
   readonly #streams = new Map<number, Http2Stream>();
   /** How streams that are gone ended: "done" by the peer, "ours" when the peer may not know yet. */
   #recent: Map<number, "done" | "ours"> | undefined;
@@ -99,9 +98,6 @@ export class Connection implements StreamHost {
   #unreturned = 0;
   /** What a new stream may send, by the peer's settings. */
   #peerWindow = DEFAULT_WINDOW;
-  #out: Uint8Array[] = [];
-  #outBytes = 0;
-  #isFlushDue = false;
   /** Streams that have bytes queued. */
   #waiting = 0;
   #bufferedBytes = 0;
@@ -127,6 +123,7 @@ export class Connection implements StreamHost {
       onFrame: (type, flags, streamId, payload) => this.#onFrame(type, flags, streamId, payload),
     });
     this.#decoder = new HpackDecoder({ maxTableBytes: HEADER_TABLE_BYTES, maxListBytes: host.limits.maxHeaderListBytes });
+    this.#output = new Output(socket, this);
     socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
     socket.on("drain", () => this.#onDrain());
     socket.on("error", () => socket.destroy());
@@ -142,15 +139,23 @@ export class Connection implements StreamHost {
   }
 
   get bytesInFlight(): number {
-    return this.#outBytes + this.socket.writableLength;
+    return this.#output.bytes;
   }
 
   get room(): number {
-    return this.socket.writableNeedDrain || this.#outBytes >= MAX_TICK_BYTES ? 0 : this.#sendWindow;
+    return this.#output.isFull ? 0 : this.#sendWindow;
   }
 
   get now(): () => number {
     return this.#host.now;
+  }
+
+  get direct(): DirectSend | undefined {
+    return this.#host.direct;
+  }
+
+  flushSoon(): void {
+    this.#host.flushSoon(this);
   }
 
   /** Bytes of incomplete messages changed by so many; beyond the bound the connection ends. */
@@ -161,11 +166,13 @@ export class Connection implements StreamHost {
 
   write(bytes: Uint8Array, dataBytes: number): void {
     this.#sendWindow -= dataBytes;
-    this.#out.push(bytes);
-    this.#outBytes += bytes.length;
-    if (this.#isFlushDue) return;
-    this.#isFlushDue = true;
-    this.#host.flushSoon(this);
+    this.#output.write(bytes);
+  }
+
+  writeNow(bytes: Uint8Array, dataBytes: number): void {
+    this.#sendWindow -= dataBytes;
+    if (this.#closingSince === undefined) this.#output.writeNow(bytes);
+    else this.#output.write(bytes);
   }
 
   waiting(change: 1 | -1): void {
@@ -200,24 +207,7 @@ export class Connection implements StreamHost {
 
   /** Hands what this tick wrote to the system. */
   flush(): void {
-    this.#isFlushDue = false;
-    const out = this.#out;
-    if (this.#isClosed || out.length === 0) return;
-    // TLS takes bytes later than they are given, and below the high-water mark no "drain" tells when: owners wait for it, but only for more than a little.
-    const onTaken = this.socket.writableLength + this.#outBytes > UNTOLD_BYTES ? this.#onTaken : undefined;
-    const [first] = out;
-    if (out.length === 1 && first !== undefined) this.socket.write(first, onTaken);
-    else if (this.#outBytes <= MAX_JOINED_BYTES) this.socket.write(Buffer.concat(out, this.#outBytes), onTaken);
-    else {
-      this.socket.cork();
-      const last = out.pop() ?? EMPTY;
-      for (const bytes of out) this.socket.write(bytes);
-      this.socket.write(last, onTaken);
-      this.socket.uncork();
-    }
-    this.#out = [];
-    this.#outBytes = 0;
-    if (!this.socket.writableNeedDrain) this.#onRoom();
+    if (this.#output.flush() && !this.#output.needsDrain) this.#onRoom();
   }
 
   /** No new streams; the connection ends with its last one. */
@@ -581,7 +571,7 @@ export class Connection implements StreamHost {
   }
 
   /** One for all writes: called when what was given so far has left. */
-  readonly #onTaken = (): void => {
+  readonly onTaken = (): void => {
     if (!this.#isClosed && !this.socket.destroyed && !this.socket.writableNeedDrain) this.#onRoom();
   };
 
@@ -598,7 +588,7 @@ export class Connection implements StreamHost {
 
   /** An answer that the peer asked for. */
   #control(bytes: Buffer): void {
-    if (this.socket.writableNeedDrain) {
+    if (this.#output.needsDrain) {
       this.#controlBacklog += bytes.length;
       if (this.#controlBacklog > this.#host.limits.maxControlBacklogBytes) {
         this.#host.onAbuse("control-backlog");
@@ -667,7 +657,7 @@ export class Connection implements StreamHost {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#reader.stop();
-    this.#out = [];
+    this.#output.close();
     this.#closeStreams();
     this.#host.onClosed(this);
   }

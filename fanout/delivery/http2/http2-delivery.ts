@@ -18,6 +18,7 @@ import type { AcceptStream, Delivery } from "../delivery.ts";
 import type { GrpcDeliveryOptions, GrpcListen, IdentityOfCall } from "../grpc-delivery.ts";
 import { formatAddress, removeSocket, requireLoopback } from "../listen.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
+import { type DirectSend, loadDirectSend } from "./direct-send.ts";
 import { GrpcError, statusOfEnd } from "./grpc-error.ts";
 import { type Abuse, HTTP2_LIMITS, type Http2Limits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
@@ -32,6 +33,8 @@ import type { Http2Stream, StreamSink } from "./stream.ts";
 
 export interface Http2DeliveryOptions extends GrpcDeliveryOptions {
   readonly limits?: Partial<Http2Limits>;
+  /** False: plain connections are written through Node's streams only. */
+  readonly isDirect?: boolean;
   /** A peer was refused or cut. */
   readonly onAbuse?: (abuse: Abuse) => void;
   /** Monotonic ms. */
@@ -72,6 +75,7 @@ export async function startHttp2Delivery(options: Http2DeliveryOptions): Promise
 class Listener implements ConnectionHost {
   readonly limits: Http2Limits;
   readonly frames = new SharedFrames();
+  readonly direct: DirectSend | undefined;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
   readonly now: () => number;
@@ -93,6 +97,7 @@ class Listener implements ConnectionHost {
     this.#listen = listen;
     this.#options = options;
     this.limits = { ...HTTP2_LIMITS, ...options.limits };
+    this.direct = options.isDirect === false || listen.tls !== undefined ? undefined : loadDirectSend();
     this.keepaliveMs = options.keepaliveMs;
     this.keepaliveTimeoutMs = options.keepaliveTimeoutMs;
     this.now = options.now ?? ((): number => performance.now());

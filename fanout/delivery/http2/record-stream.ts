@@ -41,10 +41,10 @@ export class RecordStream implements PeerStream, StreamSink {
     return this.#stream.bytesInFlight;
   }
 
-  send(message: Uint8Array): void {
+  send(message: Uint8Array, isUrgent = false): void {
     if (this.#isOver) return;
     if (!this.#stream.hasHeaders) this.#stream.respond(CALL_HEADERS);
-    this.#stream.send(message);
+    this.#stream.send(message, isUrgent);
   }
 
   end(error: unknown): void {

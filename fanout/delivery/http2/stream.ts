@@ -31,6 +31,8 @@ export interface StreamHost {
   readonly room: number;
   /** Bytes to the socket, in order, before the end of this tick; `dataBytes` of them count for the windows. */
   write(bytes: Uint8Array, dataBytes: number): void;
+  /** As `write`, but now, when nothing that was written in this tick has to go before it. */
+  writeNow(bytes: Uint8Array, dataBytes: number): void;
   /** A stream begins (1) or ceases (-1) to have bytes queued. */
   waiting(change: 1 | -1): void;
   shared(message: Uint8Array, streamId: number): Buffer;
@@ -97,12 +99,14 @@ export class Http2Stream {
     this.#host.headers(this.id, block, false);
   }
 
-  /** One gRPC message. Its bytes must not change afterwards. */
-  send(message: Uint8Array): void {
+  /** One gRPC message. Its bytes must not change afterwards. `isUrgent`: do not wait for the end of the tick. */
+  send(message: Uint8Array, isUrgent = false): void {
     const total = PREFIX_BYTES + message.length;
     if (total <= MAX_SHARED_BYTES && this.#queuedBytes === 0 && total <= this.sendWindow && total <= this.#host.room) {
       this.sendWindow -= total;
-      this.#host.write(this.#host.shared(message, this.id), total);
+      const bytes = this.#host.shared(message, this.id);
+      if (isUrgent) this.#host.writeNow(bytes, total);
+      else this.#host.write(bytes, total);
       return;
     }
     this.#enqueue(total, messagePrefix(message.length), message);

@@ -79,11 +79,12 @@ export function samples(isFirst: boolean): {
           bucketBits: 8,
           upstreamKinds: isFirst ? [] : ["Node", "Pod"],
           servers: undefined,
+          ackIntervalMs: 0,
         },
       }),
       encodeUpdate({ ...EMPTY, upserts: bytesOf(pool("p", true), stack("a")) }),
       encodeUpdate({ ...EMPTY, upserts: bytesOf(pool("p", false)), commit: true, revision: 2n, digest: sum(pool("p", false), stack("a")), ...told }),
-      encodeHeartbeat({ revision: 2n, digest: sum(pool("p", false), stack("a")), upstreamAgeMs: 1200n, stale: false }),
+      encodeHeartbeat({ revision: 2n, digest: sum(pool("p", false), stack("a")), upstreamAgeMs: 1200n, stale: false, ackIntervalMs: 0 }),
       encodeUpdate({
         ...EMPTY,
         upserts: bytesOf(stack("b")),

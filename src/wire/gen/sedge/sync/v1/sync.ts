@@ -192,7 +192,14 @@ export interface Welcome {
   /** Kinds that `Update.upstream` speaks of, in its order. Only with the feature "upstream". */
   upstreamKinds: string[];
   /** Only with the feature "servers"; absent when the server knows of none. */
-  servers: ServerList | undefined;
+  servers:
+    | ServerList
+    | undefined;
+  /**
+   * Pace of Acks: after one that only tells progress, the next that does the same comes no sooner than this, and a commit that is received and not yet
+   * programmed is told with its programming, or after this. An Ack that changes `failed` does not wait. 0: no pace. Grows with the number of agents.
+   */
+  ackIntervalMs: number;
 }
 
 /**
@@ -233,6 +240,8 @@ export interface Heartbeat {
   upstreamAgeMs: bigint;
   /** The server has lost its API, or the age is over its limit. Nothing is deleted because of it. */
   stale: boolean;
+  /** As in Welcome, from now on. */
+  ackIntervalMs: number;
 }
 
 export interface Move {
@@ -1508,6 +1517,7 @@ function createBaseWelcome(): Welcome {
     bucketBits: 0,
     upstreamKinds: [],
     servers: undefined,
+    ackIntervalMs: 0,
   };
 }
 
@@ -1545,6 +1555,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.servers !== undefined) {
       ServerList.encode(message.servers, writer.uint32(74).fork()).join();
+    }
+    if (message.ackIntervalMs !== 0) {
+      writer.uint32(80).uint32(message.ackIntervalMs);
     }
     return writer;
   },
@@ -1634,6 +1647,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.servers = ServerList.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.ackIntervalMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1673,6 +1694,11 @@ export const Welcome: MessageFns<Welcome> = {
         ? object.upstream_kinds.map((e: any) => globalThis.String(e))
         : [],
       servers: isSet(object.servers) ? ServerList.fromJSON(object.servers) : undefined,
+      ackIntervalMs: isSet(object.ackIntervalMs)
+        ? globalThis.Number(object.ackIntervalMs)
+        : isSet(object.ack_interval_ms)
+        ? globalThis.Number(object.ack_interval_ms)
+        : 0,
     };
   },
 
@@ -1705,6 +1731,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.servers !== undefined) {
       obj.servers = ServerList.toJSON(message.servers);
     }
+    if (message.ackIntervalMs !== 0) {
+      obj.ackIntervalMs = Math.round(message.ackIntervalMs);
+    }
     return obj;
   },
 
@@ -1724,6 +1753,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.servers = (object.servers !== undefined && object.servers !== null)
       ? ServerList.fromPartial(object.servers)
       : undefined;
+    message.ackIntervalMs = object.ackIntervalMs ?? 0;
     return message;
   },
 };
@@ -2036,7 +2066,7 @@ export const Bucket: MessageFns<Bucket> = {
 };
 
 function createBaseHeartbeat(): Heartbeat {
-  return { revision: 0n, digest: undefined, upstreamAgeMs: 0n, stale: false };
+  return { revision: 0n, digest: undefined, upstreamAgeMs: 0n, stale: false, ackIntervalMs: 0 };
 }
 
 export const Heartbeat: MessageFns<Heartbeat> = {
@@ -2061,6 +2091,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     if (message.stale !== false) {
       writer.uint32(32).bool(message.stale);
+    }
+    if (message.ackIntervalMs !== 0) {
+      writer.uint32(40).uint32(message.ackIntervalMs);
     }
     return writer;
   },
@@ -2110,6 +2143,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.stale = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.ackIntervalMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2132,6 +2173,11 @@ export const Heartbeat: MessageFns<Heartbeat> = {
         ? BigInt(object.upstream_age_ms)
         : 0n,
       stale: isSet(object.stale) ? globalThis.Boolean(object.stale) : false,
+      ackIntervalMs: isSet(object.ackIntervalMs)
+        ? globalThis.Number(object.ackIntervalMs)
+        : isSet(object.ack_interval_ms)
+        ? globalThis.Number(object.ack_interval_ms)
+        : 0,
     };
   },
 
@@ -2149,6 +2195,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     if (message.stale !== false) {
       obj.stale = message.stale;
     }
+    if (message.ackIntervalMs !== 0) {
+      obj.ackIntervalMs = Math.round(message.ackIntervalMs);
+    }
     return obj;
   },
 
@@ -2163,6 +2212,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
       ? BigInt(object.upstreamAgeMs)
       : 0n;
     message.stale = object.stale ?? false;
+    message.ackIntervalMs = object.ackIntervalMs ?? 0;
     return message;
   },
 };
