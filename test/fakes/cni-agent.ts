@@ -24,7 +24,9 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import { createLogger, silentLogger } from "../../src/runtime/log.ts";
 import { runAll } from "../../src/runtime/supervisor.ts";
 import { FakeBlockApi } from "./fake-block-api.ts";
+import { FaultPoints } from "./fault-points.ts";
 import { OpenEndpoints } from "./open-endpoints.ts";
+import { staticPolicy } from "./static-policy.ts";
 
 export interface CniAgentOptions {
   readonly directory: string;
@@ -36,6 +38,11 @@ export interface CniAgentOptions {
   readonly isVerbose?: boolean;
   /** The pretended API forgets with the process, and costs no file for each change. */
   readonly isApiInMemory?: boolean;
+  /** Pods of namespace "shop" for which a view has records: the reconcile loop programs them, and ADDs of others wait for theirs. Needs hasKernel. */
+  readonly policyFor?: readonly string[];
+  /** The process kills itself at this point after the first request for `victim`; see fault-points.ts. */
+  readonly dieAt?: number;
+  readonly victim?: string;
 }
 
 const PREFIX = "cali";
@@ -62,19 +69,34 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
     pools: options.pools.map((cidr) => poolOf(cidr, options.blockSize)),
     ...(options.isApiInMemory === true ? {} : { file: join(directory, "api.json") }),
   });
+  const points = options.dieAt === undefined ? undefined : new FaultPoints(options.dieAt);
+  points?.watchNetlink();
   const host = options.hasKernel ? RtnetlinkDriver.open() : undefined;
-  const journal = await Journal.open({ files: await DiskJournalFiles.open(join(directory, "state")), node: "n1" });
+  const files = await DiskJournalFiles.open(join(directory, "state"));
+  const journal = await Journal.open({ files: points?.watchJournal(files) ?? files, node: "n1" });
   for (const problem of journal.problems) process.stderr.write(`${problem}\n`);
   const common = { clock: systemClock, log, interfacePrefix: PREFIX };
   const usedAddresses = (): ReturnType<typeof usedPodAddresses> => (host === undefined ? [] : usedPodAddresses(host, PREFIX));
   const addresses = createAddressManager({ ...common, journal, claims: api, reports: api, pools: () => api.pools, usedAddresses, cooldownMs });
   const links = host === undefined ? new UnconnectedPodLinks(addresses.attachments()) : createPodLinks(host);
-  const pods = createPodManager({ ...common, addresses, links, endpoints: new OpenEndpoints(host), mtu: 1500 });
-  const cni = new CniService({ pods, addresses, limitation: () => undefined });
+  const policy =
+    host === undefined || options.policyFor === undefined ? undefined : staticPolicy({ pods: options.policyFor, pools: api.pools, host, prefix: PREFIX, log });
+  const endpoints = policy?.reconciler.endpoints ?? new OpenEndpoints(host);
+  const pods = createPodManager({ ...common, addresses, links, endpoints, mtu: 1500 });
+  const service = new CniService({ pods, addresses, limitation: () => undefined });
+  const cni: Pick<CniService, "answer"> = {
+    async answer(verb, body, stop) {
+      if (JSON.stringify(body).includes(`"${options.victim ?? ""}"`)) points?.arm();
+      const answer = await service.answer(verb, body, stop);
+      points?.reached("the answer");
+      return answer;
+    },
+  };
   const socket = join(directory, "agent.sock");
   const server = new SocketServer({ path: socket, cni, status: () => ({ node: "n1", blocks: addresses.blocks() }), log, onListening: onReady });
   const queue = new DeleteQueue({ directory: join(directory, "cni-queue"), clock: systemClock, log, del: (request) => cni.answer("del", request, signal) });
-  await runAll([addresses, pods, server, queue], { signal, log });
+  await runAll([...(policy === undefined ? [] : [policy.reconciler]), addresses, pods, server, queue], { signal, log });
+  policy?.close();
   await journal.close();
   host?.close();
 }
