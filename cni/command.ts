@@ -157,13 +157,18 @@ function attachmentRequest({ containerId, netns, ifname, args }: CniEnvironment,
   const ips = Array.isArray(prevResult?.["ips"])
     ? (prevResult["ips"] as readonly unknown[]).filter((ip) => isObject(ip) && typeof ip["address"] === "string")
     : undefined;
+  // Of the container's own interface alone: a plugin behind us in the chain may have given it another hardware address.
+  const interfaces = Array.isArray(prevResult?.["interfaces"])
+    ? (prevResult["interfaces"] as readonly unknown[]).filter((link) => isObject(link) && link["name"] === ifname && typeof link["mac"] === "string")
+    : undefined;
+  const previous = { ...(ips === undefined ? {} : { ips }), ...(interfaces === undefined ? {} : { interfaces }) };
   return {
     version: REQUEST_VERSION,
     containerId,
     netns,
     ifname,
     args,
-    config: { name, ...(mtu === 0 ? {} : { mtu }), ...(ips === undefined ? {} : { prevResult: { ips } }) },
+    config: { name, ...(mtu === 0 ? {} : { mtu }), ...(ips === undefined && interfaces === undefined ? {} : { prevResult: previous }) },
   };
 }
 

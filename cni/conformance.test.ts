@@ -169,6 +169,7 @@ const withoutContainer = {
   "no CNI_IFNAME": "ok",
   "long CNI_IFNAME": "ok",
   "empty CNI_NETNS": "ok",
+  "broken CNI_ARGS": "ok",
 } as const;
 const since110 = { "cniVersion 0.3.1": 1, "cniVersion 0.4.0": 1, "cniVersion 1.0.0": 1 } as const;
 
@@ -183,7 +184,6 @@ const EXPECTED: Readonly<Record<Command, Readonly<Record<Situation, Outcome>>>> 
   // VERSION needs neither agent nor a whole configuration.
   VERSION: {
     ...(Object.fromEntries(Object.keys(SITUATIONS).map((situation) => [situation, "ok"])) as Record<Situation, Outcome>),
-    "broken CNI_ARGS": 4,
     "stdin not JSON": 6,
     "stdin a list": 6,
   },
@@ -265,6 +265,22 @@ describe("ADD's result", () => {
     expect(result.interfaces.map(({ name }) => name)).toEqual(["other", "cali0", "eth0"]);
     expect(result.ips.map((ip) => ip.interface)).toEqual([0, 2, 2]);
     expect(result).toMatchObject({ dns: { nameservers: ["192.0.2.53"] }, custom: 1 });
+  });
+});
+
+describe("CHECK", () => {
+  it("tells the agent what prevResult says of the container's own interface and addresses, and nothing of others", async () => {
+    const prevResult = {
+      interfaces: [{ name: "cali0", mac: "ee:ee:ee:ee:ee:ee" }, { name: "eth0", mac: "02:00:00:00:00:09", sandbox: "/run/netns/p" }, "nonsense"],
+      ips: [{ address: "10.65.0.2/32", interface: 1 }, { gateway: "192.0.2.1" }],
+    };
+    const { asked } = await run("CHECK", { stdin: { ...CONFIG, prevResult } });
+    expect(asked[0]?.request["config"]).toMatchObject({
+      prevResult: {
+        interfaces: [{ name: "eth0", mac: "02:00:00:00:00:09", sandbox: "/run/netns/p" }],
+        ips: [{ address: "10.65.0.2/32", interface: 1 }],
+      },
+    });
   });
 });
 

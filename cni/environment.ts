@@ -46,7 +46,8 @@ export function parseEnvironment(variables: Variables): CniEnvironment {
     containerId: variables["CNI_CONTAINERID"] ?? "",
     netns: variables["CNI_NETNS"] ?? "",
     ifname: variables["CNI_IFNAME"] ?? "",
-    args: parseArgs(variables["CNI_ARGS"] ?? ""),
+    // Of an attachment; where there is none a runtime may leave in it what it likes.
+    args: REQUIRED[command].length === 0 ? {} : parseArgs(variables["CNI_ARGS"] ?? ""),
   };
   const problems =
     REQUIRED[command].length === 0

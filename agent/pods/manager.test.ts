@@ -86,12 +86,12 @@ describe("PodManager", () => {
       { podKey: "shop/web", containerId: "a", interfaceName: attachment.interfaceName, addresses: attachment.addresses, mac: attachment.mac },
     ]);
     expect((await world.pods.add(request("a"))).attachment).toEqual(attachment);
-    await world.pods.check(request("a"), attachment.addresses);
+    await world.pods.check(request("a"), { addresses: attachment.addresses });
     await world.pods.remove(request("a"));
     await world.pods.remove(request("a"));
     expect([world.links.specs.size, world.endpoints.list(), world.addresses.attachments()]).toEqual([0, [], []]);
     expect(world.forgotten).toEqual(attachment.addresses);
-    await expect(world.pods.check(request("a"), [])).rejects.toMatchObject({ code: "unknown-attachment" });
+    await expect(world.pods.check(request("a"), { addresses: [] })).rejects.toMatchObject({ code: "unknown-attachment" });
   });
 
   it.each(["link", "policy"])("a failure of the %s leaves nothing", async (where) => {
@@ -119,9 +119,9 @@ describe("PodManager", () => {
   it("CHECK names what is missing", async () => {
     const world = await start();
     const { attachment } = await world.pods.add(request("a"));
-    await expect(world.pods.check(request("a"), ["192.0.2.9"])).rejects.toThrow("address 192.0.2.9 is not reserved");
+    await expect(world.pods.check(request("a"), { addresses: ["192.0.2.9"] })).rejects.toThrow("address 192.0.2.9 is not reserved");
     await world.links.disconnect(attachment.interfaceName);
-    await expect(world.pods.check(request("a"), [])).rejects.toThrow(`host interface ${attachment.interfaceName} is missing`);
+    await expect(world.pods.check(request("a"), { addresses: [] })).rejects.toThrow(`host interface ${attachment.interfaceName} is missing`);
   });
 
   it("GC removes what is not valid in this network, and nothing of another", async () => {

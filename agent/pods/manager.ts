@@ -50,6 +50,13 @@ export interface ConnectedPod {
   readonly hasPolicy: boolean;
 }
 
+/** What the caller was told. */
+export interface ExpectedConnection {
+  readonly addresses: readonly string[];
+  /** Of the container's end; absent: as `add` made it. */
+  readonly mac?: string;
+}
+
 export interface GcOutcome {
   readonly removed: readonly string[];
   /** What could not be removed, with the reason. */
@@ -61,8 +68,8 @@ export interface PodManager extends Part {
   add(request: AttachmentRequest, options?: AddPodOptions): Promise<ConnectedPod>;
   /** Disconnects and frees. Of one that is not there: nothing. */
   remove(request: AttachmentRequest): Promise<void>;
-  /** Rejects with PodError when anything that `add` made is not as it was made. `expected`: addresses that the caller was told. */
-  check(request: AttachmentRequest, expected: readonly string[]): Promise<void>;
+  /** Rejects with PodError when anything that `add` made is not as it was made, or as the plugins behind it in the chain left it. */
+  check(request: AttachmentRequest, expected: ExpectedConnection): Promise<void>;
   /** Removes all attachments of the network but these. */
   collect(network: string, valid: readonly Pick<Attachment, "containerId" | "ifname">[]): Promise<GcOutcome>;
 }
@@ -149,7 +156,7 @@ class Manager implements PodManager {
     });
   }
 
-  check(request: AttachmentRequest, expected: readonly string[]): Promise<void> {
+  check(request: AttachmentRequest, expected: ExpectedConnection): Promise<void> {
     return this.#serial(request, () => {
       const { addresses, endpoints, links } = this.#options;
       const attachment = addresses.find(request);
@@ -157,8 +164,9 @@ class Manager implements PodManager {
         return Promise.reject(
           new PodError("unknown-attachment", `container ${request.containerId} has no interface ${request.ifname} in network ${request.network}`),
         );
-      const problems = [...links.check(this.#specOf({ ...attachment, netns: request.netns }))];
-      for (const address of expected)
+      const { mac = attachment.mac } = expected;
+      const problems = [...links.check(this.#specOf({ ...attachment, netns: request.netns, mac }))];
+      for (const address of expected.addresses)
         if (!attachment.addresses.some((own) => own === address)) problems.push(`address ${address} is not reserved for the container`);
       const podKey = podKeyOf(attachment);
       const programmed = endpoints.list().find((endpoint) => endpoint.podKey === podKey && endpoint.containerId === attachment.containerId);

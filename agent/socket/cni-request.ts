@@ -28,7 +28,13 @@ const attachmentEnvelope = z.object({
   config: z.object({
     name: network,
     mtu: z.int().min(0).max(65_536).optional(),
-    prevResult: z.object({ ips: z.array(z.object({ address: z.string() })).optional() }).optional(),
+    prevResult: z
+      .object({
+        ips: z.array(z.object({ address: z.string() })).optional(),
+        /** The container's interface, where the result named it. */
+        interfaces: z.array(z.object({ name: z.string(), mac: z.string().optional(), sandbox: z.string().optional() })).optional(),
+      })
+      .optional(),
   }),
 });
 

@@ -66,7 +66,8 @@ export class CniService {
       case "check": {
         const { data, error } = checkRequest.safeParse(body);
         if (error !== undefined) return { ok: false, error: badRequest(describeProblems(error)) };
-        await pods.check(attachmentRequest(data), ownAddresses(data));
+        const mac = containerMacOf(data);
+        await pods.check(attachmentRequest(data), { addresses: ownAddresses(data), ...(mac === undefined ? {} : { mac }) });
         return { ok: true };
       }
       case "gc": {
@@ -111,6 +112,13 @@ function attachmentRequest({ containerId, netns, ifname, args, config }: Attachm
 /** Addresses that prevResult says are the container's and that can be ours: others in a chain give theirs with longer or shorter prefixes. */
 function ownAddresses({ config }: AttachmentCniRequest): readonly string[] {
   return (config.prevResult?.ips ?? []).map(({ address }) => /^(.+)\/(?:32|128)$/.exec(address)?.[1]).filter((address) => address !== undefined);
+}
+
+/** The hardware address that the last plugin of the chain left the container's interface with. */
+function containerMacOf({ ifname, netns, config }: AttachmentCniRequest): string | undefined {
+  return config.prevResult?.interfaces
+    ?.findLast(({ name, sandbox, mac }) => name === ifname && mac !== undefined && (sandbox ?? netns) === netns)
+    ?.mac?.toLowerCase();
 }
 
 function addAnswer({ attachment, mtu }: ConnectedPod): AddAnswer {

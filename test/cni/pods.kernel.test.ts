@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { callCni, hasCniExecutable } from "../fakes/cni-caller.ts";
+import { type CniReply, callCni, hasCniExecutable } from "../fakes/cni-caller.ts";
 import { canUseNetns } from "../kernel/netns.ts";
 import { addressesOf, answered, Node, startEcho } from "./cni-node.ts";
 
@@ -46,6 +46,17 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("pods of a node", () => {
     expect((await callCni(node.directory, { command: "DEL", containerId: "a" })).code).toBe(0);
     expect(await node.hostInterfaces()).toEqual([]);
     await expect.poll(() => node.used()).toEqual([]);
+  });
+
+  it("CHECK takes what a plugin behind us changed and told: tuning's hardware address; what nobody told it does not", async () => {
+    await using node = await Node.start();
+    const pod = await node.podNetns("a");
+    const added = (await node.add("a")).json;
+    await pod.ip("link", "set", "eth0", "address", "02:11:22:33:44:55");
+    const check = (prevResult: object): Promise<CniReply> => node.call("CHECK", "a", { prevResult });
+    expect((await check(added)).json).toMatchObject({ code: 105, details: expect.stringContaining("02:11:22:33:44:55") as unknown });
+    const interfaces = (added["interfaces"] as { name: string }[]).map((link) => (link.name === "eth0" ? { ...link, mac: "02:11:22:33:44:55" } : link));
+    expect((await check({ ...added, interfaces })).code).toBe(0);
   });
 
   it("refused: no namespace, the host's own, a plain file, an interface of that name; nothing is left", async () => {
