@@ -30,13 +30,13 @@ export class FaultPoints {
   /** Of this process, from now on. */
   watchNetlink(): void {
     const { sendDatagram, requestAside } = NetlinkSocket.prototype;
-    const points = this;
+    const reached = (what: string): void => this.reached(what);
     NetlinkSocket.prototype.sendDatagram = function send(this: NetlinkSocket, bytes: Uint8Array): void {
-      points.reached("message to the kernel");
+      reached("message to the kernel");
       sendDatagram.call(this, bytes);
     };
     NetlinkSocket.prototype.requestAside = function request(this: NetlinkSocket, ...args: Parameters<NetlinkSocket["requestAside"]>): Promise<void> {
-      points.reached("message to the kernel, aside");
+      reached("message to the kernel, aside");
       return requestAside.apply(this, args);
     };
   }
