@@ -28,10 +28,10 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   why: { summary: "why a record is in a node's view: sedge why NODE KEY", load: ctl },
   trace: { summary: "which tier, policy and rule decides on a connection, at each end: sedge trace SRC DST PORT", load: ctl },
   diff: { summary: "a node's view at the server against the agent's: sedge diff NODE", load: ctl },
-  wait: { summary: "until it is in force: sedge wait --revision R | policy/NAMESPACE/NAME", load: ctl },
+  wait: { summary: "until it is in force: sedge wait policy/[NAMESPACE/]NAME | --revision R", load: ctl },
   "log-level": { summary: "what the server (with --socket, the agent) logs from now on: sedge log-level debug", load: ctl },
   ipam: { summary: "the cluster's addresses: sedge ipam show | check | doctor [--fix] | release", load: ctl },
-  policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status [NAMESPACE/NAME]", load: ctl },
+  policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status [[KIND/]NAME]", load: ctl },
 };
 
 /** Codes of errors that a person can mend, and whose message says how: a stack would only hide it. */

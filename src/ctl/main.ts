@@ -22,7 +22,8 @@ type Verb = (connection: Connection, config: CtlConfig, positional: readonly str
 /** Usage of verbs that take more than flags. */
 const USAGES: Readonly<Record<string, string>> = {
   get: "sedge get <kind> [name] [flags]",
-  policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status NAMESPACE/NAME [flags]",
+  policy: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status [[KIND/]NAME] [-n NAMESPACE] [flags]",
+  wait: "sedge wait policy/[NAMESPACE/]NAME [-n NAMESPACE] [--timeout 30s] | sedge wait KIND/[NAMESPACE/]NAME | sedge wait --revision R [flags]",
 };
 
 /** How many words a verb takes beside its flags, at most; none unless it stands here. */

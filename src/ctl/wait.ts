@@ -1,33 +1,40 @@
 /**
  * `sedge wait`: until something is in force on the nodes.
  *
- *   sedge wait --revision R [--node N]                      every connected node (or the one) has revision R, or all that concerns it
- *   sedge wait policy/NAMESPACE/NAME [--for programmed]     every node that the policy concerns has its present state
- *   sedge wait KIND/[NAMESPACE/]NAME [--for programmed]     as much for any kind that the server watches, e.g. globalnetworkpolicy/deny-all
+ *   sedge wait --revision R [--node N]                     every connected node (or the one) has revision R, or all that concerns it
+ *   sedge wait policy/[NAMESPACE/]NAME [--for programmed]  the policy, of whichever kind, is accepted and in force on every node that it concerns
+ *   sedge wait KIND/[NAMESPACE/]NAME [--for programmed]    as much for one kind: gnp/deny-all, networkpolicy/shop/web, cnp/baseline, pod/shop/web
  *
- * It asks again and again: the server keeps no list of who waits. Exit codes: 0 it is so; 1 not in time (--timeout-ms), with who lacks it and why.
+ * A policy that the server does not know yet is waited for, too; with --generation G, that version of it or a later one. It asks again and again: the
+ * server keeps no list of who waits. Exit codes: 0 it is so; 1 not in time (--timeout), with who lacks it and why; 2 wrong usage.
  */
-import { RESOURCE_KINDS } from "../model/resource.ts";
+import { policyKindOfWord } from "../model/policy-kinds.ts";
 import type { GetObjectStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { listClients } from "./clients.ts";
 import type { CtlConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
-import { print } from "./output.ts";
+import { isNameProblem, type NameProblem, type ObjectName, type PolicyName, parseObjectName, parsePolicyName } from "./object-name.ts";
+import { duration, print } from "./output.ts";
+import { noSuchPolicy, policyLabel, policyStatuses, shortcomings } from "./policy-status.ts";
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1_000;
-const USAGE = "usage: sedge wait --revision R [--node N] | sedge wait policy/NAMESPACE/NAME [--for programmed] | sedge wait KIND/[NAMESPACE/]NAME\n";
+/** Lines of what lacks that are told. */
+const MAX_LINES = 20;
+const USAGE =
+  "usage: sedge wait --revision R [--node N] | sedge wait policy/[NAMESPACE/]NAME [-n NAMESPACE] [--for programmed] | sedge wait KIND/[NAMESPACE/]NAME\n";
 
 /** What still lacks; empty: it is so. */
 type Look = () => Promise<readonly string[]>;
 
 export async function waitCommand(connection: Connection, config: CtlConfig, [what]: readonly string[]): Promise<number> {
   const look = lookFor(connection, config, what);
-  if (look === undefined) {
-    process.stderr.write(USAGE);
+  if (typeof look !== "function") {
+    process.stderr.write(look === undefined ? USAGE : `sedge wait: ${look.problem}\n${USAGE}`);
     return 2;
   }
-  const deadline = performance.now() + config.timeoutMs;
+  const timeoutMs = config.timeout ?? config.timeoutMs;
+  const deadline = performance.now() + timeoutMs;
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(LONGEST_PAUSE_MS, pause * 1.5)) {
     const missing = await look();
     if (missing.length === 0) {
@@ -35,20 +42,40 @@ export async function waitCommand(connection: Connection, config: CtlConfig, [wh
       return 0;
     }
     if (performance.now() + pause > deadline) {
-      process.stderr.write(`not in force after ${config.timeoutMs} ms (--timeout-ms gives it longer):\n${missing.map((line) => `  ${line}\n`).join("")}`);
+      const more = missing.length > MAX_LINES ? `  and ${missing.length - MAX_LINES} more\n` : "";
+      const lines = missing.slice(0, MAX_LINES).map((line) => `  ${line}\n`);
+      process.stderr.write(`not in force after ${duration(timeoutMs)} (--timeout gives it longer):\n${lines.join("")}${more}`);
       return 1;
     }
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
-function lookFor(connection: Connection, config: CtlConfig, what: string | undefined): Look | undefined {
+function lookFor(connection: Connection, config: CtlConfig, what: string | undefined): Look | NameProblem | undefined {
   if (what === undefined) {
     const { revision, node } = config;
     return revision === undefined ? undefined : () => lackingRevision(connection, BigInt(revision), node);
   }
-  const object = objectOf(what);
-  return object === undefined ? undefined : () => lackingObject(connection, object);
+  const [word = ""] = what.split("/");
+  if (!what.includes("/") || /^polic(y|ies)$/i.test(word) || policyKindOfWord(word) !== undefined) {
+    const policy = parsePolicyName(what, config.namespace);
+    return isNameProblem(policy) ? policy : () => lackingPolicy(connection, policy, config.generation);
+  }
+  const object = parseObjectName(what, config.namespace);
+  return isNameProblem(object) ? object : () => lackingObject(connection, object);
+}
+
+/** Of the policies of that name; staged ones are never in force, and nobody waits for them. */
+async function lackingPolicy(connection: Connection, policy: PolicyName, generation = 0): Promise<readonly string[]> {
+  const statuses = (await policyStatuses(connection, policy)).filter(({ staged }) => !staged);
+  if (statuses.length === 0) return [noSuchPolicy(policy)];
+  return statuses.flatMap((status) => {
+    const label = policyLabel(status);
+    if (status.generation < generation) return [`${label}: the server has generation ${status.generation}`];
+    const { nodes, nodesProgrammed } = status;
+    const head = nodesProgrammed < nodes ? [`${label}: ${nodesProgrammed} of ${nodes} nodes have it`] : [];
+    return [...head, ...shortcomings(status, MAX_LINES).map((line) => (head.length > 0 ? line : `${label}: ${line}`))];
+  });
 }
 
 async function lackingRevision(connection: Connection, revision: bigint, node: string | undefined): Promise<readonly string[]> {
@@ -65,21 +92,6 @@ async function lackingRevision(connection: Connection, revision: bigint, node: s
       lacking.push(`${client.node}: has revision ${client.programmedRevision}, ${client.lagMs} ms behind`);
   }
   return isThere ? lacking : [`${node ?? ""}: not connected`];
-}
-
-interface ObjectName {
-  readonly kind: string;
-  readonly namespace: string;
-  readonly name: string;
-}
-
-/** "policy/shop/allow-web" is a NetworkPolicy; any other kind by its name, with the namespace when it has one: "globalnetworkpolicy/deny-all". */
-function objectOf(text: string): ObjectName | undefined {
-  const [word = "", ...names] = text.split("/");
-  const kind = word === "policy" ? "NetworkPolicy" : RESOURCE_KINDS.find((known) => known.toLowerCase() === word.toLowerCase());
-  const [namespace = "", name = ""] = names.length === 1 ? ["", ...names] : names;
-  if (kind === undefined || name === "" || names.length > 2 || (kind === "NetworkPolicy" && namespace === "")) return undefined;
-  return { kind, namespace, name };
 }
 
 async function lackingObject(connection: Connection, request: ObjectName): Promise<readonly string[]> {

@@ -8,10 +8,11 @@ import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ClusterEvent } from "../../src/model/event.ts";
-import type { NodeName } from "../../src/model/names.ts";
+import type { NamespaceName, NodeName } from "../../src/model/names.ts";
 import type { ClientPage } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { IntrospectionServiceClient, RawSyncClient } from "../../src/wire/service.ts";
+import { calicoPolicy, calicoRule, globalPolicy } from "../fakes/calico-objects.ts";
 import { CHANNEL_OPTIONS, certificates, GrpcAgent, namespace, node, openStream, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = fileURLToPath(new URL("../../bin/sedge.ts", import.meta.url));
@@ -121,7 +122,20 @@ describe("sedge wait", () => {
       stderr: expect.stringContaining("the server: it is at revision 1"),
     });
     expect(await sedge("wait", "pod/shop/web", "--server", f.address)).toMatchObject({ code: 0 });
-    expect(await sedge("wait", "policy/shop", "--server", f.address)).toMatchObject({ code: 2 });
+    expect(await sedge("wait", "pod/a/b/c", "--server", f.address)).toMatchObject({ code: 2, stderr: expect.stringContaining("want pod/NAME") });
+    expect(await sedge("wait", "pot/web", "--server", f.address)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("pot is no kind that the server watches"),
+    });
+    expect(await sedge("wait", "gnp/shop/x", "--server", f.address)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("GlobalNetworkPolicy is cluster-wide"),
+    });
+    const missing = await sedge("wait", "policy/none", "-n", "shop", "--timeout", "50ms", "--server", f.address);
+    expect(missing).toMatchObject({
+      code: 1,
+      stderr: "not in force after 50ms (--timeout gives it longer):\n  no policy none in namespace shop is known to the server\n",
+    });
   });
 
   it("sedge clients tells the lag of those that are behind", async () => {
@@ -140,6 +154,55 @@ describe("sedge wait", () => {
       ["n2", false, 2],
     ]);
     expect(clients[0]?.lagMs).toBe(0);
+  });
+});
+
+describe("sedge policy status", () => {
+  it("all policies of every kind, or those of a name; who lacks them and what is not understood", async () => {
+    const http = globalPolicy("web", { selector: "app == 'web'", ingress: [calicoRule("Allow", { hasHttp: true })] });
+    const staged = {
+      kind: "StagedGlobalNetworkPolicy",
+      namespace: "" as NamespaceName,
+      name: "later",
+      resourceVersion: "1",
+      stagedAction: "Set",
+      policy: http,
+    } as const;
+    await using f = await startFanout({ events: [...WORLD, ...upsert(http, staged, calicoPolicy("idle", { in: "data", selector: "app == 'nobody'" }))] });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    const run = (...args: readonly string[]) => sedge("policy", "status", ...args, "--server", f.address);
+    const all = await run();
+    expect(all).toMatchObject({ code: 0, stderr: "" });
+    expect(
+      all.stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => line.replaceAll(/ {2,}/g, " | ")),
+    ).toEqual([
+      "POLICY | IN FORCE | ACCEPTED | GENERATION",
+      "GlobalNetworkPolicy web | 1 of 1 nodes | no | -",
+      " | spec.ingress[0].http: needs a layer 7 proxy, and there is none: the rule allows nothing",
+      " | so these parts let nothing through, the rest is in force",
+      "NetworkPolicy shop/allow-web | 1 of 1 nodes | yes | -",
+      "NetworkPolicy.projectcalico.org data/idle | no endpoint | yes | -",
+      "StagedGlobalNetworkPolicy later | staged: never | yes | -",
+    ]);
+    for (const name of ["allow-web", "shop/allow-web", "netpol/shop/allow-web"])
+      expect((await run(name)).stdout, name).toContain("NetworkPolicy shop/allow-web  1 of 1 nodes");
+    n1[Symbol.dispose]();
+    await until(async () => expect((await run("gnp/web")).stdout).toContain("\n  n1: not connected\n"));
+    expect(JSON.parse((await run("allow-web", "-n", "shop", "-o", "json")).stdout)).toMatchObject([
+      { kind: "NetworkPolicy", nodes: 1, nodesProgrammed: 0, lagging: [{ node: "n1", reason: "not connected", connected: false }] },
+    ]);
+    expect(await run("allow-web", "-n", "data")).toMatchObject({
+      code: 1,
+      stdout: "",
+      stderr: expect.stringContaining("no policy allow-web in namespace data is known"),
+    });
+    expect(await run("gnp/none")).toMatchObject({ code: 1, stderr: expect.stringContaining("no GlobalNetworkPolicy none is known") });
+    expect(await run("np/a/b")).toMatchObject({ code: 2, stderr: expect.stringContaining("np is no kind of policy; known: NetworkPolicy (") });
+    expect((await run("-n", "nowhere")).stdout).toBe("no policy in namespace nowhere\n");
   });
 });
 

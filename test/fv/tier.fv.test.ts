@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
-import type { GetObjectStatusResponse, RebalanceResponse, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { GetObjectStatusResponse, PolicyStatus, RebalanceResponse, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { rankServers } from "../../src/wire/rendezvous.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
 import {
@@ -84,6 +84,33 @@ async function startTier(count: number): Promise<World> {
 }
 
 describe("a tier of servers", () => {
+  it("policies: each server tells of its own nodes, any of them of all; a server that is gone is named where its nodes are missed", async () => {
+    await using tier = await startTier(2);
+    await tier.agent(0, "n1");
+    await tier.agent(1, "n2");
+    const operator = await tier.introspect(0, "spiffe://sedge/operator");
+    const ask = async (): Promise<PolicyStatus | undefined> => {
+      const found: PolicyStatus[] = [];
+      for await (const status of operator.listPolicyStatus({ kind: "", namespace: "", name: "" }) as AsyncIterable<PolicyStatus>) found.push(status);
+      return found[0];
+    };
+    const absent = { node: "n3", reason: "not connected", connected: false };
+    await until(async () => expect(await ask()).toMatchObject({ kind: "NetworkPolicy", name: "allow-web", nodes: 3, nodesProgrammed: 2, lagging: [absent] }));
+    await tier.servers[1]?.server.close();
+    const unheard = "not connected to a server that answers (pod-1 does not: no answer in 2 s)";
+    await until(async () =>
+      expect(await ask()).toMatchObject({
+        nodesProgrammed: 1,
+        lagging: [
+          { node: "n2", reason: unheard },
+          { node: "n3", reason: unheard },
+        ],
+      }),
+    );
+    const asNode = await tier.introspect(0, "spiffe://sedge/node/n1");
+    await expect(unary((done) => asNode.getLag({ policy: "" }, done))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+  });
+
   it("knows together: nodes of each, certificates near their end, an object over all; who does not answer is named", async () => {
     await using tier = await startTier(3);
     const [a, b, c] = tier.servers;

@@ -91,7 +91,7 @@ describe("a program that cannot start", () => {
 describe("usage of a verb", () => {
   it.for([
     { args: ["get", "--help"], says: "usage: sedge get <kind> [name] [flags]" },
-    { args: ["policy", "--help"], says: "sedge policy status NAMESPACE/NAME" },
+    { args: ["policy", "--help"], says: "sedge policy status [[KIND/]NAME]" },
     { args: ["status", "--help"], says: "usage: sedge status [flags]" },
   ])("$args: says what stands beside the flags", async ({ args, says }) => {
     const { code, text } = await sedge(...args);
