@@ -18,7 +18,7 @@ export interface NameProblem {
   readonly problem: string;
 }
 
-export function isNameProblem<T extends object>(value: T | NameProblem): value is NameProblem {
+export function isNameProblem(value: object): value is NameProblem {
   return "problem" in value;
 }
 
