@@ -20,6 +20,7 @@ import { formatAddress, removeSocket, requireLoopback } from "../listen.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
 import { type DirectSend, loadDirectSend } from "./direct-send.ts";
 import { GrpcError, statusOfEnd } from "./grpc-error.ts";
+import { HandshakePace } from "./handshakes.ts";
 import { type Abuse, HTTP2_LIMITS, type Http2Limits } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
 import { type MethodTable, methodTable } from "./method-table.ts";
@@ -83,7 +84,10 @@ class Listener implements ConnectionHost {
   readonly #listen: GrpcListen;
   readonly #options: Http2DeliveryOptions;
   readonly #certificates: CertificateFiles | undefined;
-  readonly #server: Server | TlsServer;
+  readonly #server: Server;
+  /** Does not listen: connections are handed to it at a pace. Undefined: plain text. */
+  readonly #tls: TlsServer | undefined;
+  readonly #handshakes: HandshakePace<Socket>;
   readonly #methods: MethodTable;
   readonly #connections = new Set<Connection>();
   /** Sockets, those in a TLS handshake among them. */
@@ -108,7 +112,13 @@ class Listener implements ConnectionHost {
       ...options.services.map(({ definition, implement }) => ({ definition, implementation: implement(identityOf) })),
     ]);
     this.#certificates = listen.tls === undefined ? undefined : new CertificateFiles(listen.tls);
-    this.#server = this.#certificates === undefined ? this.#plainServer() : this.#tlsServer(this.#certificates);
+    const { handshakesAtOnce: atOnce, handshakePlaceMs: placeMs, handshakeTimeoutMs: timeoutMs } = this.limits;
+    this.#handshakes = new HandshakePace(
+      { atOnce, placeMs, timeoutMs, now: this.now },
+      { begin: (socket) => this.#tls?.emit("connection", socket), nameOf: peerOf, onTimeout: () => this.onAbuse("handshake-timeout") },
+    );
+    this.#tls = this.#certificates === undefined ? undefined : this.#tlsServer(this.#certificates);
+    this.#server = this.#tls === undefined ? this.#plainServer() : this.#securedServer();
   }
 
   get isSecure(): boolean {
@@ -134,7 +144,7 @@ class Listener implements ConnectionHost {
   /** True: other certificates are used from now on. */
   reload(): boolean {
     if (this.#certificates?.reload() !== true) return false;
-    if ("setSecureContext" in this.#server) this.#server.setSecureContext({ ...this.#certificates.context, secureOptions: NO_RESUMPTION });
+    this.#tls?.setSecureContext({ ...this.#certificates.context, secureOptions: NO_RESUMPTION });
     return true;
   }
 
@@ -244,6 +254,15 @@ class Listener implements ConnectionHost {
     });
   }
 
+  /** Nothing is read of a connection before its turn, except the first bytes: they show that somebody is there. */
+  #securedServer(): Server {
+    return createPlainServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
+      if (!this.#admit(socket)) return;
+      socket.on("error", () => socket.destroy());
+      this.#handshakes.add(socket);
+    });
+  }
+
   #tlsServer(certificates: CertificateFiles): TlsServer {
     const server = createTlsServer({
       ...certificates.context,
@@ -254,8 +273,10 @@ class Listener implements ConnectionHost {
       handshakeTimeout: this.limits.handshakeTimeoutMs,
       noDelay: true,
     });
-    server.on("connection", (socket: Socket) => void this.#admit(socket));
-    server.on("secureConnection", (socket: TLSSocket) => this.#accept(socket));
+    server.on("secureConnection", (socket: TLSSocket) => {
+      this.#handshakes.finished(peerOf(socket));
+      this.#accept(socket);
+    });
     server.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => {
       if (error.code === "ERR_TLS_HANDSHAKE_TIMEOUT") this.onAbuse("handshake-timeout");
       socket.destroy();
@@ -290,12 +311,14 @@ class Listener implements ConnectionHost {
   #sweep(): void {
     const now = this.now();
     for (const connection of this.#connections) connection.sweep(now);
+    this.#handshakes.sweep();
   }
 
   /** Often enough for the shortest limit, and at most once a second. */
   #sweepMs(): number {
-    const { prefaceTimeoutMs, firstRequestTimeoutMs, stallTimeoutMs } = this.limits;
-    return Math.max(10, Math.min(4000, this.keepaliveMs, this.keepaliveTimeoutMs, prefaceTimeoutMs, firstRequestTimeoutMs, stallTimeoutMs) / 4);
+    const { prefaceTimeoutMs, firstRequestTimeoutMs, stallTimeoutMs, handshakeTimeoutMs } = this.limits;
+    const shortest = Math.min(this.keepaliveMs, this.keepaliveTimeoutMs, prefaceTimeoutMs, firstRequestTimeoutMs, stallTimeoutMs, handshakeTimeoutMs);
+    return Math.max(10, Math.min(4000, shortest) / 4);
   }
 }
 
@@ -305,6 +328,11 @@ function flushAll(listener: Listener): void {
 
 const identityOfLocal: IdentityOfCall = () => ({ kind: "local" });
 const identityOfTls: IdentityOfCall = (call) => identityOfCertificate(call.getAuthContext().sslPeerCertificate);
+
+/** Names a connection for both, the socket and the TLS socket over it. */
+function peerOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
+}
 
 function certificateOf(socket: Socket): ReturnType<TLSSocket["getPeerCertificate"]> | undefined {
   if (!(socket instanceof TLSSocket)) return undefined;

@@ -11,6 +11,10 @@ export interface Http2Limits {
   /** From the connection (TLS included: from the end of the handshake) to the peer's SETTINGS. */
   readonly prefaceTimeoutMs: number;
   readonly handshakeTimeoutMs: number;
+  /** TLS handshakes at once; the others wait for at most `handshakeTimeoutMs`. See handshakes.ts. */
+  readonly handshakesAtOnce: number;
+  /** A handshake that takes longer counts no more among them. */
+  readonly handshakePlaceMs: number;
   /** A connection without any request for this long is closed. */
   readonly firstRequestTimeoutMs: number;
   /** A call that has ended, and whose last bytes the peer does not take for this long, is reset. An open record stream is never ended for being slow. */
@@ -37,6 +41,8 @@ export const HTTP2_LIMITS: Http2Limits = {
   maxIdleConnections: 20_000,
   prefaceTimeoutMs: 10_000,
   handshakeTimeoutMs: 10_000,
+  handshakesAtOnce: 16,
+  handshakePlaceMs: 1_000,
   firstRequestTimeoutMs: 30_000,
   stallTimeoutMs: 30_000,
   maxStreams: 100,
