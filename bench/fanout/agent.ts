@@ -19,7 +19,7 @@ const VERSION = "bench";
 const NO_BYTES = new Uint8Array();
 const FIRST_BITS = 8;
 /** As the agent's own session names them. */
-const FEATURES: readonly string[] = ["line", "upstream", ...PACKING_FEATURES];
+const FEATURES = featuresOfAgents();
 const WELCOME_TAG = 0x0a;
 const UPDATE_TAG = 0x12;
 const HEARTBEAT_TAG = 0x1a;
@@ -328,6 +328,14 @@ function recordsOf(message: Uint8Array): number {
 
 function countRecords({ buckets, upserts }: Pick<RawUpdate, "buckets" | "upserts">): number {
   return buckets.reduce((sum, { records }) => sum + records.length, upserts.length);
+}
+
+function featuresOfAgents(): readonly string[] {
+  const session = new AgentSession({ identity: { node: nodeName(0), version: VERSION, features: PACKING_FEATURES, unpack }, view: new View() });
+  const [first] = session.open();
+  const message = first?.kind === "send" ? AgentMessage.decode(first.bytes).message : undefined;
+  if (message?.$case !== "hello") throw new Error("the agent's session does not begin with Hello");
+  return message.value.features;
 }
 
 /** Names the features that agents name, and no state of the API: every field that is not given here has its default, whichever fields there are. */

@@ -114,6 +114,12 @@ function kept(): KeptFigures {
   return keeper.figures();
 }
 
+/** Agents that are connected to each of the ports. */
+function countsOf({ ports }: { readonly ports: readonly number[] }): readonly number[] {
+  const counts = keeper.counts();
+  return ports.map((port) => counts.get(port) ?? 0);
+}
+
 /** The last so many read nothing any more. */
 function pause({ count }: { readonly count: number }): void {
   paused = agents.slice(agents.length - count);
@@ -177,7 +183,7 @@ function totalBytes(): { readonly received: number; readonly sent: number } {
   return { received, sent };
 }
 
-const methods = { create, connect, disconnect, forget, keep, reorder, letGo, resetKept, kept, pause, resume, begin, beginAnew, finish, wrongDigests };
+const methods = { create, connect, disconnect, forget, keep, reorder, letGo, resetKept, kept, countsOf, pause, resume, begin, beginAnew, finish, wrongDigests };
 export type AgentsMethods = typeof methods;
 
 serveCalls(methods);

@@ -24,6 +24,8 @@ interface Kept {
   isConnected: boolean;
   /** Undefined: has a server. */
   lostAt: number | undefined;
+  /** That it is connected to, or tries. */
+  port: number;
   timer: NodeJS.Timeout | undefined;
   readonly backoff: Backoff;
 }
@@ -53,6 +55,7 @@ export class Keeper implements AgentListener {
       wasLive: isConnected,
       isConnected,
       lostAt: isConnected ? undefined : performance.now(),
+      port: order[0] ?? 0,
       timer: undefined,
       backoff: new Backoff({ initialMs: 200, maxMs: 15_000 }),
     };
@@ -92,6 +95,13 @@ export class Keeper implements AgentListener {
     kept.backoff.reset();
   }
 
+  /** Connected agents by port. */
+  counts(): ReadonlyMap<number, number> {
+    const counts = new Map<number, number>();
+    for (const { isConnected, port } of this.#kept.values()) if (isConnected) counts.set(port, (counts.get(port) ?? 0) + 1);
+    return counts;
+  }
+
   onEnded(agent: SimulatedAgent, isRefused: boolean): void {
     const kept = this.#kept.get(agent);
     if (kept === undefined) return;
@@ -107,7 +117,7 @@ export class Keeper implements AgentListener {
     this.#later(agent, kept, isRoundOver || askedMs > 0 ? kept.backoff.next(askedMs) : jittered(50, 0.5));
   }
 
-  onMove(agent: SimulatedAgent, { deadlineMs, targets }: Move): void {
+  onMove(agent: SimulatedAgent, { deadlineMs, targets, afterMs }: Move): void {
     const kept = this.#kept.get(agent);
     if (kept === undefined) return;
     this.#moves++;
@@ -121,7 +131,7 @@ export class Keeper implements AgentListener {
         kept.next = targets.length > 0 ? 0 : kept.next + 1;
         this.#connect(agent, kept);
       },
-      Math.min(MOST_SPREAD_MS, deadlineMs / 2) * Math.random(),
+      afterMs ?? Math.min(MOST_SPREAD_MS, deadlineMs / 2) * Math.random(),
     );
   }
 
@@ -132,7 +142,8 @@ export class Keeper implements AgentListener {
   #connect(agent: SimulatedAgent, kept: Kept): void {
     const servers = serversOf(kept);
     kept.wasLive = false;
-    agent.connect({ port: servers[kept.next % servers.length] ?? 0, shared: this.#shared() });
+    kept.port = servers[kept.next % servers.length] ?? 0;
+    agent.connect({ port: kept.port, shared: this.#shared() });
   }
 }
 

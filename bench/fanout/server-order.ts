@@ -1,13 +1,14 @@
-/** Which servers an agent prefers, by rendezvous hashing: each agent ranks them by a hash of both names, so that a server that comes or goes moves only its own agents. */
-import { contentHash } from "../../src/wire/digest.ts";
+/** Which servers an agent prefers: as the agents themselves rank them. */
+import { rankServers } from "../../src/wire/rendezvous.ts";
 import { nodeName } from "./cluster.ts";
 
-const encoder = new TextEncoder();
-
+/** Ports, the first choice of the node first. */
 export function serverOrder(agent: number, ports: readonly number[]): number[] {
-  const rank = (port: number): bigint => contentHash(encoder.encode(`${nodeName(agent)} ${port}`), 0n);
-  return ports
-    .map((port) => ({ port, rank: rank(port) }))
-    .sort((a, b) => (a.rank < b.rank ? 1 : a.rank > b.rank ? -1 : a.port - b.port))
-    .map(({ port }) => port);
+  const servers = ports.map((port) => ({ port, identity: addressOf(port), isNear: false }));
+  return rankServers(nodeName(agent), servers).map(({ port }) => port);
+}
+
+/** Of a server of the bench. */
+export function addressOf(port: number): string {
+  return `127.0.0.1:${port}`;
 }

@@ -12,6 +12,8 @@ import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
+import type { NamespaceName } from "../../src/model/names.ts";
+import type { IpAddress } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { createLogger } from "../../src/runtime/log.ts";
 import { type Change, Cluster, type ClusterShape, nodeName } from "./cluster.ts";
@@ -51,9 +53,21 @@ export interface StartOptions {
   /** Undefined: plain text. */
   readonly tls: TlsFiles | undefined;
   readonly history: History;
+  /** All servers of the tier, this one among them; absent: it is alone. */
+  readonly servers?: readonly ServerEndpoint[];
+  /** Its name in that list. */
+  readonly serverName?: string;
   readonly settings?: Partial<FanoutSettings>;
 }
 
+/** A server as its Service's EndpointSlices tell of it. */
+export interface ServerEndpoint {
+  readonly name: string;
+  readonly port: number;
+  readonly isReady: boolean;
+}
+
+const SERVICE = { namespace: "sedge" as NamespaceName, name: "sedge-fanout" };
 const SLICE = 512;
 const LEVEL_TIMEOUT_MS = 120_000;
 const MEMORY_SAMPLE_MS = 50;
@@ -74,9 +88,9 @@ let cluster: Cluster | undefined;
 let running: Promise<void> | undefined;
 let started: FanoutServer | undefined;
 
-function makeServer({ delivery, port, tls, settings }: Pick<StartOptions, "delivery" | "port" | "tls" | "settings">): FanoutServer {
+function makeServer({ delivery, port, tls, serverName = "bench", settings }: StartOptions): FanoutServer {
   return new FanoutServer({
-    serverName: "bench",
+    serverName,
     version: "bench",
     clusterUid: "00000000-0000-4000-8000-000000000000",
     listen: [{ host: "127.0.0.1", port, tls }],
@@ -94,7 +108,7 @@ function makeServer({ delivery, port, tls, settings }: Pick<StartOptions, "deliv
     clock,
     log,
     registry: new Registry(),
-    settings: { ...settings, delivery },
+    settings: { service: SERVICE, ...settings, delivery },
     upstreamAgeMs: () => 0,
     onCommit: () => commits++,
     onProgrammed: (seconds) => acknowledged.record(seconds * 1e6),
@@ -103,7 +117,7 @@ function makeServer({ delivery, port, tls, settings }: Pick<StartOptions, "deliv
 
 /** Listens, and loads the cluster. */
 async function start(options: StartOptions): Promise<Started> {
-  const { shape, history } = options;
+  const { shape, history, servers = [] } = options;
   agents = shape.agents;
   const server = makeServer(options);
   started = server;
@@ -120,6 +134,7 @@ async function start(options: StartOptions): Promise<Started> {
   }, MEMORY_SAMPLE_MS).unref();
   const began = performance.now();
   let slice: ClusterEvent[] = [];
+  give(servers.map(endpointEvent));
   for (const event of eventsSoFar(generator, history)) {
     slice.push(event);
     if (slice.length < SLICE) continue;
@@ -142,6 +157,28 @@ function* eventsSoFar(generator: Cluster, history: History): Generator<ClusterEv
   }
   for (const { kind, changes } of history) for (let i = 0; i < changes; i++) yield* generator.change(kind).events;
   if (last !== undefined) yield last;
+}
+
+/** The list of servers is another one. */
+function servers({ list }: { readonly list: readonly ServerEndpoint[] }): void {
+  give(list.map(endpointEvent));
+}
+
+function endpointEvent({ name, port, isReady }: ServerEndpoint): ClusterEvent {
+  const address = "127.0.0.1" as IpAddress;
+  return {
+    kind: "upsert",
+    resource: {
+      kind: "EndpointSlice",
+      namespace: SERVICE.namespace,
+      name,
+      resourceVersion: "1",
+      service: SERVICE.name,
+      addresses: isReady ? [address] : [],
+      ports: [{ protocol: "TCP", port }],
+      endpoints: [{ addresses: [address], target: `${SERVICE.namespace}/${name}`, isReady, isServing: true, isTerminating: !isReady, zone: "", forZones: [] }],
+    },
+  };
 }
 
 /** Asks all clients to move, waits for them as the program does, and closes. */
@@ -303,7 +340,7 @@ function noStore(): AddressStore {
   return { read: refuse, create: refuse, update: refuse, delete: refuse };
 }
 
-const methods = { start, drive, drain, rest, profileBegin, profileEnd, usage, level, alone, digests };
+const methods = { start, servers, drive, drain, rest, profileBegin, profileEnd, usage, level, alone, digests };
 export type ServerMethods = typeof methods;
 
 serveCalls(methods);

@@ -531,8 +531,10 @@ describe("attacks", () => {
     socket.on("error", () => undefined);
     await new Promise<void>((resolve) => socket.once("close", () => resolve()));
     expect(f.abuses).toEqual(["handshake-timeout"]);
+    // Time enough: this one is refused, not late.
+    const patient = await start({ listen: [{ host: "127.0.0.1", port: 0, tls: pki.tls }] });
     const anonymous = connectTls({
-      port: Number(f.address.split(":").at(-1)),
+      port: Number(patient.address.split(":").at(-1)),
       host: "127.0.0.1",
       ca: pki.authority.cert,
       servername: "localhost",
@@ -540,7 +542,7 @@ describe("attacks", () => {
     });
     anonymous.on("error", () => undefined);
     await new Promise<void>((resolve) => anonymous.once("close", () => resolve()));
-    expect(f.abuses).toEqual(["handshake-timeout"]);
+    expect(patient.abuses).toEqual([]);
   });
 
   it("a TLS session is not resumed: each connection is verified anew", async () => {
