@@ -386,8 +386,14 @@ export class Sessions {
     });
   }
 
+  /** Not after the stop: a wait ends at once then, and who waits again would do so without end. */
   #later(ms: number, act: () => void): void {
-    this.#options.clock.sleep(ms, this.#stopped.signal).then(act, (error: unknown) => this.#log.error({ err: error }, "timer failed"));
+    const { signal } = this.#stopped;
+    const wait = async (): Promise<void> => {
+      await this.#options.clock.sleep(ms, signal);
+      if (!signal.aborted) act();
+    };
+    wait().catch((error: unknown) => this.#log.error({ err: error }, "timer failed"));
   }
 }
 
