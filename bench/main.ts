@@ -1,4 +1,4 @@
-/** `sedge bench`: its first word picks the benchmark. `fanout` is loaded when asked for; the others are programs of their own, and run as such. */
+/** `sedge bench`: its first word picks the benchmark. `fanout` and `tier` are loaded when asked for; the others are programs of their own, and run as such. */
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
@@ -11,6 +11,14 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   fanout: {
     summary: "the fan-out server with thousands of simulated agents, beside servers that only write",
     run: async (argv) => (await import("./fanout/main.ts")).main(argv),
+  },
+  tier: {
+    summary: "several servers and a storm of handshakes: rolling restart, rebalancing, beside what Typha would have sent",
+    run: async (argv) => (await import("./tier/main.ts")).main(argv),
+  },
+  stuck: {
+    summary: "memory of one server while a tenth of its agents read nothing: bench stuck [--minutes 60]",
+    run: (argv) => runProgram("./stuck/main.ts", argv, ["--expose-gc"]),
   },
   delivery: {
     summary: "carrying alone, over both deliveries and bare sockets, plain and TLS: bench delivery [clients]",
@@ -28,13 +36,13 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (benchmark !== undefined) return benchmark.run(rest);
   const isHelp = name === "help" || name === "--help" || name === "-h";
   const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(8)}  ${summary}`);
-  const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench fanout --help lists its flags.\n`;
+  const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench fanout --help lists its flags; so does sedge bench tier --help.\n`;
   (isHelp ? process.stdout : process.stderr).write(isHelp ? usage : `sedge bench: no benchmark "${name}"\n\n${usage}`);
   return isHelp ? 0 : 2;
 }
 
-function runProgram(script: string, argv: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...argv], { stdio: "inherit" });
+function runProgram(script: string, argv: readonly string[], nodeFlags: readonly string[] = []): Promise<number> {
+  const child = spawn(process.execPath, [...nodeFlags, fileURLToPath(new URL(script, import.meta.url)), ...argv], { stdio: "inherit" });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("exit", (code) => resolve(code ?? 1));

@@ -39,7 +39,7 @@ export async function failuresNow(
   areEndsAllowed = false,
 ): Promise<string[]> {
   const failures: string[] = [];
-  const wrong = await agents.call("wrongDigests", { digests: await server.call("digests", undefined) });
+  const wrong = await agents.call("wrongDigests", { digests: await server.call("digests", {}) });
   if (wrong > 0) failures.push(`${wrong} agents have another view than the server says`);
   if (received.repairs > 0) failures.push(`${received.repairs} repairs`);
   if (received.ended > 0 && !areEndsAllowed) failures.push(`${received.ended} streams ended, the first: ${received.firstEnd}`);

@@ -1,25 +1,11 @@
-/** The results as a picture: CPU per delivery and p99 of each scenario beside the baselines. SVG text, made here: a chart library would be the largest dependency. */
+/** The results as a picture: CPU per delivery and p99 of each scenario beside the baselines. */
 import type { ScenarioResult } from "./result.ts";
-
-interface Bar {
-  readonly series: Series;
-  readonly value: number;
-}
-
-interface Panel {
-  readonly title: string;
-  readonly groups: readonly { readonly name: string; readonly bars: readonly Bar[] }[];
-}
+import { type Bar, drawPanel, LEFT, type Panel, page, rect, text } from "./svg.ts";
 
 type Series = "sedge" | "node-sockets" | "c-write-loop";
 
 const COLORS: Readonly<Record<Series, string>> = { sedge: "#1f6f8b", "node-sockets": "#d9a441", "c-write-loop": "#8a8a8a" };
 const LABELS: Readonly<Record<Series, string>> = { sedge: "sedge fanout", "node-sockets": "bare sockets, Node", "c-write-loop": "write() loop, C" };
-const WIDTH = 900;
-const LEFT = 110;
-const BAR_WIDTH = 620;
-const BAR_HEIGHT = 15;
-const GROUP_GAP = 12;
 const PANEL_GAP = 34;
 
 export function picture(results: readonly ScenarioResult[]): string {
@@ -32,7 +18,7 @@ export function picture(results: readonly ScenarioResult[]): string {
       y,
       size: 17,
       weight: "bold",
-      value: `sedge bench fanout: ${first?.cluster.agents ?? 0} agents, ${first?.cluster.records ?? 0} records, by ${first?.delivery ?? ""}`,
+      value: `sedge bench fanout: ${first?.cluster.agents ?? 0} agents, ${first?.cluster.records ?? 0} records, by ${first?.delivery ?? ""}${first?.isTls === true ? ", mutual TLS" : ""}`,
     }),
   );
   y += 20;
@@ -62,7 +48,7 @@ export function picture(results: readonly ScenarioResult[]): string {
     parts.push(text({ x: 20, y, size: 12, weight: "bold", value: title }), text({ x: LEFT, y: y + 15, size: 11, value: facts }));
     y += 36;
   }
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="sans-serif">\n<rect width="100%" height="100%" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
+  return page(parts, y);
 }
 
 function panelsOf(results: readonly ScenarioResult[]): Panel[] {
@@ -74,10 +60,10 @@ function panelsOf(results: readonly ScenarioResult[]): Panel[] {
   ): Panel => ({
     title,
     groups: loads.map((result) => {
-      const bars: Bar[] = [{ series: "sedge", value: own(result) ?? 0 }];
+      const bars: Bar[] = [{ color: COLORS.sedge, value: own(result) ?? 0 }];
       for (const series of ["node-sockets", "c-write-loop"] as const) {
         const baseline = result.baselines[series];
-        if (baseline !== undefined && !("skipped" in baseline)) bars.push({ series, value: other(baseline) });
+        if (baseline !== undefined && !("skipped" in baseline)) bars.push({ color: COLORS[series], value: other(baseline) });
       }
       return { name: result.scenario, bars };
     }),
@@ -96,26 +82,6 @@ function panelsOf(results: readonly ScenarioResult[]): Panel[] {
   ];
 }
 
-/** One scale a panel; the longest bar is as wide as the panel. */
-function drawPanel({ title, groups }: Panel, top: number): { readonly svg: string; readonly end: number } {
-  const largest = Math.max(1e-9, ...groups.flatMap(({ bars }) => bars.map(({ value }) => value)));
-  const parts = [text({ x: 20, y: top, size: 14, weight: "bold", value: title })];
-  let y = top + 14;
-  for (const { name, bars } of groups) {
-    parts.push(text({ x: LEFT - 8, y: y + (bars.length * BAR_HEIGHT) / 2 + 4, size: 12, anchor: "end", value: name }));
-    for (const { series, value } of bars) {
-      const width = Math.max(1, (value / largest) * BAR_WIDTH);
-      parts.push(
-        rect({ x: LEFT, y, width, height: BAR_HEIGHT - 2, color: COLORS[series] }),
-        text({ x: LEFT + width + 6, y: y + BAR_HEIGHT - 4, size: 11, value: value < 10 ? value.toFixed(2) : value.toFixed(1) }),
-      );
-      y += BAR_HEIGHT;
-    }
-    y += GROUP_GAP;
-  }
-  return { svg: parts.join("\n"), end: y };
-}
-
 /** Two lines a scenario: what it is, and what a bar does not show. */
 function notesOf(results: readonly ScenarioResult[]): { readonly title: string; readonly facts: string }[] {
   return results.map(({ scenario, what, coreShare, load, deliveries, memory, perAgent, seconds, levelAfterMs, failures }) => {
@@ -131,33 +97,4 @@ function notesOf(results: readonly ScenarioResult[]): { readonly title: string; 
     if (failures.length > 0) facts.push(`FAILED: ${failures.join("; ")}`);
     return { title: `${scenario}: ${what}`, facts: facts.join("; ") };
   });
-}
-
-function rect({
-  x,
-  y,
-  width,
-  height,
-  color,
-}: {
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
-  readonly color: string;
-}): string {
-  return `<rect x="${x}" y="${y}" width="${width.toFixed(1)}" height="${height}" fill="${color}"/>`;
-}
-
-function text(options: {
-  readonly x: number;
-  readonly y: number;
-  readonly size: number;
-  readonly value: string;
-  readonly weight?: string;
-  readonly color?: string;
-  readonly anchor?: string;
-}): string {
-  const { x, y, size, value, weight = "normal", color = "#222", anchor = "start" } = options;
-  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" font-weight="${weight}" fill="${color}" text-anchor="${anchor}">${value.replaceAll("&", "&amp;").replaceAll("<", "&lt;")}</text>`;
 }

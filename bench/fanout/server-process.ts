@@ -271,7 +271,7 @@ function usage({ isCollected }: { readonly isCollected: boolean }): Usage {
 
 /** Resolves when the agents of the first so many nodes (all, when not given) are connected and have acknowledged everything that was given. */
 async function level({ nodes = agents }: { readonly nodes?: number }): Promise<void> {
-  await until(() => committed === given && (nodes === agents ? everyIsLevel() : firstAreLevel(nodes)), "level", 10);
+  await until(() => committed === given && areLevel(nodes), "level", 10);
 }
 
 /** Resolves when no agent is connected. */
@@ -279,9 +279,9 @@ async function alone(): Promise<void> {
   await until(() => serving().sessions.openStreams === 0, "disconnected");
 }
 
-/** Digest of each agent's view. */
-function digests(): BigUint64Array {
-  return BigUint64Array.from({ length: agents }, (_unused, index) => serving().table.viewDigest(serving().table.nodes.idOf(nodeName(index))));
+/** Digest of the view of each of the first so many nodes (those with agents, when not given). */
+function digests({ nodes = agents }: { readonly nodes?: number }): BigUint64Array {
+  return BigUint64Array.from({ length: nodes }, (_unused, index) => serving().table.viewDigest(serving().table.nodes.idOf(nodeName(index))));
 }
 
 function give(batch: readonly ClusterEvent[]): void {
@@ -301,15 +301,13 @@ function makeChanges(kind: Load["kind"], count: number): Change[] {
   return Array.from({ length: count }, () => generator.change(kind));
 }
 
-function everyIsLevel(): boolean {
-  const { clients } = serving().sessions;
-  if (clients.size !== agents) return false;
-  for (const session of clients) if (!session.isLevel) return false;
-  return true;
-}
-
-function firstAreLevel(nodes: number): boolean {
+/** Whether the agents of the first so many nodes are connected and level. */
+function areLevel(nodes: number): boolean {
   const { sessions, table } = serving();
+  if (nodes === agents && sessions.clients.size === agents) {
+    for (const session of sessions.clients) if (!session.isLevel) return false;
+    return true;
+  }
   for (let index = 0; index < nodes; index++) if (sessions.clientOf(table.nodes.idOf(nodeName(index)))?.isLevel !== true) return false;
   return true;
 }

@@ -17,6 +17,9 @@ const MESSAGE_NAME = "github.com/projectcalico/typha/pkg/syncproto.MsgKVs";
 /** Changes that are looked at to know how large one is. */
 const SAMPLED_CHANGES = 100;
 
+/** A server that has too many connections closes one so often (s). */
+export const TYPHA_SHED_SECONDS = 1.05;
+
 /** What all connections of one node receive when they begin. */
 export interface TyphaSnapshot {
   readonly pairs: number;
