@@ -1,11 +1,13 @@
 /**
- * Memory of one server while a tenth of its agents are stuck: `node --expose-gc bench/stuck/main.ts [--agents 1000] [--seconds 60] [--rate 50] [--delivery http2]`.
+ * Memory of one server while a tenth of its agents are stuck: `sedge bench stuck [--agents 1000] [--minutes 10 | --seconds N] [--rate 50] [--delivery http2] [--out DIR]`.
  *
  * The stuck agents' process is stopped by SIGSTOP, so that their kernels' buffers fill and nothing is read; the others get every change. One JSON line: memory before,
- * while and after, what is in flight and dirty, and whether all were level once the stopped process went on. Exit 1 when a bound did not hold.
+ * while and after, what is in flight and dirty, and whether all were level once the stopped process went on; beside it a graph of the memory. Exit 1 when a bound
+ * did not hold, or when what the process holds still grew in the second half of the run.
  */
 import { fork } from "node:child_process";
-import { cpus, loadavg } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Registry } from "prom-client";
 import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
@@ -15,22 +17,31 @@ import { Compute } from "../../src/compute/compute.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { createLogger } from "../../src/runtime/log.ts";
 import { Cluster } from "../fanout/cluster.ts";
+import { commitOf, machine } from "../fanout/result.ts";
+import { drawLines, page } from "../fanout/svg.ts";
+import { judge } from "./judge.ts";
 
 const { values } = parseArgs({
   options: {
     agents: { type: "string", default: "1000" },
-    seconds: { type: "string", default: "60" },
+    seconds: { type: "string" },
+    minutes: { type: "string", default: "10" },
+    out: { type: "string", default: "bench/results" },
     rate: { type: "string", default: "50" },
     delivery: { type: "string", default: DEFAULT_DELIVERY },
   },
 });
+const MOST_SAMPLES = 600;
 const agents = Number(values.agents);
-const seconds = Number(values.seconds);
+const seconds = values.seconds === undefined ? Number(values.minutes) * 60 : Number(values.seconds);
+/** Often enough for a line through a short run; garbage is collected for each, which costs the server time. */
+const sampleMs = Math.max(500, (seconds * 1_000) / MOST_SAMPLES);
 const rate = Number(values.rate);
 const stuckCount = Math.floor(agents / 10);
 /** An agent that has gone on takes what waits for it within this time (ms). */
 const LEVEL_TIMEOUT_MS = 60_000;
 
+const machineBefore = machine();
 const refuse = (): Promise<never> => Promise.reject(new Error("the bench has no API"));
 const server = new FanoutServer({
   serverName: "bench",
@@ -74,7 +85,7 @@ const start = async (first: number, count: number): Promise<ReturnType<typeof fo
 };
 const stuck = await start(0, stuckCount);
 const well = await start(stuckCount, agents - stuckCount);
-const samples: ReturnType<typeof memory>[] = [memory()];
+const samples: (ReturnType<typeof memory> & { readonly seconds: number })[] = [{ seconds: 0, ...memory() }];
 stuck.kill("SIGSTOP");
 let mostInFlight = 0;
 let mostDirty = 0;
@@ -84,8 +95,9 @@ for (let change = 0; performance.now() - began < seconds * 1000; change++) {
   server.sink([...cluster.change(change % 2 === 0 ? "broadcast" : "scoped").events]);
   await systemClock.sleep(1000 / rate);
   mostInFlight = Math.max(mostInFlight, server.sessions.bytesInFlight);
-  if (change % rate !== 0) continue;
-  samples.push(memory());
+  const elapsed = performance.now() - began;
+  if (elapsed < samples.length * sampleMs) continue;
+  samples.push({ seconds: elapsed / 1_000, ...memory() });
   for (const session of server.sessions.clients) mostDirty = Math.max(mostDirty, session.dirtyKeys);
 }
 await until(() => [...server.sessions.clients].filter((session) => session.isLevel).length >= agents - stuckCount, "level but for the stuck");
@@ -97,29 +109,46 @@ await until(() => [...server.sessions.clients].every((session) => session.isLeve
 const levelAfterMs = Math.round(performance.now() - resumed);
 const after = memory();
 const bound = SESSION_LIMITS.maxTotalBytesInFlight + stuckCount * (SESSION_LIMITS.maxBytesInFlight + SESSION_LIMITS.partBytes);
+const held = judge(samples.map(({ seconds: at, heapMb, buffersMb }) => ({ seconds: at, mb: heapMb + buffersMb })));
 const failures = [
+  ...(held.isBounded === false ? [`what the process holds grew by ${held.grownMb} MB in the second half of the run`] : []),
   ...(server.sessions.clients.size === agents ? [] : [`${agents - server.sessions.clients.size} sessions were lost`]),
   ...(mostInFlight <= bound ? [] : [`${mostInFlight} bytes in flight, at most ${bound} are allowed`]),
 ];
-process.stdout.write(
-  `${JSON.stringify({
-    bench: "stuck",
-    machine: { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, loadAverage: Math.round((loadavg()[0] ?? 0) * 10) / 10 },
-    delivery: values.delivery,
-    agents,
-    stuck: stuckCount,
-    seconds,
-    changesPerSecond: rate,
-    memory: { before: samples[0], most: Math.max(...samples.map(({ rssMb }) => rssMb)), during, after },
-    rssMbByTime: samples.filter((_, i) => i % Math.ceil(samples.length / 12) === 0).map(({ rssMb }) => rssMb),
-    mostInFlightBytes: mostInFlight,
-    mostDirtyKeys: mostDirty,
-    behindBeforeGoingOn: worstBehind,
-    levelAfterMs,
-    packed: server.sessions.packed.counts,
-    failures,
-  })}\n`,
+const line = `${JSON.stringify({
+  bench: "stuck",
+  commit: commitOf(),
+  machine: machineBefore,
+  delivery: values.delivery,
+  agents,
+  stuck: stuckCount,
+  seconds,
+  changesPerSecond: rate,
+  memory: { before: samples[0], most: Math.max(...samples.map(({ rssMb }) => rssMb)), during, after },
+  held,
+  samples: samples.map(({ seconds: at, rssMb, heapMb, buffersMb }) => [Math.round(at), rssMb, heapMb, buffersMb]),
+  mostInFlightBytes: mostInFlight,
+  mostDirtyKeys: mostDirty,
+  behindBeforeGoingOn: worstBehind,
+  levelAfterMs,
+  packed: server.sessions.packed.counts,
+  failures,
+})}\n`;
+process.stdout.write(line);
+mkdirSync(values.out, { recursive: true });
+writeFileSync(join(values.out, `stuck-${agents}.jsonl`), line);
+const drawn = drawLines(
+  {
+    title: `Memory of a server with ${agents} agents of which ${stuckCount} read nothing, ${rate} changes a second (MB)`,
+    xUnit: "min",
+    lines: [
+      { name: "resident", color: "#1f6f8b", points: samples.map(({ seconds: at, rssMb }) => ({ x: at / 60, y: rssMb })) },
+      { name: "held (heap, buffers)", color: "#d9a441", points: samples.map(({ seconds: at, heapMb, buffersMb }) => ({ x: at / 60, y: heapMb + buffersMb })) },
+    ],
+  },
+  30,
 );
+writeFileSync(join(values.out, `stuck-${agents}.svg`), page([drawn.svg], drawn.end + 10));
 well.disconnect();
 stuck.disconnect();
 stopping.abort();
