@@ -4,7 +4,7 @@
  * The chain is read from the view's own records, so it says what the node was told and not what the server meant to tell; only selectors, which are in no
  * record, come from elsewhere. Cost: the view is decoded once for each question. Rejected: keeping the reverse relations, for a question that people ask.
  */
-import type { Policy, RecordKey, RecordValue, RuleSide } from "../src/model/record.ts";
+import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey } from "../src/model/record.ts";
 import type { ExplainRecordRequest, ExplainRecordResponse, Reason } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { decodeRecord } from "../src/wire/record-codec.ts";
 import { CallError } from "./status.ts";
@@ -66,6 +66,9 @@ function* users(by: RecordKey, values: readonly RecordValue[], node: string, des
         else if (value.profiles?.includes(by) === true) yield { by, because: `stack/${value.id}`, how: "a profile of the host endpoint" };
         break;
       }
+      case "policy-list":
+        if (value.policies.includes(by)) yield { by, because: recordKey(value), how: `in a list of policies; ${describe(by) ?? "it applies"}` };
+        break;
       case "endpoint":
         if (value.stack === by) yield { by, because: `endpoint/${value.namespace}/${value.pod}`, how: "the policies of this pod" };
         break;

@@ -9,6 +9,7 @@ import type { Endpoint, Policy, RecordKey, RecordValue, SetShard, Stack } from "
 import type { IpAddress } from "../../src/net/ip.ts";
 import { type Direction, evaluate, type SetLookup } from "../../src/policy/evaluate.ts";
 import { setsOfShards } from "../../src/policy/shard-sets.ts";
+import { wholeStack } from "../../src/policy/stack-lists.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { Due } from "../../src/runtime/due.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -85,6 +86,7 @@ class FlowJudge {
   readonly #byAddress: ReadonlyMap<IpAddress, LocalEndpoint>;
   readonly #hostAddresses: ReadonlySet<IpAddress>;
   readonly #sets: SetLookup;
+  readonly #stacks = new Map<RecordKey, Stack>();
 
   constructor(records: ReadonlyMap<RecordKey, RecordValue>, byAddress: ReadonlyMap<IpAddress, LocalEndpoint>, hostAddresses: ReadonlySet<IpAddress>) {
     this.#records = records;
@@ -105,8 +107,8 @@ class FlowJudge {
   #isDeniedAt({ podKey, podUid }: LocalEndpoint, direction: Direction, flow: ConntrackFlow): boolean {
     const record = this.#records.get(`endpoint/${podKey}`);
     if (record?.kind !== "endpoint" || isOther(record, podUid) || record.stack === "") return false;
-    const stack = this.#records.get(record.stack);
-    if (stack?.kind !== "stack" || !this.#isWhole(stack)) return false;
+    const stack = this.#stack(record.stack);
+    if (stack === undefined || !this.#isWhole(stack)) return false;
     const { action } = evaluate({
       stack,
       policy: (key) => this.#policy(key),
@@ -123,6 +125,17 @@ class FlowJudge {
       },
     });
     return action === "deny";
+  }
+
+  /** With the policies of its lists; undefined: not known. */
+  #stack(key: RecordKey): Stack | undefined {
+    const known = this.#stacks.get(key);
+    if (known !== undefined) return known;
+    const stack = this.#records.get(key);
+    if (stack?.kind !== "stack") return undefined;
+    const whole = wholeStack(stack, (list) => this.#records.get(list));
+    this.#stacks.set(key, whole);
+    return whole;
   }
 
   #policy(key: RecordKey): Policy | undefined {

@@ -7,7 +7,7 @@
  * Rejected: mark bits for pass, as iptables needs them: bits are shared with everything else on the node.
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
-import type { Policy, RecordKey, RuleAction, SetType, Stack, StackTier } from "../../src/model/record.ts";
+import { type Policy, type PolicyList, type RecordKey, type RuleAction, recordKey, type SetType, type Stack, type StackTier } from "../../src/model/record.ts";
 import { chainName, commentText, type Direction, tierChainName } from "./names.ts";
 import type { NftChain, NftRule, NftStatement } from "./nft/ruleset.ts";
 import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts } from "./rule.ts";
@@ -115,6 +115,8 @@ export class PolicyCache {
 export interface StackContext {
   /** undefined: missing or not understood. */
   findPolicy(key: RecordKey): PlannedPolicy | undefined;
+  /** The list that a key among a tier's stands for; undefined when it is no list's, or the list is missing or not understood. */
+  findList(key: RecordKey): PolicyList | undefined;
   fail(key: RecordKey, reason: string): void;
 }
 
@@ -126,6 +128,8 @@ export interface PlannedStack {
 }
 
 interface CachedStack {
+  /** Its lists, in order. */
+  readonly lists: readonly (PolicyList | undefined)[];
   /** Of its policies, in the order of the stack's lists, what is in its own chains; the rendering holds as long as these are the same. */
   readonly policies: readonly (PlannedPolicy | string | undefined)[];
   readonly planned: PlannedStack;
@@ -135,18 +139,21 @@ interface CachedStack {
 /** As PolicyCache, for stacks: the same chains come back as long as neither the stack nor any of its policies changed. */
 export class StackCache {
   readonly #byAspect = new Map<string, WeakMap<Stack, CachedStack>>();
+  readonly #lists = new Map<string, WeakMap<PolicyList, CachedList>>();
 
   planned(key: RecordKey, stack: Stack, aspect: Aspect, context: StackContext): PlannedStack {
     const cache = cacheOf(this.#byAspect, aspectName(aspect));
-    const policies = stackPolicies(stack, aspect.direction).map((policy) => {
+    const lists = stackKeys(stack, aspect.direction).map((entry) => context.findList(entry));
+    const policies = stackPolicies(stack, aspect.direction, context).map((policy) => {
       const planned = context.findPolicy(policy);
       return planned === undefined || planned.doesPass ? planned : planned.chain.chain.name;
     });
     let known = cache.get(stack);
-    if (known === undefined || known.policies.length !== policies.length || !known.policies.every((policy, i) => policy === policies[i])) {
+    if (known === undefined || !isSameList(known.lists, lists) || !isSameList(known.policies, policies)) {
       const failures: (readonly [RecordKey, string])[] = [];
-      const planned = planStack(key, stack, aspect, { findPolicy: context.findPolicy, fail: (policy, reason) => failures.push([policy, reason]) });
-      known = { policies, planned, failures };
+      const inner: StackContext = { ...context, fail: (policy, reason) => failures.push([policy, reason]) };
+      const planned = planStack(key, stack, aspect, inner, cacheOf(this.#lists, aspectName(aspect)));
+      known = { lists, policies, planned, failures };
       cache.set(stack, known);
     }
     for (const [policy, reason] of known.failures) context.fail(policy, reason);
@@ -165,20 +172,46 @@ export function isExchangeable(a: PlannedPolicy, b: PlannedPolicy): boolean {
   );
 }
 
-/** All that a stack names in one direction, in order. */
-export function stackPolicies({ tiers, profiles = [] }: Stack, direction: Direction): readonly RecordKey[] {
+/** The chain of a list, as long as its policies are named by these chains. */
+interface CachedList {
+  readonly names: readonly string[];
+  readonly chain: PlannedChain;
+}
+
+/** All that a stack names in one direction, in order: policies, and lists of them. */
+function stackKeys({ tiers, profiles = [] }: Stack, direction: Direction): readonly RecordKey[] {
   return [...tiers.flatMap((tier) => tier[direction]), ...profiles];
 }
 
-/** Chains of one aspect of a stack. */
-function planStack(key: RecordKey, stack: Stack, { direction, variant }: Aspect, context: StackContext): PlannedStack {
+/** As `stackKeys`, with the policies of lists in their place. */
+function stackPolicies(stack: Stack, direction: Direction, context: StackContext): readonly RecordKey[] {
+  return stackKeys(stack, direction).flatMap((key) => context.findList(key)?.policies ?? key);
+}
+
+function isSameList<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((item, i) => item === b[i]);
+}
+
+/**
+ * Chains of one aspect of a stack. A list has a chain of its own, so that one policy among ten thousand rewrites some 64 rules; where a policy of the tier
+ * passes, all is written out in the tier's chain, which `return` has to leave.
+ */
+function planStack(
+  key: RecordKey,
+  stack: Stack,
+  { direction, variant }: Aspect,
+  context: StackContext,
+  listCache: WeakMap<PolicyList, CachedList>,
+): PlannedStack {
   const suffix = suffixOf(variant);
   const rules: NftRule[] = [];
   const tierChains: PlannedChain[] = [];
+  const listChains: PlannedChain[] = [];
   const jumpsTo: RecordKey[] = [];
   const deny = (comment: string, action: "deny" | "reject" = "deny"): readonly NftRule[] => denyRules(action, variant.logsDenied, commentText(comment));
-  const addTier = ({ policies, end, index, comment }: PlannedTier): void => {
-    const tierRules = policies.flatMap((policy): readonly NftRule[] => {
+  const addTier = ({ keys, end, index, comment }: PlannedTier): void => {
+    const doesPass = keys.some((entry) => (context.findList(entry)?.policies ?? [entry]).some((policy) => context.findPolicy(policy)?.doesPass === true));
+    const policyRules = (policy: RecordKey): readonly NftRule[] => {
       const planned = context.findPolicy(policy);
       if (planned === undefined) {
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
@@ -188,9 +221,21 @@ function planStack(key: RecordKey, stack: Stack, { direction, variant }: Aspect,
         return planned.rules.map((rule) => withSource({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }, sourceOf(rule)));
       jumpsTo.push(policy);
       return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] }];
+    };
+    const listRules = (list: PolicyList): readonly NftRule[] => {
+      const names = list.policies.map((policy) => context.findPolicy(policy)?.chain.chain.name);
+      if (doesPass || !isComplete(names)) return list.policies.flatMap(policyRules);
+      const { chain } = listChain(list, names, { name: chainName(recordKey(list), direction, suffix), cache: listCache });
+      for (const policy of list.policies) jumpsTo.push(policy);
+      listChains.push(chain);
+      return [{ statements: [{ kind: "jump", chain: chain.chain.name }] }];
+    };
+    const tierRules = keys.flatMap((entry): readonly NftRule[] => {
+      const list = context.findList(entry);
+      return list === undefined ? policyRules(entry) : listRules(list);
     });
     tierRules.push(...end);
-    if (policies.some((policy) => context.findPolicy(policy)?.doesPass === true)) {
+    if (doesPass) {
       const name = tierChainName(key, direction, suffix, index);
       tierChains.push({ chain: { name }, rules: tierRules });
       rules.push({ statements: [{ kind: "jump", chain: name }], comment: commentText(comment) });
@@ -199,16 +244,33 @@ function planStack(key: RecordKey, stack: Stack, { direction, variant }: Aspect,
   for (const [index, tier] of stack.tiers.entries()) {
     if (tier[direction].length === 0) continue;
     const end = tier.defaultAction === "pass" ? [] : deny(`default of tier ${tier.name}`, tier.defaultAction);
-    addTier({ policies: tier[direction], end, index, comment: `tier ${tier.name}` });
+    addTier({ keys: tier[direction], end, index, comment: `tier ${tier.name}` });
   }
   const { profiles = [] } = stack;
-  if (profiles.length > 0) addTier({ policies: profiles, end: [], index: "profiles", comment: "profiles" });
+  if (profiles.length > 0) addTier({ keys: profiles, end: [], index: "profiles", comment: "profiles" });
   rules.push(...(stack.noMatchAction === "allow" ? [{ statements: [{ kind: "accept" }] } satisfies NftRule] : deny("no match")));
-  return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains], jumpsTo };
+  return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains, ...listChains], jumpsTo };
+}
+
+/** The same chain as long as the list and its policies' chains stay. */
+function listChain(
+  list: PolicyList,
+  names: readonly string[],
+  { name, cache }: { readonly name: string; readonly cache: WeakMap<PolicyList, CachedList> },
+): CachedList {
+  const known = cache.get(list);
+  if (known !== undefined && isSameList(known.names, names)) return known;
+  const made: CachedList = { names, chain: { chain: { name }, rules: names.map((chain) => ({ statements: [{ kind: "jump", chain }] })) } };
+  cache.set(list, made);
+  return made;
+}
+
+function isComplete<T>(list: readonly (T | undefined)[]): list is readonly T[] {
+  return !list.includes(undefined);
 }
 
 interface PlannedTier {
-  readonly policies: StackTier["ingress"];
+  readonly keys: StackTier["ingress"];
   readonly end: readonly NftRule[];
   readonly index: number | "profiles";
   readonly comment: string;

@@ -7,6 +7,7 @@
 import type { PodKey } from "../../src/model/names.ts";
 import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
+import { listOf } from "../../src/policy/stack-lists.ts";
 import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
@@ -253,6 +254,7 @@ class Planner {
   #planAspect(key: RecordKey, stack: Stack, aspect: Aspect): string | undefined {
     const { chains, jumpsTo } = this.#cache.stacks.planned(key, stack, aspect, {
       findPolicy: (policy) => this.#findPolicy(policy, aspect),
+      findList: (list) => listOf(list, (entry) => this.#input.records.get(entry)),
       fail: (policy, reason) => this.#fail(policy, reason),
     });
     for (const policy of jumpsTo) {

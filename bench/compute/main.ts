@@ -9,6 +9,7 @@ import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import { performance } from "node:perf_hooks";
 import { Compute } from "../../src/compute/compute.ts";
+import { encodeRecord } from "../../src/wire/record-codec.ts";
 import { SCENARIOS, type Scenario } from "./scenarios.ts";
 
 const WARM_UP_CHANGES = 2_000;
@@ -73,6 +74,8 @@ function measureChanges(compute: Compute, scenario: Scenario): object {
   if (scenario.changes === undefined) return {};
   const times: number[] = [];
   let changed = 0;
+  let bytes = 0;
+  let encodingMicros = 0;
   let number = 0;
   let cpuAtStart = process.cpuUsage();
   for (const events of scenario.changes.list()) {
@@ -80,10 +83,14 @@ function measureChanges(compute: Compute, scenario: Scenario): object {
     for (const event of events) compute.apply(event);
     const commit = compute.flush();
     const time = performance.now() - began;
+    const cpuBefore = process.cpuUsage();
     if (++number === WARM_UP_CHANGES) cpuAtStart = process.cpuUsage();
     if (number <= WARM_UP_CHANGES) continue;
     times.push(time);
     changed += commit.changes.length;
+    for (const { value } of commit.changes) if (value !== undefined) bytes += encodeRecord(value, 1n).bytes.length;
+    const { user, system } = process.cpuUsage(cpuBefore);
+    encodingMicros += user + system;
   }
   const cpu = process.cpuUsage(cpuAtStart);
   times.sort((a, b) => a - b);
@@ -93,9 +100,10 @@ function measureChanges(compute: Compute, scenario: Scenario): object {
     changes: times.length,
     warmUpChanges: WARM_UP_CHANGES,
     recordsPerChange: rounded(changed / times.length),
+    bytesPerChange: rounded(bytes / times.length),
     changeMs: { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1) },
     coreShare: rounded((mean * scenario.changes.perSecond) / 1000),
-    cpuCoreShare: rounded(((cpu.user + cpu.system) / 1e6 / times.length) * scenario.changes.perSecond),
+    cpuCoreShare: rounded(((cpu.user + cpu.system - encodingMicros) / 1e6 / times.length) * scenario.changes.perSecond),
   };
 }
 

@@ -43,6 +43,17 @@ export const SCENARIOS: readonly Scenario[] = [
       for (let i = 0; i < 10_000; i++) yield podEvent({ namespace: "big", number: i, labels: { app: "one" } });
       for (let i = 0; i < 10_000; i++) yield policyEvent({ namespace: "big", name: `policy-${i}`, subject: {}, from: {} });
     },
+    // One policy more, one less: what it costs among so many.
+    changes: {
+      perSecond: 10,
+      *list() {
+        for (let i = 0; i < 2_500; i++) {
+          const name = `policy-${(i * 7_919) % 10_000}-more`;
+          yield [policyEvent({ namespace: "big", name, subject: {}, from: {} })];
+          yield [{ kind: "delete", key: { kind: "NetworkPolicy", namespace: "big", name } }];
+        }
+      },
+    },
   },
   {
     name: "b2",

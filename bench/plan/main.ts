@@ -8,6 +8,7 @@ import { performance } from "node:perf_hooks";
 import { encodeTransaction } from "../../agent/drivers/nftables/encode.ts";
 import { diffRulesets } from "../../agent/plan/diff.ts";
 import { desiredRuleset, PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
+import { cutPolicies, listPlace } from "../../src/compute/policy-lists.ts";
 import { podKey } from "../../src/model/names.ts";
 import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type SetType } from "../../src/model/record.ts";
 import { parseIp } from "../../src/net/ip.ts";
@@ -60,6 +61,17 @@ const SCENARIOS: readonly Scenario[] = [
     change: (size, i) => endpoint(PODS[i % PODS.length] ?? FIRST_POD, `x${(i + 1) % (size / 10)}`),
   },
   {
+    name: "one policy more or less, among so many of one stack",
+    sizes: [300, 1_000, 10_000],
+    world: (size) => [...Array.from({ length: size }, (_, i) => policy(i, 80)), ...longStack(size), ...PODS.map((pod) => endpoint(pod))],
+    change: (size, i) => {
+      const lists = longStack(size).filter((value) => value.kind === "policy-list");
+      const list = lists[i % lists.length];
+      if (list?.kind !== "policy-list") throw new Error("no list");
+      return i % 2 === 0 ? { ...list, policies: list.policies.slice(1) } : list;
+    },
+  },
+  {
     name: "another node, among so many",
     sizes: [100, 1_000, 5_000],
     world: (size) => [...Array.from({ length: size }, (_, i) => node(i, 0)), ...PODS.map((pod) => endpoint(pod)), stackOf([])],
@@ -104,6 +116,21 @@ function policy(i: number, port: number): Policy {
 function stackOf(policies: readonly RecordKey[], id = "x"): RecordValue {
   return { kind: "stack", id, tiers: [{ name: "default", defaultAction: "deny", ingress: policies, egress: [] }], noMatchAction: "allow" };
 }
+
+/** As the server cuts it. */
+function longStack(size: number): RecordValue[] {
+  const known = longStacks.get(size);
+  if (known !== undefined) return known;
+  const keys = Array.from({ length: size }, (_, i) => recordKey(policy(i, 80))).sort();
+  const records: RecordValue[] = [];
+  const placed = keys.map((key) => ({ key, place: listPlace(key) }));
+  const ingress = cutPolicies(placed, { stack: "x", direction: "ingress", tier: "default", put: (list) => void records.push(list) });
+  records.push(stackOf(ingress));
+  longStacks.set(size, records);
+  return records;
+}
+
+const longStacks = new Map<number, RecordValue[]>();
 
 function endpoint({ podKey: key }: PlannedEndpoint, stack = "x"): RecordValue {
   return { kind: "endpoint", namespace: "shop", pod: key.slice("shop/".length), uid: "", stack: `stack/${stack}`, addresses: [] };

@@ -8,6 +8,7 @@ import type { IntentRule, IntentSide, PolicyIntent } from "../policy/intent.ts";
 import type { AddressSet, AddressSets } from "./address-sets.ts";
 import { type Audience, audienceDifference, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
+import { listPlace } from "./policy-lists.ts";
 import { isSameValue } from "./same-value.ts";
 import { addressSetUse, nodeSetUse, portSetUse, type SetUse, serviceSetUse } from "./set-source.ts";
 import type { StackedPolicy, Stacks, Subject } from "./stacks.ts";
@@ -66,6 +67,7 @@ export class Policies {
       hasEgress: intent.egress !== undefined,
       stage: intent.stage ?? "normal",
       appliesOnForward: intent.appliesOnForward ?? false,
+      place: before?.stacked.place ?? listPlace(key),
     };
     const isPlaceKept = before !== undefined && before.subjectText === intent.subject.canonical && isSameValue(before.stacked, stacked);
     if (isPlaceKept && isSameValue(before.record, record)) return;

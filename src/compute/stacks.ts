@@ -11,14 +11,15 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { NodeName } from "../model/names.ts";
-import type { HostEndpoint, RecordKey, Stack, StackTier } from "../model/record.ts";
+import { type HostEndpoint, type PolicyList, type RecordKey, recordKey, type Stack, type StackTier } from "../model/record.ts";
 import type { PolicyStage } from "../policy/intent.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { AddressSet, SetUser } from "./address-sets.ts";
-import { Audience } from "./audience.ts";
+import { Audience, NO_NODES } from "./audience.ts";
 import type { EndpointState, HostEndpointState, PolicyItem } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
+import { cutPolicies, type ListPlace } from "./policy-lists.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import { SmallSet } from "./small-collections.ts";
@@ -36,6 +37,7 @@ export interface StackedPolicy {
   readonly hasEgress: boolean;
   readonly stage: PolicyStage;
   readonly appliesOnForward: boolean;
+  readonly place: ListPlace;
 }
 
 type PolicyTarget = EndpointState | HostEndpointState;
@@ -78,14 +80,16 @@ export class Subject implements MatchListener<PolicyItem>, SetUser {
     this.#ordered = undefined;
   }
 
-  add(policy: StackedPolicy): void {
-    this.#policies.add(policy);
-    this.#ordered = undefined;
+  /** Sorted again only when nobody has looked since: among ten thousand, one more is put in its place. */
+  add(policy: StackedPolicy, tiers: Tiers): void {
+    if (!this.#policies.add(policy) || this.#ordered === undefined) return;
+    this.#ordered = this.#ordered.toSpliced(placeAmong(this.#ordered, policy, tiers), 0, policy);
   }
 
-  remove(policy: StackedPolicy): void {
-    this.#policies.delete(policy);
-    this.#ordered = undefined;
+  remove(policy: StackedPolicy, tiers: Tiers): void {
+    if (!this.#policies.delete(policy) || this.#ordered === undefined) return;
+    const at = placeAmong(this.#ordered, policy, tiers);
+    this.#ordered = this.#ordered[at] === policy ? this.#ordered.toSpliced(at, 1) : undefined;
   }
 
   matched(item: PolicyItem): void {
@@ -131,6 +135,8 @@ interface GroupStack {
   readonly key: RecordKey;
   /** As last committed. */
   record: Stack | undefined;
+  /** As last committed, by key. */
+  lists: ReadonlyMap<RecordKey, PolicyList>;
 }
 
 /** Where an endpoint is counted. */
@@ -169,7 +175,7 @@ export class Stacks {
   addPolicy(selector: Selector, policy: StackedPolicy): Subject {
     const isForHosts = policy.stage !== "normal";
     const subject = this.#subjects.get(subjectKey(selector, isForHosts)) ?? this.#newSubject(selector, isForHosts);
-    subject.add(policy);
+    subject.add(policy, this.#tiers);
     let inTier = this.#subjectsOfTier.get(policy.tier);
     if (inTier === undefined) {
       inTier = new Set();
@@ -181,7 +187,7 @@ export class Stacks {
   }
 
   removePolicy(subject: Subject, policy: StackedPolicy): void {
-    subject.remove(policy);
+    subject.remove(policy, this.#tiers);
     this.#shrunk.add(subject);
     for (const group of subject.groups) this.#dirtyGroups.add(group);
   }
@@ -268,13 +274,15 @@ export class Stacks {
     for (const group of this.#dirtyGroups) {
       for (const stack of group.stacks) {
         if (group.audience.isEmpty) {
-          if (stack.record !== undefined) ledger.remove(stack.key, group.audience.before());
+          if (stack.record !== undefined) for (const key of [stack.key, ...stack.lists.keys()]) ledger.remove(key, group.audience.before());
           continue;
         }
-        const record = stackRecord(group, stack, this.#tiers);
+        const { record, lists } = stackRecords(group, stack, this.#tiers);
         if (isSameValue(stack.record, record)) ledger.move(stack.key, group.audience.delta());
         else ledger.put(stack.key, record, group.audience.delta());
+        commitLists(ledger, group.audience, stack, lists);
         stack.record = record;
+        stack.lists = lists;
       }
       if (group.audience.isEmpty) {
         this.#groups.delete(group.key);
@@ -326,7 +334,7 @@ export class Stacks {
     const sections: readonly Section[] = endpoint.kind === "host" ? HOST_SECTIONS : POD_SECTIONS;
     const stacks = sections.map((section): GroupStack => {
       const id = stackId(subjects, section === "pod" ? (logsDenied ? "log\n" : "") : `${section}\n${profiles.join(",")}\n`);
-      return { section, id, key: `stack/${id}`, record: undefined };
+      return { section, id, key: `stack/${id}`, record: undefined, lists: NO_LISTS };
     });
     const group: Group = { key, subjects, profiles, logsDenied, stacks, audience: new Audience() };
     this.#groups.set(key, group);
@@ -369,7 +377,23 @@ function stackId(subjects: readonly Subject[], place: string): string {
   return bytesToHex(sha256(utf8ToBytes(place + texts.join("\n"))).subarray(0, STACK_ID_BYTES));
 }
 
-function stackRecord({ subjects, profiles: names, logsDenied }: Group, { section, id }: GroupStack, tiers: Tiers): Stack {
+const NO_LISTS: ReadonlyMap<RecordKey, PolicyList> = new Map();
+
+function commitLists(ledger: Ledger, audience: Audience, { lists: before }: GroupStack, after: ReadonlyMap<RecordKey, PolicyList>): void {
+  for (const key of before.keys()) if (!after.has(key)) ledger.remove(key, audience.before());
+  for (const [key, list] of after) {
+    const known = before.get(key);
+    if (known === undefined) ledger.put(key, list, { entered: audience.sorted(), left: NO_NODES });
+    else if (isSameValue(known.policies, list.policies)) ledger.move(key, audience.delta());
+    else ledger.put(key, list, audience.delta());
+  }
+}
+
+function stackRecords(
+  { subjects, profiles: names, logsDenied }: Group,
+  { section, id }: GroupStack,
+  tiers: Tiers,
+): { readonly record: Stack; readonly lists: ReadonlyMap<RecordKey, PolicyList> } {
   const [first] = subjects;
   const all =
     subjects.length === 1 && first !== undefined
@@ -377,23 +401,38 @@ function stackRecord({ subjects, profiles: names, logsDenied }: Group, { section
       : subjects.flatMap((subject) => subject.ordered(tiers)).sort((a, b) => comparePolicies(a, b, tiers));
   const policies = section === "pod" ? all : all.filter((policy) => isOfSection(policy, section));
   const list: StackTier[] = [];
+  const lists = new Map<RecordKey, PolicyList>();
+  const put = (part: PolicyList): void => void lists.set(recordKey(part), part);
   for (let start = 0; start < policies.length; ) {
     const name = policies[start]?.tier ?? "";
-    const ingress: RecordKey[] = [];
-    const egress: RecordKey[] = [];
+    const ingress: StackedPolicy[] = [];
+    const egress: StackedPolicy[] = [];
     let end = start;
     for (let policy = policies[end]; policy?.tier === name; policy = policies[++end]) {
-      if (policy.hasIngress) ingress.push(policy.key);
-      if (policy.hasEgress) egress.push(policy.key);
+      if (policy.hasIngress) ingress.push(policy);
+      if (policy.hasEgress) egress.push(policy);
     }
     // Before connection tracking and before NAT, policies only decide what they name.
     const endsOpen = section === "preDnatStack" || section === "untrackedStack";
-    list.push({ name, defaultAction: endsOpen ? "pass" : tiers.defaultAction(name), ingress, egress });
+    list.push({
+      name,
+      defaultAction: endsOpen ? "pass" : tiers.defaultAction(name),
+      ingress: cutPolicies(ingress, { stack: id, direction: "ingress", tier: name, put }),
+      egress: cutPolicies(egress, { stack: id, direction: "egress", tier: name, put }),
+    });
     start = end;
   }
   const isHostsOwn = section === "stack";
   const profiles = isHostsOwn && names.length > 0 ? { profiles: names.map((name) => `policy/Profile//${name}`) } : {};
-  return { kind: "stack", id, tiers: list, noMatchAction: isHostsOwn ? "deny" : "allow", ...profiles, ...(logsDenied ? { logDenied: true } : {}) };
+  const record: Stack = {
+    kind: "stack",
+    id,
+    tiers: list,
+    noMatchAction: isHostsOwn ? "deny" : "allow",
+    ...profiles,
+    ...(logsDenied ? { logDenied: true as const } : {}),
+  };
+  return { record, lists: lists.size === 0 ? NO_LISTS : lists };
 }
 
 function isOfSection({ stage, appliesOnForward }: StackedPolicy, section: keyof HostStacks): boolean {
@@ -413,6 +452,19 @@ function comparePolicies(a: StackedPolicy, b: StackedPolicy, tiers: Tiers): numb
   if (a.tier !== b.tier) return tiers.compare(a.tier, b.tier);
   if (a.order !== b.order) return a.order < b.order ? -1 : 1;
   return a.key < b.key ? -1 : Number(a.key > b.key);
+}
+
+/** Where the policy is, or is to be put, among ordered ones. */
+function placeAmong(ordered: readonly StackedPolicy[], policy: StackedPolicy, tiers: Tiers): number {
+  let low = 0;
+  let high = ordered.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const other = ordered[middle];
+    if (other !== undefined && comparePolicies(other, policy, tiers) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Where the subject is, or is to be put, in a list by ascending sequence. */

@@ -25,6 +25,7 @@ import { type IpAddress, type IpVersion, ipVersion } from "../net/ip.ts";
 import { convertPolicy } from "../policy/convert-policy.ts";
 import type { SetLookup } from "../policy/evaluate.ts";
 import { setsOfShards } from "../policy/shard-sets.ts";
+import { wholeStack } from "../policy/stack-lists.ts";
 import type { SourcedObject, SourcedProblem } from "./manifests.ts";
 
 export interface World {
@@ -183,10 +184,16 @@ function recordsOf(resources: readonly Resource[], pods: readonly Pod[]): Record
   const stacks = new Map<RecordKey, Stack>();
   const policies = new Map<RecordKey, Policy>();
   const shards: SetShard[] = [];
-  for (const { key, value } of compute.flush().changes) {
+  const { changes } = compute.flush();
+  const lists = new Map(changes.flatMap(({ key, value }) => (value?.kind === "policy-list" ? [[key, value] as const] : [])));
+  for (const { key, value } of changes) {
     if (value?.kind === "endpoint") endpoints.set(key, value);
     else if (value?.kind === "host") hosts.set(key, value);
-    else if (value?.kind === "stack") stacks.set(key, value);
+    else if (value?.kind === "stack")
+      stacks.set(
+        key,
+        wholeStack(value, (list) => lists.get(list)),
+      );
     else if (value?.kind === "policy") policies.set(key, value);
     else if (value?.kind === "set") shards.push(value);
   }

@@ -29,6 +29,8 @@ const KINDS: Readonly<Record<string, string>> = {
   pods: "endpoint/",
   stack: "stack/",
   stacks: "stack/",
+  policylist: "policies/",
+  policylists: "policies/",
   policy: "policy/",
   policies: "policy/",
   set: "set/",
@@ -162,6 +164,8 @@ function summary(entry: RecordEntry): string {
       return endpointSummary(value.value);
     case "stack":
       return stackSummary(value.value);
+    case "policyList":
+      return clip(`[${value.value.policies.join(" ")}]`);
     case "policy":
       return policySummary(value.value);
     case "setShard":

@@ -8,6 +8,7 @@ import { z } from "zod";
 import type { Endpoint, HostEndpoint, NodeEntry, RecordKey, RecordValue } from "../model/record.ts";
 import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
 import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
+import { isListKey, listKeys } from "../policy/stack-lists.ts";
 import { describeFlags, loadConfig } from "../runtime/config.ts";
 import type { GetStatusResponse, RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { Record as RecordMessage } from "../wire/gen/sedge/sync/v1/records.ts";
@@ -163,10 +164,15 @@ async function isNodeOf(connection: Connection, { node }: LiveEnd, { owner }: Li
 /** The stacks of both ends, their policies, and the sets that those name. */
 async function readRecords(connection: Connection, ends: readonly TraceEnd[]): Promise<TraceRecords> {
   const stacks = await listAll(connection, unique(ends.flatMap(({ owner }) => (owner === undefined || owner.stack === "" ? [] : [owner.stack]))));
+  const lists = await listAll(
+    connection,
+    stacks.flatMap((value) => (value.kind === "stack" && listKeys(value).length > 0 ? [`policies/${value.id}/`] : [])),
+  );
   const policyKeys = stacks.flatMap((value) =>
     value.kind === "stack" ? [...value.tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress]), ...(value.profiles ?? [])] : [],
   );
-  const policies = await listAll(connection, unique(policyKeys));
+  const listed = lists.flatMap((value) => (value.kind === "policy-list" ? value.policies : []));
+  const policies = await listAll(connection, unique([...policyKeys.filter((key) => !isListKey(key)), ...listed]));
   const sides = policies.flatMap((value) =>
     value.kind === "policy" ? [...value.ingress, ...value.egress].flatMap(({ source, destination }) => [source, destination]) : [],
   );
@@ -175,7 +181,7 @@ async function readRecords(connection: Connection, ends: readonly TraceEnd[]): P
     connection,
     unique(ids).map((id) => `set/${id}/`),
   );
-  return traceRecords([...stacks, ...policies, ...sets]);
+  return traceRecords([...stacks, ...lists, ...policies, ...sets]);
 }
 
 function unique(keys: readonly RecordKey[]): RecordKey[] {

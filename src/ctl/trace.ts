@@ -3,10 +3,22 @@
  *
  * Verdicts come from the evaluator that the records are tested with; the chain beside them names each policy that was asked on the way.
  */
-import type { Endpoint, HostEndpoint, Policy, RecordKey, RecordValue, Rule, RuleSide, SetShard, Stack } from "../model/record.ts";
+import {
+  type Endpoint,
+  type HostEndpoint,
+  type Policy,
+  type RecordKey,
+  type RecordValue,
+  type Rule,
+  type RuleSide,
+  recordKey,
+  type SetShard,
+  type Stack,
+} from "../model/record.ts";
 import type { IpAddress } from "../net/ip.ts";
 import { type Direction, evaluate, type Packet, ruleMatches, type SetLookup } from "../policy/evaluate.ts";
 import { setsOfShards } from "../policy/shard-sets.ts";
+import { wholeStack } from "../policy/stack-lists.ts";
 import { commonAddresses } from "./policy-world.ts";
 
 /** One side of the connection. Neither an endpoint nor a host endpoint: nothing of Sedge's is there. */
@@ -58,8 +70,14 @@ export function traceRecords(values: Iterable<RecordValue>): TraceRecords {
   const stacks = new Map<RecordKey, Stack>();
   const policies = new Map<RecordKey, Policy>();
   const shards: SetShard[] = [];
-  for (const value of values) {
-    if (value.kind === "stack") stacks.set(`stack/${value.id}`, value);
+  const all = [...values];
+  const lists = new Map(all.flatMap((value) => (value.kind === "policy-list" ? [[recordKey(value), value] as const] : [])));
+  for (const value of all) {
+    if (value.kind === "stack")
+      stacks.set(
+        recordKey(value),
+        wholeStack(value, (key) => lists.get(key)),
+      );
     else if (value.kind === "policy") policies.set(`policy/${value.policyKind}/${value.namespace}/${value.name}`, value);
     else if (value.kind === "set") shards.push(value);
   }

@@ -111,8 +111,18 @@ export interface HostEndpoint {
 export interface StackTier {
   readonly name: string;
   readonly defaultAction: "deny" | "pass" | "reject";
+  /** Record keys of policies, and of PolicyLists in place of the policies in them: `policy/stack-lists.ts` puts those in. */
   readonly ingress: readonly RecordKey[];
   readonly egress: readonly RecordKey[];
+}
+
+/** Part of a long list of a stack's policies. */
+export interface PolicyList {
+  readonly kind: "policy-list";
+  /** Id of the stack. */
+  readonly stack: string;
+  readonly part: string;
+  readonly policies: readonly RecordKey[];
 }
 
 export interface Policy {
@@ -184,7 +194,7 @@ export interface SetShard {
   readonly members: readonly SetMember[];
 }
 
-export type RecordValue = NodeEntry | Pool | Endpoint | Stack | Policy | SetShard | HostEndpoint | Borrowed | Loans | NodePools;
+export type RecordValue = NodeEntry | Pool | Endpoint | Stack | PolicyList | Policy | SetShard | HostEndpoint | Borrowed | Loans | NodePools;
 export type RecordKind = RecordValue["kind"];
 
 /** A record's key, from its value. */
@@ -203,6 +213,8 @@ export function recordKey(value: RecordValue): RecordKey {
       return `endpoint/${value.namespace}/${value.pod}`;
     case "stack":
       return `stack/${value.id}`;
+    case "policy-list":
+      return `policies/${value.stack}/${value.part}`;
     case "policy":
       return `policy/${value.policyKind}/${value.namespace}/${value.name}`;
     case "set":

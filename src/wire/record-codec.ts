@@ -215,6 +215,8 @@ function toWire(value: RecordValue): WireValue {
           logDenied: value.logDenied ?? false,
         },
       };
+    case "policy-list":
+      return { $case: "policyList", value: { stack: value.stack, part: value.part, policies: [...value.policies] } };
     case "host": {
       const { name, interfaceName, stack, forwardStack, preDnatStack, untrackedStack } = value;
       const addresses = sorted(value.addresses, compareIps).map(addressToWire);
@@ -337,6 +339,10 @@ function fromWire(wire: WireValue): RecordValue | undefined {
       if (!isComplete(tiers) || (noMatchAction !== "allow" && noMatchAction !== "deny")) return undefined;
       const { id, profiles, logDenied } = wire.value;
       return { kind: "stack", id, tiers, noMatchAction, ...(profiles.length > 0 ? { profiles } : {}), ...(logDenied ? { logDenied } : {}) };
+    }
+    case "policyList": {
+      const { stack, part, policies } = wire.value;
+      return { kind: "policy-list", stack, part, policies };
     }
     case "hostEndpoint": {
       const { name, interfaceName, addresses, stack, forwardStack, preDnatStack, untrackedStack } = wire.value;

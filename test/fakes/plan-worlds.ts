@@ -6,10 +6,21 @@
 import * as fc from "fast-check";
 import { desiredRuleset, type Plan, type PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
 import { podKey } from "../../src/model/names.ts";
-import { type Policy, type RecordKey, type RecordValue, type Rule, type RuleSide, recordKey, type SetShard, type Stack } from "../../src/model/record.ts";
+import {
+  type Policy,
+  type PolicyList,
+  type RecordKey,
+  type RecordValue,
+  type Rule,
+  type RuleSide,
+  recordKey,
+  type SetShard,
+  type Stack,
+} from "../../src/model/record.ts";
 import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { type Direction, evaluate, type SetLookup } from "../../src/policy/evaluate.ts";
+import { wholeStack } from "../../src/policy/stack-lists.ts";
 import type { InterpretedPacket } from "./nft-interpreter.ts";
 
 export const SETTINGS = { nodeName: "n1", interfacePrefix: "cali" };
@@ -82,10 +93,16 @@ export const policy = (name: string): fc.Arbitrary<Policy> =>
     ingress: fc.array(rule, { maxLength: 3 }),
     egress: fc.array(rule, { maxLength: 3 }),
   });
-const policyKeys = fc.array(
-  fc.constantFrom(...policyNames, "absent").map((name) => `policy/KubernetesNetworkPolicy/shop/${name}`),
+const policyKey = fc.constantFrom(...policyNames, "absent").map((name) => `policy/KubernetesNetworkPolicy/shop/${name}`);
+const policyKeys = fc.array(policyKey, { maxLength: 3 });
+const LIST_PARTS = ["one", "two"] as const;
+/** Policies, and lists of them. */
+const tierKeys = fc.array(
+  fc.oneof({ weight: 3, arbitrary: policyKey }, { weight: 1, arbitrary: fc.constantFrom(...LIST_PARTS, "absent").map((part) => `policies/x/${part}`) }),
   { maxLength: 3 },
 );
+const policyList = (part: string): fc.Arbitrary<PolicyList> =>
+  fc.record({ kind: fc.constant("policy-list" as const), stack: fc.constant("x"), part: fc.constant(part), policies: policyKeys });
 export const stack = (id: string): fc.Arbitrary<Stack> =>
   fc
     .tuple(sometimes("profiles", policyKeys), sometimes("logDenied", fc.constant(true as const)), plainStack(id))
@@ -98,8 +115,8 @@ const plainStack = (id: string): fc.Arbitrary<Stack> =>
       fc.record({
         name: fc.constantFrom("security", "default"),
         defaultAction: fc.constantFrom("deny" as const, "pass" as const, "reject" as const),
-        ingress: policyKeys,
-        egress: policyKeys,
+        ingress: tierKeys,
+        egress: tierKeys,
       }),
       { maxLength: 2 },
     ),
@@ -130,9 +147,11 @@ export const world: fc.Arbitrary<readonly RecordValue[]> = fc
     shards,
     fc.constantFrom("stack/x", "stack/y", "", "stack/absent"),
     fc.constantFrom("stack/x", "stack/y", ""),
+    fc.tuple(...LIST_PARTS.map(policyList)),
   )
-  .map(([policies, x, y, sets, stackOfA, stackOfB]) => [
+  .map(([policies, x, y, sets, stackOfA, stackOfB, lists]) => [
     ...policies,
+    ...lists,
     x,
     y,
     ...sets,
@@ -188,7 +207,7 @@ export function expectedOfStack(
   const found = key === "" ? undefined : records.get(key);
   if (key !== "" && found === undefined) return "drop";
   const { action, isRejected } = evaluate({
-    stack: found?.kind === "stack" ? found : undefined,
+    stack: found?.kind === "stack" ? wholeStack(found, (each) => records.get(each)) : undefined,
     policy(policyKey) {
       const value = records.get(policyKey);
       return value?.kind === "policy" ? value : undefined;

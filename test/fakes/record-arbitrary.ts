@@ -84,6 +84,7 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
     },
     { requiredKeys: ["kind", "id", "tiers", "noMatchAction"] },
   ),
+  fc.record({ kind: fc.constant("policy-list" as const), stack: name, part: name, policies: fc.array(name, { maxLength: 3 }) }),
   fc.record({
     kind: fc.constant("host" as const),
     name,

@@ -144,6 +144,7 @@ export interface Record {
     | { $case: "borrowed"; value: Borrowed }
     | { $case: "loans"; value: Loans }
     | { $case: "nodePools"; value: NodePools }
+    | { $case: "policyList"; value: PolicyList }
     | undefined;
   /** XXH64 of all bytes of the canonical encoding before this field, with the seed that Welcome.hash_seed gives. */
   hash: bigint;
@@ -295,9 +296,23 @@ export interface StackTier {
   name: string;
   /** ACTION_DENY or ACTION_REJECT, or ACTION_PASS to go on to the next tier. */
   defaultAction: Action;
-  /** Record keys of policies, in order of evaluation. */
+  /**
+   * In order of evaluation: record keys of policies, or of PolicyLists, each of which stands for the policies in it. An agent that does not know
+   * PolicyList finds no policy of that key, and drops at its place.
+   */
   ingress: string[];
   egress: string[];
+}
+
+/**
+ * Part of a long list of policies in a StackTier, so that one policy more is not the whole list again. Key "policies/<stack id>/<part>".
+ * Audience: that of the stack. Where a list is cut follows from the policies' keys alone.
+ */
+export interface PolicyList {
+  stack: string;
+  part: string;
+  /** Record keys of policies, in order of evaluation; at least one, never of lists. */
+  policies: string[];
 }
 
 /**
@@ -436,6 +451,9 @@ export const Record: MessageFns<Record> = {
       case "nodePools":
         NodePools.encode(message.value.value, writer.uint32(90).fork()).join();
         break;
+      case "policyList":
+        PolicyList.encode(message.value.value, writer.uint32(98).fork()).join();
+        break;
     }
     if (message.hash !== 0n) {
       if (BigInt.asUintN(64, message.hash) !== message.hash) {
@@ -547,6 +565,14 @@ export const Record: MessageFns<Record> = {
             message.value = { $case: "nodePools", value: NodePools.decode(reader, reader.uint32()) };
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.value = { $case: "policyList", value: PolicyList.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 15: {
             if (tag !== 121) {
               break;
@@ -598,6 +624,10 @@ export const Record: MessageFns<Record> = {
         ? { $case: "nodePools", value: NodePools.fromJSON(object.nodePools) }
         : isSet(object.node_pools)
         ? { $case: "nodePools", value: NodePools.fromJSON(object.node_pools) }
+        : isSet(object.policyList)
+        ? { $case: "policyList", value: PolicyList.fromJSON(object.policyList) }
+        : isSet(object.policy_list)
+        ? { $case: "policyList", value: PolicyList.fromJSON(object.policy_list) }
         : undefined,
       hash: isSet(object.hash) ? BigInt(object.hash) : 0n,
     };
@@ -628,6 +658,8 @@ export const Record: MessageFns<Record> = {
       obj.loans = Loans.toJSON(message.value.value);
     } else if (message.value?.$case === "nodePools") {
       obj.nodePools = NodePools.toJSON(message.value.value);
+    } else if (message.value?.$case === "policyList") {
+      obj.policyList = PolicyList.toJSON(message.value.value);
     }
     if (message.hash !== 0n) {
       obj.hash = message.hash.toString();
@@ -699,6 +731,12 @@ export const Record: MessageFns<Record> = {
       case "nodePools": {
         if (object.value?.value !== undefined && object.value?.value !== null) {
           message.value = { $case: "nodePools", value: NodePools.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "policyList": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "policyList", value: PolicyList.fromPartial(object.value.value) };
         }
         break;
       }
@@ -2132,6 +2170,107 @@ export const StackTier: MessageFns<StackTier> = {
     message.defaultAction = object.defaultAction ?? 0;
     message.ingress = object.ingress?.map((e) => e) || [];
     message.egress = object.egress?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePolicyList(): PolicyList {
+  return { stack: "", part: "", policies: [] };
+}
+
+export const PolicyList: MessageFns<PolicyList> = {
+  encode(message: PolicyList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stack !== "") {
+      writer.uint32(10).string(message.stack);
+    }
+    if (message.part !== "") {
+      writer.uint32(18).string(message.part);
+    }
+    for (const v of message.policies) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.stack = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.policies.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PolicyList {
+    return {
+      stack: isSet(object.stack) ? globalThis.String(object.stack) : "",
+      part: isSet(object.part) ? globalThis.String(object.part) : "",
+      policies: globalThis.Array.isArray(object?.policies) ? object.policies.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: PolicyList): unknown {
+    const obj: any = {};
+    if (message.stack !== "") {
+      obj.stack = message.stack;
+    }
+    if (message.part !== "") {
+      obj.part = message.part;
+    }
+    if (message.policies?.length) {
+      obj.policies = message.policies;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PolicyList>): PolicyList {
+    return PolicyList.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PolicyList>): PolicyList {
+    const message = createBasePolicyList();
+    message.stack = object.stack ?? "";
+    message.part = object.part ?? "";
+    message.policies = object.policies?.map((e) => e) || [];
     return message;
   },
 };
