@@ -6,6 +6,7 @@
 
 import { blockCount, blockIndexOf, startIndex } from "../../src/ipam/block.ts";
 import { FreeBlocks } from "../../src/ipam/free-blocks.ts";
+import { UsablePools } from "../../src/ipam/pool-overlap.ts";
 import { isClosed, isSelective } from "../../src/ipam/pool-selection.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
@@ -24,6 +25,7 @@ const DEFAULT_CONFIGURATION = { strictAffinity: false, maxBlocksPerHost: DEFAULT
 export class AddressBook {
   readonly #nodes = new Map<NodeName, Labels>();
   readonly #pools = new Map<string, IpPool>();
+  readonly #usable = new UsablePools();
   readonly #free = new Map<string, FreeBlocks>();
   readonly #blocks = new Map<string, IpamBlock>();
   readonly #affinities = new Map<string, BlockAffinity>();
@@ -131,7 +133,9 @@ export class AddressBook {
   }
 
   poolOf(block: Cidr): IpPool | undefined {
-    return [...this.#pools.values()].find((pool) => cidrContainsCidr(pool.cidr, block));
+    const pools = [...this.#pools.values()].filter((pool) => cidrContainsCidr(pool.cidr, block));
+    // Of two that overlap one is closed.
+    return pools.find((pool) => !pool.disabled) ?? pools[0];
   }
 
   /**
@@ -187,9 +191,11 @@ export class AddressBook {
   }
 
   #setPool(name: string, pool: IpPool | undefined): void {
-    if (pool === undefined) this.#pools.delete(name);
-    else this.#pools.set(name, pool);
-    this.#free.delete(name);
+    for (const [changed, usable] of this.#usable.set(name, pool)) {
+      if (usable === undefined) this.#pools.delete(changed);
+      else this.#pools.set(changed, usable);
+      this.#free.delete(changed);
+    }
   }
 
   #index(name: string, before: NodeName | undefined, after: NodeName | undefined): void {

@@ -9,11 +9,12 @@
  * `apply` brings the relations up to date, in the order of events; `flush` compares what they mean for the nodes with what the last commit said, so
  * that what came and went in between is nothing.
  */
+import { UsablePools } from "../ipam/pool-overlap.ts";
 import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts";
 import { type NamespaceName, type NodeName, podKey } from "../model/names.ts";
 import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordChange, RecordKey } from "../model/record.ts";
-import { type AnyPolicy, type CalicoNetworkPolicy, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
+import { type AnyPolicy, type CalicoNetworkPolicy, type IpPool, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
 import { allowingProfile } from "../policy/convert-calico-policy.ts";
 import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
 import { AddressSets } from "./address-sets.ts";
@@ -71,6 +72,7 @@ export class Compute {
   readonly #hosts = new HostEndpoints({ index: this.#index, stacks: this.#stacks, root: this.#root });
   readonly #nodes = new Nodes();
   readonly #pools = new Pools();
+  readonly #usablePools = new UsablePools();
   readonly #loans = new Loans();
   readonly #nodePools = new NodePools();
   readonly #problems = new ProblemList();
@@ -187,9 +189,7 @@ export class Compute {
         // Kept in the API for people to look at and to compare; never enforced.
         break;
       case "IPPool":
-        this.#pools.setPool(resource.name, resource);
-        this.#addressing.setPool(resource.name, resource);
-        this.#nodePools.setPool(resource.name, resource);
+        this.#setPool(resource.name, resource);
         break;
       case "IPReservation":
         this.#pools.setReservation(resource.name, resource);
@@ -261,9 +261,7 @@ export class Compute {
       case "StagedKubernetesNetworkPolicy":
         break;
       case "IPPool":
-        this.#pools.setPool(key.name, undefined);
-        this.#addressing.setPool(key.name, undefined);
-        this.#nodePools.setPool(key.name, undefined);
+        this.#setPool(key.name, undefined);
         break;
       case "IPReservation":
         this.#pools.setReservation(key.name, undefined);
@@ -281,6 +279,14 @@ export class Compute {
         break;
       default:
         assertNever(key.kind);
+    }
+  }
+
+  #setPool(name: string, pool: IpPool | undefined): void {
+    for (const [changed, usable] of this.#usablePools.set(name, pool)) {
+      this.#pools.setPool(changed, usable);
+      this.#addressing.setPool(changed, usable);
+      this.#nodePools.setPool(changed, usable);
     }
   }
 

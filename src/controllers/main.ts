@@ -1,7 +1,7 @@
 /** `sedge controllers`. Exit codes: 0 stopped by a signal; 1 something broke; 2 the settings are wrong; 130 ended by a second signal. */
 import { hostname } from "node:os";
 import { collectDefaultMetrics, Registry } from "prom-client";
-import { AddressRepair, readAddresses } from "../datastore/address-repair.ts";
+import { AddressRepair, readAddresses, readBlocks } from "../datastore/address-repair.ts";
 import { ApiClient } from "../datastore/api-client.ts";
 import { findConnection } from "../datastore/kubeconfig.ts";
 import { Leader } from "../datastore/lease.ts";
@@ -16,6 +16,7 @@ import { runAll, signalsToAbort } from "../runtime/supervisor.ts";
 import { Collector } from "./collector.ts";
 import { controllersConfigSchema } from "./config.ts";
 import { passMetrics } from "./metrics.ts";
+import { PoolController } from "./pools.ts";
 
 const LEASE_NAME = "sedge-controllers";
 
@@ -46,6 +47,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     isDryRun: config.dryRun,
     onPass: passMetrics(registry),
   });
+  const pools = new PoolController({
+    client,
+    clock,
+    log: log.child({ component: "pools" }),
+    intervalMs: config.poolIntervalMs,
+    readBlocks: (stop) => readBlocks(client, stop),
+  });
   const leader = new Leader({
     client,
     clock,
@@ -54,7 +62,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     name: LEASE_NAME,
     identity: config.identity === "" ? `${hostname()}_${process.pid}` : config.identity,
     leaseMs: config.leaseMs,
-    work: (stop) => collector.run(stop),
+    work: async (stop) => void (await Promise.all([collector.run(stop), pools.run(stop)])),
   });
   const metrics = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
   const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));

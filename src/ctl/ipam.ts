@@ -1,7 +1,7 @@
 /**
  * `sedge ipam`: the cluster's addresses, straight from the API (as kubectl would reach it), so that it helps when servers and agents do not.
  *
- * check and doctor find the same; doctor --fix frees what the collector would free, without its grace periods, and asks the API again before each step.
+ * migrate and split are in `ipam-pools.ts`. check and doctor find the same; doctor --fix frees what the collector would free, without its grace periods, and asks the API again before each step.
  */
 import { z } from "zod";
 import { AddressRepair, readAddresses } from "../datastore/address-repair.ts";
@@ -16,6 +16,7 @@ import { tryParseIp } from "../net/ip.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { expandShortFlags } from "./config.ts";
+import { migrateCommand, splitCommand } from "./ipam-pools.ts";
 import { json, print, table } from "./output.ts";
 
 const schema = z.strictObject({
@@ -24,12 +25,33 @@ const schema = z.strictObject({
   ip: z.string().optional().describe("show, release: one address"),
   handle: z.string().optional().describe("release: free the address only if this handle has it"),
   showBlocks: z.boolean().default(false).describe("show: every block"),
+  showBorrowed: z.boolean().default(false).describe("show: every address that a node has out of another's block"),
+  name: z.string().optional().describe("split: the pool's name"),
+  cidr: z.string().optional().describe("split: the pool's prefix"),
+  apply: z.boolean().default(false).describe("migrate, split: do it; without it only the plan is shown"),
+  evict: z.boolean().default(false).describe("migrate: evict pods that have addresses of the old pool"),
+  delete: z.boolean().default(false).describe("migrate: delete the old pool when nothing of it is in use"),
   fix: z.boolean().default(false).describe("doctor: free what nobody has"),
   help: z.boolean().default(false).describe("print the flags"),
 });
 type Config = z.infer<typeof schema>;
 
-const USAGE = "usage: sedge ipam show [--show-blocks | --ip A] | check | doctor [--fix] | release --ip A --handle H";
+const USAGE = `usage: sedge ipam show [--show-blocks | --show-borrowed | --ip A] | check | doctor [--fix] | release --ip A --handle H
+       sedge ipam migrate FROM-POOL TO-POOL [--apply] [--evict] [--delete] | split N (--name POOL | --cidr CIDR) [--apply]`;
+const VERBS = ["show", "check", "doctor", "release", "migrate", "split"];
+/** Flags that only some verbs take; the others refuse them. */
+const FLAG_VERBS: Readonly<Record<string, readonly string[]>> = {
+  ip: ["show", "release"],
+  handle: ["release"],
+  showBlocks: ["show"],
+  showBorrowed: ["show"],
+  name: ["split"],
+  cidr: ["split"],
+  apply: ["migrate", "split"],
+  evict: ["migrate"],
+  delete: ["migrate"],
+  fix: ["doctor"],
+};
 /** Kinds that nothing but a person can put right. */
 const FOR_PEOPLE: readonly Finding["kind"][] = ["duplicate", "untracked", "overlap", "no-pool", "two-owners"];
 
@@ -37,15 +59,18 @@ const FOR_PEOPLE: readonly Finding["kind"][] = ["duplicate", "untracked", "overl
 export async function ipamCommand(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   const { config, positional } = loadConfig(schema, { argv: expandShortFlags(argv), env, program: "ctl" });
   const [verb = "", ...surplus] = positional;
-  if (config.help || !["show", "check", "doctor", "release"].includes(verb)) {
+  if (config.help || !VERBS.includes(verb)) {
     (config.help ? process.stdout : process.stderr).write(`${USAGE}\n\n${describeFlags(schema)}\n`);
     return config.help ? 0 : 2;
   }
-  if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
+  checkUsage(verb, surplus, config);
   const client = new ApiClient({ connection: await findConnection({ file: config.kubeconfig, environment: env }), userAgent: "sedge-ipam" });
   try {
     const snapshot = await readAddresses(client);
     if (verb === "show") return show(snapshot, config);
+    const options = { client, snapshot, isApply: config.apply, isJson: config.output === "json" };
+    if (verb === "migrate") return await migrateCommand(surplus, { ...options, isEvict: config.evict, isDelete: config.delete });
+    if (verb === "split") return await splitCommand(surplus, { ...options, name: config.name, cidr: config.cidr });
     const repair = new AddressRepair({ client, writer: new AddressWriter({ client, clock: systemClock }) });
     if (verb === "release") return await release(snapshot, repair, config);
     return await check(snapshot, verb === "doctor" && config.fix ? repair : undefined, config);
@@ -58,7 +83,19 @@ export async function ipamCommand(argv: readonly string[], env: Readonly<Record<
   }
 }
 
-function show({ pools, blocks }: AddressSnapshot, { ip, output, showBlocks }: Config): number {
+/** Throws ConfigError. */
+function checkUsage(verb: string, surplus: readonly string[], config: Config): void {
+  const problems = verb === "migrate" || verb === "split" ? [] : surplus.map((word) => `unexpected argument ${word}`);
+  for (const [flag, verbs] of Object.entries(FLAG_VERBS)) {
+    const value = (config as Readonly<Record<string, unknown>>)[flag];
+    if (value === undefined || value === false || verbs.includes(verb)) continue;
+    problems.push(`--${flag.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for sedge ipam ${verbs.join(" and ")}, not for ${verb}`);
+  }
+  if (config.ip !== undefined && tryParseIp(config.ip) === undefined) problems.push(`--ip ${config.ip} is not an address`);
+  if (problems.length > 0) throw new ConfigError(problems);
+}
+
+function show({ pools, blocks }: AddressSnapshot, { ip, output, showBlocks, showBorrowed }: Config): number {
   if (ip !== undefined) {
     const found = blocks.flatMap((block) => block.allocations.filter(({ address }) => address === tryParseIp(ip)).map((allocation) => ({ block, allocation })));
     if (output === "json") print(json(found.map(({ block, allocation }) => ({ ...allocation, block: block.cidr }))));
@@ -68,6 +105,7 @@ function show({ pools, blocks }: AddressSnapshot, { ip, output, showBlocks }: Co
         print(`${ip}: pod ${allocation.pod ?? "none"}, node ${allocation.node ?? block.node ?? "none"}, handle ${allocation.handle}, block ${block.cidr}`);
     return 0;
   }
+  if (showBorrowed) return tellBorrowed(blocks, output);
   const rows = pools.flatMap((pool) => {
     const own = blocks.filter(({ cidr }) => cidrContainsCidr(pool.cidr, cidr));
     const used = own.reduce((sum, { allocations }) => sum + allocations.length, 0);
@@ -96,6 +134,27 @@ function show({ pools, blocks }: AddressSnapshot, { ip, output, showBlocks }: Co
   });
   if (output === "json") print(json(rows.map(([what, cidr, total, used, count, note]) => ({ what, cidr, total, used, blocks: count, note }))));
   else print(table([["", "CIDR", "ADDRESSES", "USED", "BLOCKS", ""], ...rows]));
+  return 0;
+}
+
+/** As calicoctl's --show-borrowed: address, who has it, whose block it is of. */
+function tellBorrowed(blocks: AddressSnapshot["blocks"], output: Config["output"]): number {
+  const borrowed = blocks.flatMap((block) =>
+    block.allocations.flatMap(({ address, loan, node, pod }) =>
+      loan === undefined
+        ? []
+        : { address, node: node ?? "", pod: pod ?? "", block: block.cidr, owner: block.node ?? "", state: loan.isAgreed ? "on loan" : "asked" },
+    ),
+  );
+  if (output === "json") print(json(borrowed));
+  else if (borrowed.length === 0) print("no address is borrowed");
+  else
+    print(
+      table([
+        ["ADDRESS", "BORROWER", "POD", "BLOCK", "OF NODE", ""],
+        ...borrowed.map((one) => [one.address, one.node, one.pod, one.block, one.owner, one.state]),
+      ]),
+    );
   return 0;
 }
 

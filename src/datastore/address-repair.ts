@@ -11,7 +11,7 @@ import { affinityName, blockName } from "../ipam/block.ts";
 import { loanHandle } from "../ipam/loans.ts";
 import type { NodeName } from "../model/names.ts";
 import { RESOURCE_INFO } from "../model/parse-resource.ts";
-import type { BlockAllocation, Pod, Resource, ResourceKind } from "../model/resource.ts";
+import type { BlockAllocation, Namespace, Pod, Resource, ResourceKind } from "../model/resource.ts";
 import type { IpAddress } from "../net/ip.ts";
 import type { ApiClient } from "./api-client.ts";
 import { ApiError } from "./api-error.ts";
@@ -37,6 +37,16 @@ export async function readAddresses(client: ApiClient, signal?: AbortSignal): Pr
   const [pools, blocks, affinities] = [await read("IPPool"), await read("IPAMBlock"), await read("BlockAffinity")];
   const [pods, nodes] = [await read("Pod"), await read("Node")];
   return { pools, blocks, affinities, pods, nodes: new Set(nodes.map(({ name }) => name)) };
+}
+
+/** All blocks as the API has them now. Rejects as `readAddresses`. */
+export async function readBlocks(client: ApiClient, signal?: AbortSignal): Promise<AddressSnapshot["blocks"]> {
+  return await listAll(client, "IPAMBlock", signal);
+}
+
+/** Rejects as `readAddresses`. */
+export async function readNamespaces(client: ApiClient, signal?: AbortSignal): Promise<readonly Namespace[]> {
+  return await listAll(client, "Namespace", signal);
 }
 
 async function listAll<Kind extends ResourceKind>(client: ApiClient, kind: Kind, signal?: AbortSignal): Promise<Extract<Resource, { kind: Kind }>[]> {

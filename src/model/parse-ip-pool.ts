@@ -11,6 +11,9 @@ import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { readMetadata } from "./parse-metadata.ts";
 import type { IpPool } from "./resource.ts";
 
+/** Keeps a deleted pool until nothing of it is in use; put there and taken away by `sedge controllers`. */
+export const POOL_FINALIZER = "sedge.network/addresses";
+
 const SPEC =
   "cidr vxlanMode ipipMode natOutgoing disabled disableBGPExport blockSize nodeSelector namespaceSelector allowedUses assignmentMode ipip nat-outgoing".split(
     " ",
@@ -40,6 +43,8 @@ export function parseIpPool(object: unknown, options: ParseOptions = {}): Parsed
       nodeSelector: readSelector(spec.child("nodeSelector")) ?? "all()",
       ...(namespaceSelector === undefined ? {} : { namespaceSelector }),
       ...(isManual && !isClosed ? { isManual } : {}),
+      ...(metadata.createdAt === "" ? {} : { createdAt: metadata.createdAt }),
+      ...(metadata.isDeleting ? { isDeleting: true } : {}),
     };
   });
 }

@@ -10,6 +10,8 @@ export interface Metadata {
   readonly resourceVersion: ResourceVersion;
   readonly labels: Labels;
   readonly annotations: Labels;
+  /** RFC 3339, as the server wrote it; "" for an object that no server has stored. */
+  readonly createdAt: string;
   /** The object is being deleted, and waits for its finalizers. */
   readonly isDeleting: boolean;
 }
@@ -28,6 +30,7 @@ export function readMetadata(root: Field): Metadata {
     resourceVersion: metadata.child("resourceVersion").string() ?? "",
     labels: readLabels(metadata.child("labels")),
     annotations: readStrings(metadata.child("annotations")),
+    createdAt: metadata.child("creationTimestamp").string() ?? "",
     isDeleting: !metadata.child("deletionTimestamp").isAbsent,
   };
 }

@@ -122,6 +122,10 @@ export interface IpPool {
   readonly namespaceSelector?: string;
   /** Only for pods that ask for it. It reads as disabled then. */
   readonly isManual?: true;
+  /** metadata.creationTimestamp: of two pools that overlap the older one is used. */
+  readonly createdAt?: string;
+  /** It is being deleted and goes when its last address is free. It reads as disabled. */
+  readonly isDeleting?: true;
 }
 
 /** projectcalico.org/v3 IPReservation: addresses that are given to nobody who does not ask for them. */

@@ -220,6 +220,54 @@ describe("blocks that are given back", () => {
   });
 });
 
+describe("pools that change under running pods", () => {
+  const [OLD, NEW] = [pool("old", "10.65.0.0/26", 28), pool("new", "10.66.0.0/26", 28)];
+  const isNew = ({ address }: { readonly address: string }): boolean => address.startsWith("10.66.");
+  function change(w: AddressesWorld, pools: readonly IpPool[]): void {
+    const gone = w.pools.filter(({ name }) => !pools.some((other) => other.name === name));
+    w.pools.splice(0, w.pools.length, ...pools);
+    for (const { life } of w.servers) {
+      for (const resource of pools) life.apply({ kind: "upsert", resource });
+      for (const { name } of gone) life.apply({ kind: "delete", key: { kind: "IPPool", namespace: "", name } });
+    }
+  }
+
+  it("two pools swapped live, and back: running pods keep their addresses, new ones have the other pool's, blocks follow", async () => {
+    const w = await start([OLD, { ...NEW, disabled: true }], { nodes: 2 });
+    const names = (round: string): (readonly [WorldNode, string])[] => [0, 1].map((i) => [node(w, i), `${round}${i}`] as const);
+    await attachAll(w, names("a"));
+    change(w, [{ ...OLD, disabled: true }, NEW]);
+    const before = w.connected();
+    expect((await attachAll(w, names("b"))).codes).toEqual([]);
+    expect(w.connected().filter((one) => !isNew(one))).toEqual(before);
+    expect(w.connected().filter(isNew)).toHaveLength(2);
+    for (const [at, name] of names("a")) await at.detach(name);
+    await pass(w, IDLE_MS + 3_000);
+    expect(w.blocks.filter(({ cidr }) => cidr.startsWith("10.65."))).toEqual([]);
+    change(w, [OLD, { ...NEW, disabled: true }]);
+    expect((await attachAll(w, names("c"))).codes).toEqual([]);
+    for (const [at, name] of names("b")) await at.detach(name);
+    await pass(w, IDLE_MS + 3_000);
+    expect([w.connected().some(isNew), w.blocks.some(({ cidr }) => cidr.startsWith("10.66."))]).toEqual([false, false]);
+  });
+
+  it("a pool deleted under running pods, with the agents restarted: they keep their addresses, and its blocks go with the last of them", async () => {
+    const w = await start([OLD, NEW], { nodes: 1 });
+    await attachAll(w, [[node(w, 0), "a"]]);
+    const before = w.connected();
+    const isOld = !before.some(isNew);
+    change(w, isOld ? [NEW] : [OLD]);
+    await node(w, 0).crash({});
+    await w.settle(first);
+    expect(w.connected()).toEqual(before);
+    const { addresses } = await attachAll(w, [[node(w, 0), "b"]]);
+    expect(addresses.every((address) => isNew({ address }) === isOld)).toBe(true);
+    await node(w, 0).detach("a");
+    await pass(w, IDLE_MS + 3_000);
+    expect(w.blocks.some(({ cidr }) => cidr.startsWith("10.66.") !== isOld)).toBe(false);
+  });
+});
+
 /** Fault points are picked at random, so that a crash comes after each write of each party in some run. */
 describe("any history", () => {
   const who = fc.nat(2);

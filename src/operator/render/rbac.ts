@@ -48,7 +48,7 @@ function fanoutRules(): readonly Rule[] {
   return [
     ...watched(Object.values(API_RESOURCES)),
     { ...of("Namespace", ["get"]), resourceNames: ["default", "kube-system"] }, // the cluster's identity is the uid of the latter
-    of("IPAMBlock", ["create", "get", "update"]),
+    of("IPAMBlock", ["create", "delete", "get", "update"]),
     of("BlockAffinity", ["create", "delete", "get", "update"]),
     ...byGroup([...STATUS_KINDS].map((kind) => API_RESOURCES[kind])).map(statusRule),
   ];
@@ -67,6 +67,8 @@ function controllerRules(): readonly Rule[] {
     ...of(["IPPool", "IPAMBlock", "BlockAffinity", "Pod", "Node"], ["list"]),
     ...of(["Pod", "Node"], ["get"]),
     ...of(["IPAMBlock", "BlockAffinity"], ["delete", "get", "update"]),
+    ...of(["IPPool"], ["update"]),
+    { apiGroups: [API_RESOURCES.IPPool.group], resources: [`${API_RESOURCES.IPPool.plural}/status`], verbs: ["update"] },
   ];
 }
 
