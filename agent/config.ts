@@ -23,7 +23,16 @@ const failsafe = (ports: readonly string[]) => z.array(failsafePort).default([..
 export const agentConfigSchema = z
   .object({
     nodeName: z.string().min(1).describe("Name of the Node object that this machine is"),
-    server: z.array(serverAddress).min(1).describe("Fan-out server as HOST:PORT or unix:/PATH; repeat it, in order of preference"),
+    server: z
+      .array(serverAddress)
+      .min(1)
+      .describe("Fan-out server as HOST:PORT (a name can stand for several) or unix:/PATH; repeat it. A server that is reached tells which others there are"),
+    serverOrder: z
+      .enum(["spread", "listed"])
+      .default("spread")
+      .describe(
+        "spread: each node has a first choice of its own, by hash, so that servers share the nodes; listed: the order given, before what a server tells",
+      ),
     tlsCert: z.string().optional().describe("File with the agent's certificate (PEM); its name is the node's"),
     tlsKey: z.string().optional().describe("File with the key of the certificate (PEM)"),
     tlsCa: z.string().optional().describe("File with the authority that signs the servers' certificates (PEM)"),

@@ -27,6 +27,7 @@ export class AgentMetrics implements ReconcileObserver {
   readonly #applyFailures: Counter;
   readonly #drift: Counter<"what">;
   readonly #sessionEnds: Counter;
+  readonly #withoutServer: Histogram;
   readonly #viewRepairs: Counter;
   readonly #storeFailures: Counter;
   readonly #cutConnections: Counter;
@@ -59,6 +60,12 @@ export class AgentMetrics implements ReconcileObserver {
       name: "sedge_agent_drift_repairs_total",
       help: "Changes by others to what is ours, repaired",
       labelNames: ["what"],
+      registers,
+    });
+    this.#withoutServer = new Histogram({
+      name: "sedge_agent_without_server_seconds",
+      help: "From the end of a live session to the next that is live",
+      buckets: LATENCY_BUCKETS,
       registers,
     });
     this.#sessionEnds = new Counter({ name: "sedge_agent_session_ends_total", help: "Sessions with a server that ended", registers });
@@ -95,6 +102,10 @@ export class AgentMetrics implements ReconcileObserver {
 
   enrolled(outcome: "issued" | "pending" | "refused" | "failed"): void {
     this.#enrollments.inc({ outcome });
+  }
+
+  reconnected(seconds: number): void {
+    this.#withoutServer.observe(seconds);
   }
 
   sessionEnded(): void {

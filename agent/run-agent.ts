@@ -41,8 +41,11 @@ import { lockState } from "./state-lock.ts";
 import { type AgentStatus, agentStatus } from "./status/status.ts";
 import { Acknowledgements } from "./sync/acknowledgements.ts";
 import { ClaimCalls } from "./sync/claim-calls.ts";
+import { dialer, resolveName } from "./sync/dial.ts";
 import { Freshness } from "./sync/freshness.ts";
+import { KnownServersFile, loadKnownServers } from "./sync/known-servers.ts";
 import { ReportQueue } from "./sync/report-queue.ts";
+import { ServerBook } from "./sync/server-book.ts";
 import { SyncClient } from "./sync/sync-client.ts";
 import { DecodedView } from "./view/decoded-view.ts";
 import { StateError, ViewStore } from "./view/store.ts";
@@ -132,11 +135,22 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
           onCut: (connections) => metrics.connectionsCut(connections),
         });
 
+  const known = await loadKnownServers(config.stateDir);
+  if (known.problem !== undefined) log.warn({ problem: known.problem }, "the stored list of servers cannot be used");
+  const book = new ServerBook({ node, given: config.server, order: config.serverOrder });
+  book.tell(known.servers);
+  const knownServersFile = new KnownServersFile({
+    directory: config.stateDir,
+    onProblem: (error) => log.warn({ err: error, directory: config.stateDir }, "the list of servers cannot be written: a restart begins with an older one"),
+  });
   const sync = new SyncClient({
     node,
     version: VERSION,
-    servers: config.server,
-    tls: tlsFiles(config),
+    book,
+    dial: dialer(tlsFiles(config)),
+    resolve: resolveName,
+    onServers: (servers) => void knownServersFile.save(servers),
+    onReconnected: (seconds) => metrics.reconnected(seconds),
     view: store.view,
     onCommit: (delta, isAnswer) => takeCommit(delta, isAnswer),
     onConfirmed() {
@@ -214,6 +228,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       version: VERSION,
       dataplane: kernel === undefined ? "none" : "nftables",
       freshness: () => freshness.report(),
+      servers: () => book.candidates.map(({ address }) => address),
       view: () => ({ isComplete: store.isComplete, epoch: store.view.epoch, revision: store.view.revision, size: store.view.size, digest: store.view.digest }),
       programmed: () => reconciler.programmed,
       kernelError: () => reconciler.lastError,

@@ -7,6 +7,8 @@ export interface AgentStatus {
   readonly version: string;
   /** Address of the server of the present session, "" without one. */
   readonly server: string;
+  /** Servers that are known, best for this node first. */
+  readonly knownServers: readonly string[];
   readonly isConnected: boolean;
   /** In this session the view was the server's whole view. */
   readonly isSynced: boolean;
@@ -31,6 +33,7 @@ export interface StatusSources {
   readonly version: string;
   readonly dataplane: "nftables" | "none";
   readonly freshness: () => FreshnessReport;
+  readonly servers: () => readonly string[];
   readonly view: () => { readonly isComplete: boolean; readonly epoch: string; readonly revision: bigint; readonly size: number; readonly digest: bigint };
   readonly programmed: () => ProgrammedState | undefined;
   readonly kernelError: () => string | undefined;
@@ -46,6 +49,7 @@ export function agentStatus(sources: StatusSources): AgentStatus {
     node: sources.node,
     version: sources.version,
     server: freshness.address,
+    knownServers: sources.servers(),
     isConnected: freshness.isConnected,
     isSynced: freshness.isSynced,
     upstreamAgeMs: freshness.upstreamAgeMs === undefined ? null : Math.round(freshness.upstreamAgeMs),

@@ -18,8 +18,10 @@ import { encodeServerMessage, encodeUpdate } from "../../src/wire/update-codec.t
 import { View, type ViewDelta } from "../../src/wire/view.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { ClaimCalls } from "./claim-calls.ts";
+import { dialer } from "./dial.ts";
 import { Freshness } from "./freshness.ts";
 import { ReportQueue } from "./report-queue.ts";
+import { ServerBook } from "./server-book.ts";
 import { SyncClient } from "./sync-client.ts";
 import { PACKING_FEATURES } from "./unpack.ts";
 
@@ -177,7 +179,7 @@ async function server(): Promise<ScriptedServer> {
   return started;
 }
 
-function client(servers: readonly string[], tls?: TlsFiles) {
+function client(servers: readonly string[], tls?: TlsFiles, order: "spread" | "listed" = "listed") {
   const view = new View();
   const commits: { delta: ViewDelta; isAnswer: boolean }[] = [];
   const ends: string[] = [];
@@ -188,8 +190,8 @@ function client(servers: readonly string[], tls?: TlsFiles) {
   const sync = new SyncClient({
     node: "n1",
     version: "test",
-    servers,
-    tls,
+    book: new ServerBook({ node: "n1", given: servers, order }),
+    dial: dialer(tls),
     view,
     acknowledgements,
     reports,

@@ -1,60 +1,51 @@
 /**
  * The agent's side of the record stream: one session after the other, for as long as the agent lives.
  *
- * The protocol is `AgentSession` (src/wire), pure; this carries its outputs out: bytes to the stream, commits to `onCommit` one after the other (the
- * stream waits while a commit is written to disk), acknowledgements and reports back. Servers are tried in order; one that answers is kept.
+ * Which server is the book's matter (server-book.ts). Here: the best that may be tried is tried at once; while it does not answer the next one is, beside it,
+ * and the first connection that stands is used. So an agent is without a server for as long as all of them are, and hardly longer.
  * Invariant: nothing is applied but whole commits, in order; a session that ends takes nothing away. Every wait has a bound and ends at the signal.
  */
-import { Metadata } from "@grpc/grpc-js";
-import type { Clock } from "../../src/runtime/clock.ts";
-import type { Logger } from "../../src/runtime/log.ts";
-import { Backoff, jittered } from "../../src/runtime/retry.ts";
-import { type AgentOutput, AgentSession, encodeAck, encodeEndpointReport } from "../../src/wire/agent-protocol.ts";
-import type { Heartbeat, Move } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import type { RawSyncStream } from "../../src/wire/service.ts";
-import { connect, failureOf, type SessionFailure, type SyncConnection, type TlsFiles } from "../../src/wire/sync-connection.ts";
-import type { View, ViewDelta } from "../../src/wire/view.ts";
-import type { Acknowledgements } from "./acknowledgements.ts";
-import type { Freshness } from "./freshness.ts";
-import type { ReportQueue } from "./report-queue.ts";
-import { PACKING_FEATURES, unpack } from "./unpack.ts";
+import type { SessionFailure, SyncConnection } from "../../src/wire/sync-connection.ts";
+import type { Dialed } from "./dial.ts";
+import type { Candidate } from "./server-book.ts";
+import { asDialError, SyncSession, type SyncSessionOptions } from "./sync-session.ts";
 
-export interface SyncClientOptions {
-  readonly node: string;
-  readonly version: string;
-  /** "host:port", in order of preference. */
-  readonly servers: readonly string[];
-  /** undefined: plain text. */
-  readonly tls: TlsFiles | undefined;
-  readonly view: View;
-  /** The view changed: write it down, then program it. The next message is read when it resolves. It must not reject for a full disk. */
-  readonly onCommit: (delta: ViewDelta, isAnswer: boolean) => Promise<void>;
-  /** The server confirmed that the view is the newest, up to the view's revision. */
-  readonly onConfirmed: () => void;
-  /** A view that was not what the server has, or a session that ended: for metrics. */
-  readonly onRepair: () => void;
+export interface SyncClientOptions extends SyncSessionOptions {
+  /** The addresses of a given name; absent: names are left to the connection. */
+  readonly resolve?: (given: string) => Promise<readonly string[]>;
+  /** A session that ended, or did not begin: for metrics. */
   readonly onSessionEnd: (failure: SessionFailure) => void;
-  readonly acknowledgements: Acknowledgements;
-  readonly reports: ReportQueue;
-  readonly freshness: Freshness;
-  readonly clock: Clock;
-  readonly log: Logger;
+  /** A session is live, after so long without one (s); not at the first. */
+  readonly onReconnected?: (seconds: number) => void;
 }
 
-/** For the connection and the server's Welcome. */
-const GREETING_TIMEOUT_MS = 10_000;
-const SILENT_HEARTBEATS = 3;
-const LASTING_FAILURE_DELAY_MS = 30_000;
+/** A server that does not answer for this long is not waited for alone; the third is tried after twice as long again. */
+const HEDGE_MS = 800;
+const MAX_AT_ONCE = 3;
+/** Agents whose server has just died come to the others over this span. */
+const LOST_SPREAD_MS = 250;
+const RESOLVE_EVERY_MS = 10_000;
+const RESOLVE_WAIT_MS = 2_000;
+
+type Outcome = { readonly candidate: Candidate } & ({ readonly dialed: Dialed } | { readonly error: unknown });
 
 export class SyncClient {
   readonly name = "sync";
   readonly #options: SyncClientOptions;
-  readonly #backoff = new Backoff({ initialMs: 200, maxMs: 15_000 });
   #connection: SyncConnection | undefined;
-  #preferred: readonly string[] = [];
+  #resolvedAt = Number.NEGATIVE_INFINITY;
+  /** When the last live session ended. */
+  #lostAt: number | undefined;
 
   constructor(options: SyncClientOptions) {
-    this.#options = options;
+    this.#options = {
+      ...options,
+      onLive: () => {
+        if (this.#lostAt !== undefined) options.onReconnected?.((options.clock.now() - this.#lostAt) / 1_000);
+        this.#lostAt = undefined;
+        options.onLive?.();
+      },
+    };
   }
 
   /** The connection of the present session, for unary calls; undefined when there is none. */
@@ -63,197 +54,117 @@ export class SyncClient {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { log, clock, onSessionEnd } = this.#options;
-    for (let next = 0; !signal.aborted; ) {
-      const servers = [...this.#preferred, ...this.#options.servers.filter((server) => !this.#preferred.includes(server))];
-      const server = servers[next % servers.length] ?? "";
-      const session = new Session(server, this.#options, (connection) => {
-        this.#connection = connection;
-      });
+    const { book, clock, log, onSessionEnd } = this.#options;
+    const random = this.#options.random ?? Math.random;
+    let dialed: Dialed | undefined;
+    while (!signal.aborted) {
+      dialed ??= await this.#connect(signal);
+      if (dialed === undefined) return;
+      const { address } = dialed;
+      this.#connection = dialed.calls;
+      const session = new SyncSession(dialed, this.#options);
       const failure = await session.run(signal);
       this.#connection = undefined;
-      if (signal.aborted) return;
+      if (session.wasLive) this.#lostAt = clock.now();
+      dialed = session.next;
+      if (signal.aborted) break;
       onSessionEnd(failure);
-      if (session.wasLive) this.#backoff.reset();
-      if (session.moveTo !== undefined) {
-        // Without a target: any other than this one.
-        next = session.moveTo.length > 0 ? 0 : next + 1;
-        this.#preferred = session.moveTo;
-        continue;
-      }
+      if (dialed !== undefined) continue;
       log.warn(
-        { server, code: failure.code, reason: failure.detail, retryAfterMs: failure.retryAfterMs },
+        { server: address, code: failure.code, reason: failure.detail, retryAfterMs: failure.retryAfterMs },
         failure.isLasting ? "the server refuses this agent" : "session ended",
       );
-      // The one that worked comes first again; otherwise the next, and only after a round of all of them the long wait.
-      if (!session.wasLive) next++;
-      const isRoundOver = next % servers.length === 0 || session.wasLive;
-      const asked = failure.isLasting ? LASTING_FAILURE_DELAY_MS : failure.retryAfterMs;
-      await clock.sleep(isRoundOver || asked > 0 ? this.#backoff.next(asked) : jittered(50, 0.5), signal);
+      book.failed(address, clock.now(), { ...failure, isRefused: session.wasLive });
+      if (session.wasLive) await clock.sleep(LOST_SPREAD_MS * random(), signal);
     }
-  }
-}
-
-/** One connection and its stream. */
-class Session {
-  wasLive = false;
-  moveTo: readonly string[] | undefined;
-  readonly #server: string;
-  readonly #options: SyncClientOptions;
-  readonly #setConnection: (connection: SyncConnection) => void;
-  readonly #session: AgentSession;
-  #stream: RawSyncStream | undefined;
-  #silenceLimitMs = GREETING_TIMEOUT_MS;
-  #heardAt = 0;
-  #isBusy = false;
-  #endedBy: SessionFailure | undefined;
-
-  constructor(server: string, options: SyncClientOptions, setConnection: (connection: SyncConnection) => void) {
-    this.#server = server;
-    this.#options = options;
-    this.#setConnection = setConnection;
-    this.#session = new AgentSession({ identity: { node: options.node, version: options.version, features: PACKING_FEATURES, unpack }, view: options.view });
+    dialed?.close();
   }
 
-  /** Settles when the session is over, with the reason. */
-  async run(signal: AbortSignal): Promise<SessionFailure> {
-    const { acknowledgements, reports, freshness, tls } = this.#options;
-    const ended = new AbortController();
-    let connection: SyncConnection | undefined;
+  /** The first connection that stands; undefined: the signal has aborted. */
+  async #connect(signal: AbortSignal): Promise<Dialed | undefined> {
+    const { book, clock } = this.#options;
+    const stop = new AbortController();
+    const either = AbortSignal.any([signal, stop.signal]);
+    const tries = new Map<string, Promise<Outcome>>();
+    let tryAt = clock.now();
     try {
-      connection = await connect(this.#server, tls);
-      if (signal.aborted) return ABORTED;
-      await this.#exchange(connection, signal, ended.signal);
-      return this.#endedBy ?? { code: "OK", detail: "the server ended the stream", retryAfterMs: 0, isLasting: false };
-    } catch (error) {
-      return this.#endedBy ?? failureOf(error);
-    } finally {
-      ended.abort();
-      acknowledgements.end();
-      reports.end();
-      freshness.disconnected();
-      this.#session.closed();
-      this.#stream?.cancel();
-      connection?.close();
-    }
-  }
-
-  async #exchange(connection: SyncConnection, signal: AbortSignal, ended: AbortSignal): Promise<void> {
-    const open = connection["sync"]?.bind(connection) as ((metadata: Metadata) => RawSyncStream) | undefined;
-    if (open === undefined) throw new TypeError("the client has no method sync");
-    const stream = open(new Metadata());
-    this.#stream = stream;
-    // Reading reports errors too; without a listener of its own an error between two reads would end the process.
-    stream.on("error", () => undefined);
-    const onAbort = (): void => stream.cancel();
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#heardAt = this.#options.clock.now();
-    void this.#watchSilence(ended).catch((error: unknown) => this.#options.log.error({ err: error }, "the watch over silence failed"));
-    try {
-      this.#setConnection(connection);
-      await this.#carryOut(this.#session.open());
-      for await (const bytes of stream) {
-        this.#heardAt = this.#options.clock.now();
-        this.#isBusy = true;
-        await this.#carryOut(this.#session.receive(bytes as Uint8Array));
-        this.#isBusy = false;
-        this.#heardAt = this.#options.clock.now();
-        if (this.#session.state === "over" || this.moveTo !== undefined) return;
-      }
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
-
-  async #carryOut(outputs: readonly AgentOutput[]): Promise<void> {
-    for (const output of outputs) await this.#carryOutOne(output);
-  }
-
-  async #carryOutOne(output: AgentOutput): Promise<void> {
-    const { acknowledgements, reports, freshness, log, onCommit, onConfirmed, onRepair, view } = this.#options;
-    switch (output.kind) {
-      case "send":
-        this.#write(output.bytes);
-        return;
-      case "welcome": {
-        const { welcome } = output;
-        if (welcome.heartbeatIntervalMs > 0) this.#silenceLimitMs = Math.max(1_000, SILENT_HEARTBEATS * welcome.heartbeatIntervalMs);
-        freshness.connected(this.#server, welcome.server);
-        acknowledgements.begin((ack) => this.#write(encodeAck(ack)));
-        acknowledgements.pace(welcome.ackIntervalMs);
-        reports.begin((report) => this.#write(encodeEndpointReport(report)));
-        log.info({ server: welcome.server, address: this.#server, epoch: welcome.epoch, revision: String(welcome.revision) }, "connected");
-        return;
-      }
-      case "commit":
-        // Before it is programmed: what is programmed must be known as received.
-        acknowledgements.received(output.delta.revision);
-        await onCommit(output.delta, output.isAnswer);
-        if (output.isAnswer && output.delta.isDigestRight) this.#becameLive();
-        return;
-      case "heartbeat":
-        this.#note(output.heartbeat);
-        if (output.heartbeat.digest === view.digest && this.#session.state === "live") {
-          acknowledgements.received(view.revision);
-          onConfirmed();
+      await this.#resolveNames(signal);
+      while (!signal.aborted) {
+        const now = clock.now();
+        const candidate = tries.size < MAX_AT_ONCE && now >= tryAt ? book.next(now, new Set(tries.keys())) : undefined;
+        if (candidate !== undefined) {
+          tries.set(candidate.address, this.#try(candidate, either));
+          tryAt = now + HEDGE_MS * 2 ** (tries.size - 1);
+          continue;
         }
-        return;
-      case "repair":
-        log.warn({ isWhole: output.isWhole }, "the view differs from the server's: repairing");
-        onRepair();
-        return;
-      case "servers":
-        log.debug({ servers: output.servers.servers.length }, "the servers that there are");
-        return;
-      case "queued":
-        freshness.waits({ place: output.queued.place, delayMs: output.queued.delayMs });
-        log.info({ place: output.queued.place, delayMs: output.queued.delayMs }, "the server sends others their view first");
-        return;
-      case "report-result":
-        reports.result(output.result);
-        return;
-      case "move":
-        await this.#move(output.move);
-        return;
-      case "end":
-        if (output.reason !== "closed") this.#endedBy = { code: output.reason.toUpperCase(), detail: output.detail, retryAfterMs: 0, isLasting: false };
-        return;
+        const waitMs = tries.size >= MAX_AT_ONCE ? Number.POSITIVE_INFINITY : Math.max(tryAt - now, book.waitMs(now, new Set(tries.keys())));
+        const outcome = await this.#first([...tries.values()], waitMs, signal);
+        if (outcome === undefined) continue;
+        tries.delete(outcome.candidate.address);
+        if ("dialed" in outcome) return outcome.dialed;
+        if (!signal.aborted) this.#failed(outcome);
+        tryAt = clock.now();
+        await this.#resolveNames(signal);
+      }
+      return undefined;
+    } finally {
+      stop.abort();
+      // Those that come too late are closed.
+      for (const late of tries.values()) void late.then((outcome) => ("dialed" in outcome ? outcome.dialed.close() : undefined));
     }
   }
 
-  #becameLive(): void {
-    this.wasLive = true;
-    this.#options.freshness.synced();
-    this.#options.onConfirmed();
+  /** Never rejects. */
+  async #try(candidate: Candidate, signal: AbortSignal): Promise<Outcome> {
+    try {
+      return { candidate, dialed: await this.#options.dial(candidate, signal) };
+    } catch (error) {
+      return { candidate, error };
+    }
   }
 
-  #note({ upstreamAgeMs, stale, ackIntervalMs }: Heartbeat): void {
-    this.#options.acknowledgements.pace(ackIntervalMs);
-    this.#options.freshness.heard({ upstreamAgeMs: Number(upstreamAgeMs), isStale: stale });
+  /** The first outcome; undefined: the time is over, or the signal has aborted. */
+  async #first(tries: readonly Promise<Outcome>[], waitMs: number, signal: AbortSignal): Promise<Outcome | undefined> {
+    const done = new AbortController();
+    const waiting = AbortSignal.any([signal, done.signal]);
+    const timeOut = async (): Promise<undefined> => {
+      await this.#options.clock.sleep(Math.min(Math.ceil(waitMs) + 1, MAX_WAIT_MS), waiting);
+      return undefined;
+    };
+    try {
+      return await Promise.race([...tries, timeOut()]);
+    } finally {
+      done.abort();
+    }
   }
 
-  /** Many agents are told at the same moment: each leaves at a moment of its own within half the time. */
-  async #move({ reason, deadlineMs, targets }: Move): Promise<void> {
-    this.#options.log.info({ reason, deadlineMs, targets }, "the server asks to move");
-    await this.#options.clock.sleep(Math.min(10_000, deadlineMs / 2) * Math.random());
-    this.moveTo = targets;
+  #failed({ candidate, error }: { readonly candidate: Candidate; readonly error: unknown }): void {
+    const { book, clock, log, onSessionEnd } = this.#options;
+    const { failure, isRefused } = asDialError(error);
+    book.failed(candidate.address, clock.now(), { ...failure, isRefused });
+    onSessionEnd(failure);
+    log.warn({ server: candidate.address, code: failure.code, reason: failure.detail }, "no connection to the server");
   }
 
-  #write(bytes: Uint8Array): void {
-    // What waits here is bounded: one Ack, and one report a block.
-    if (this.#stream?.writable === true) this.#stream.write(bytes);
+  /** Names are looked up now and then, beside everything else; only an agent that knows no address at all waits for it. */
+  async #resolveNames(signal: AbortSignal): Promise<void> {
+    const { book, clock, resolve } = this.#options;
+    const { names } = book;
+    if (resolve === undefined || names.length === 0 || clock.now() - this.#resolvedAt < RESOLVE_EVERY_MS) return;
+    this.#resolvedAt = clock.now();
+    const asked = Promise.all(names.map((given) => this.#resolveName(given, resolve)));
+    if (book.candidates.every(({ address }) => names.includes(address))) await Promise.race([asked, clock.sleep(RESOLVE_WAIT_MS, signal)]);
   }
 
-  async #watchSilence(ended: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    while (!ended.aborted) {
-      await clock.sleep(this.#silenceLimitMs / 4, ended);
-      if (ended.aborted || this.#isBusy || clock.now() - this.#heardAt < this.#silenceLimitMs) continue;
-      await this.#carryOut(this.#session.silence());
-      this.#stream?.cancel();
-      return;
+  async #resolveName(given: string, resolve: (given: string) => Promise<readonly string[]>): Promise<void> {
+    const { book, log } = this.#options;
+    try {
+      book.resolve(given, await resolve(given));
+    } catch (error) {
+      // What it stood for before stays.
+      log.warn({ err: error, server: given }, "the name of the servers cannot be looked up");
     }
   }
 }
 
-const ABORTED: SessionFailure = { code: "ABORTED", detail: "stopping", retryAfterMs: 0, isLasting: false };
+const MAX_WAIT_MS = 30_000;

@@ -97,8 +97,8 @@ export interface SessionHost {
   readonly upstreamKinds: readonly string[];
   upstreamSince(revision: bigint): readonly bigint[];
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
-  /** What the node is told of which servers there are; undefined: nothing. The same object for all whom it is the same for. */
-  serversFor(node: NodeName): ServerList | undefined;
+  /** What the node is told of which servers there are; undefined: nothing yet. The same object for all whom it is the same for. Absent: never anything. */
+  readonly serversFor: ((node: NodeName) => ServerList | undefined) | undefined;
   /**
    * Calls back when the table has the node's view (a relay may have to ask for it first), perhaps at once; with an error when that cannot be now. The result
    * takes the wish back.
@@ -405,7 +405,7 @@ export class Session implements StreamHandler, ClientState {
 
   /** The list of servers has changed. */
   tellServers(): void {
-    const list = this.#hasServers && this.#node !== undefined ? this.#host.serversFor(this.#node.name) : undefined;
+    const list = this.#hasServers && this.#node !== undefined ? this.#host.serversFor?.(this.#node.name) : undefined;
     if (list !== undefined && this.#state !== "over" && this.#state !== "greeting") this.#send("other", encodedServerList(list));
   }
 
@@ -451,7 +451,7 @@ export class Session implements StreamHandler, ClientState {
           heartbeatIntervalMs,
           bucketBits: request.bits,
           upstreamKinds: this.#hasUpstream ? [...this.#host.upstreamKinds] : [],
-          servers: this.#hasServers ? this.#host.serversFor(name) : undefined,
+          servers: this.#hasServers ? this.#host.serversFor?.(name) : undefined,
           ackIntervalMs: this.#host.ackIntervalMs(),
         },
       }),
@@ -476,7 +476,7 @@ export class Session implements StreamHandler, ClientState {
     this.#packing = packing ?? "none";
     this.#hasLine = named.includes("line");
     this.#hasUpstream = named.includes("upstream") && this.#host.upstreamKinds.length > 0;
-    this.#hasServers = named.includes("servers") && this.#node !== undefined && this.#host.serversFor(this.#node.name) !== undefined;
+    this.#hasServers = named.includes("servers") && this.#host.serversFor !== undefined;
     const used = { line: this.#hasLine, upstream: this.#hasUpstream, servers: this.#hasServers };
     return [...(packing === undefined ? [] : [packing]), ...Object.entries(used).flatMap(([feature, isUsed]) => (isUsed ? [feature] : []))];
   }

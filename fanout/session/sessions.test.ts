@@ -420,4 +420,16 @@ describe("sessions", () => {
     window.note({ tookMs: 30, lateMs: 60, sinceMs: 100 });
     expect(window.currentMs).toBe(100);
   });
+
+  it("stopping while a stream is young → nothing goes on turning", async () => {
+    const f = fixture();
+    f.agent("n1").connect();
+    const stop = new AbortController();
+    const running = f.sessions.run(stop.signal);
+    stop.abort();
+    await running;
+    // A timer that began itself anew without time passing would never let this come.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(f.sessions.openStreams).toBe(1);
+  });
 });

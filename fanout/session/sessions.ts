@@ -126,7 +126,7 @@ export class Sessions {
       hold: options.hold ?? holdAtOnce,
       acknowledged: (session) => options.onClient?.(session),
       upstream: () => options.upstream(),
-      serversFor: (node) => options.serversFor?.(node),
+      serversFor: options.serversFor,
       register: (session) => this.#register(session),
       unregister: (session) => this.#unregister(session),
       report: (session, report) => options.report(session, report),

@@ -25,7 +25,8 @@ export const systemClock: Clock = {
 /** A clock that moves when the test says so. */
 export class ManualClock implements Clock {
   #now = 0;
-  #sleepers: { at: number; wake: () => void }[] = [];
+  /** Sorted by time; of the same time, in the order in which they began. */
+  readonly #sleepers: { readonly at: number; wake: () => void }[] = [];
 
   now(): number {
     return this.#now;
@@ -38,22 +39,41 @@ export class ManualClock implements Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#sleepers.push({ at: this.#now + ms, wake: resolve });
-      signal?.addEventListener("abort", () => resolve(), { once: true });
+      const sleeper = { at: this.#now + ms, wake: resolve };
+      this.#sleepers.splice(this.#placeAfter(sleeper.at), 0, sleeper);
+      const onAbort = (): void => {
+        const place = this.#sleepers.indexOf(sleeper);
+        if (place >= 0) this.#sleepers.splice(place, 1);
+        resolve();
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      sleeper.wake = () => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      };
     });
   }
 
   /** Moves time and wakes sleepers in order. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
-    for (;;) {
-      const next = this.#sleepers.filter((sleeper) => sleeper.at <= end).sort((a, b) => a.at - b.at)[0];
-      if (next === undefined) break;
+    for (let next = this.#sleepers[0]; next !== undefined && next.at <= end; next = this.#sleepers[0]) {
+      this.#sleepers.shift();
       this.#now = Math.max(this.#now, next.at);
-      this.#sleepers = this.#sleepers.filter((sleeper) => sleeper !== next);
       next.wake();
       await new Promise((resolve) => setImmediate(resolve));
     }
     this.#now = end;
+  }
+
+  /** Where one that wakes at the time stands: behind those that are there. */
+  #placeAfter(at: number): number {
+    let [low, high] = [0, this.#sleepers.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#sleepers[middle]?.at ?? 0) <= at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }

@@ -23,9 +23,9 @@ export interface TlsFiles {
 /** Messages are at most 1 MiB, or as large as their one record; a message above this is a fault. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
-/** `tls` undefined: plain text. Rejects when a file cannot be read. */
-export async function connect(address: string, tls: TlsFiles | undefined): Promise<SyncConnection> {
-  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(address, tls), CHANNEL_OPTIONS);
+/** `tls` undefined: plain text. `given`: "host:port" by whose host the certificate is judged, when it names one. Rejects when a file cannot be read. */
+export async function connect(address: string, tls: TlsFiles | undefined, given = address): Promise<SyncConnection> {
+  return new RawSyncClient(address, tls === undefined ? credentials.createInsecure() : await tlsCredentials(given, tls), CHANNEL_OPTIONS);
 }
 
 /** As `connect`, for a relay. */
@@ -49,9 +49,9 @@ const CHANNEL_OPTIONS = {
   "grpc.keepalive_timeout_ms": 10_000,
 };
 
-async function tlsCredentials(address: string, { cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
+async function tlsCredentials(given: string, { cert, key, ca }: TlsFiles): Promise<ChannelCredentials> {
   const [caPem, keyPem, certPem] = await Promise.all([readFile(ca), readFile(key), readFile(cert)]);
-  return credentials.createSsl(caPem, keyPem, certPem, verifyServer(address));
+  return credentials.createSsl(caPem, keyPem, certPem, verifyServer(given));
 }
 
 export interface SessionFailure {

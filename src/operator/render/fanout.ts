@@ -37,6 +37,7 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
       `--log-level=${fanout.logLevel}`,
       "--server-name=$(POD_NAME)",
       "--lease-namespace=$(POD_NAMESPACE)",
+      `--service=$(POD_NAMESPACE)/${nameOf("fanout")}`,
     ],
     env: [
       { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
