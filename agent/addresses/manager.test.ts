@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Pool } from "../../src/model/record.ts";
-import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
+import { cidrContains, cidrVersion, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
@@ -164,6 +164,28 @@ describe("AddressManager", () => {
     expect(next.flatMap(({ addresses }) => addresses)).not.toContain(a.addresses[0]);
     expect((await problem(after.manager.attach(request("e")))).code).toBe("cooling");
     expect([...after.journal.state.blocks.values()][0]?.generation).toBeGreaterThan(generation);
+  });
+
+  it("a container of which the API knows one of two addresses, with journal and interface gone, gets both; one that is connected keeps what it has", async () => {
+    for (const isConnected of [false, true]) {
+      const api = new FakeBlockApi({ node: "n1", pools: [V4, V6] });
+      const before = await start([], { api });
+      const { addresses, interfaceName } = await before.manager.attach(request("a"));
+      await settle();
+      for (const { allocations, cidr } of api.blocks)
+        api.report({
+          block: cidr,
+          generation: Number.MAX_SAFE_INTEGER,
+          allocations: cidrVersion(cidr) === 6 ? allocations : [],
+          claim: "",
+          lent: [],
+          declined: [],
+        });
+      const used = isConnected ? addresses.filter((address) => ipVersion(address) === 6).map((address) => ({ address, interfaceName })) : [];
+      const after = await start([], { api, usedAddresses: () => used });
+      const again = await after.manager.attach(request("a"));
+      expect(again.addresses.map(ipVersion)).toEqual(isConnected ? [6] : [4, 6]);
+    }
   });
 
   it("no address twice, none lost: any history, a crash at any write, the disk lost with it", async () => {

@@ -253,14 +253,15 @@ class Manager implements AddressManager {
 
   async #attach(request: AttachmentRequest, { signal, meanwhile, wish }: AttachOptions): Promise<Attachment> {
     const present = this.find(request);
-    if (present !== undefined) return await this.#adopt(present, request);
+    if (present !== undefined && !this.#isHalf(present, wish)) return await this.#adopt(present, request);
     if (!this.#state.isTrusted)
       await this.#list(signal === undefined ? {} : { signal }).catch((error: unknown) =>
         Promise.reject(error instanceof AddressError ? error : notTrusted(error)),
       );
     const recovered = this.find(request);
-    if (recovered !== undefined) return await this.#adopt(recovered, request);
+    if (recovered !== undefined && !this.#isHalf(recovered, wish)) return await this.#adopt(recovered, request);
     if (wish !== undefined && wish.problem !== "") throw new AddressError("bad-request", wish.problem);
+    if (recovered !== undefined) await this.detach(recovered);
     const versions = this.#wishedVersions(wish);
     const owner = attachmentId(request);
     const addresses: IpAddress[] = [];
@@ -291,6 +292,20 @@ class Manager implements AddressManager {
     this.#claimAhead();
     if (problem !== undefined) throw problem.error;
     return attachment;
+  }
+
+  /**
+   * Out of the API, where only a part of its addresses had been reported when the journal was lost, and with no interface that says more: its pod would get
+   * fewer addresses than others.
+   */
+  #isHalf({ addresses, ifname, interfaceName }: Attachment, wish: AddressRequest | undefined): boolean {
+    if (ifname !== "" || this.#options.usedAddresses().some((used) => used.interfaceName === interfaceName)) return false;
+    try {
+      return this.#wishedVersions(wish).some((version) => !addresses.some((address) => ipVersion(address) === version));
+    } catch {
+      // Without a pool there would be nothing to give instead.
+      return false;
+    }
   }
 
   /** The same attachment again: same addresses. What the caller knows better (interface, namespace path) is written down. */
