@@ -7,7 +7,7 @@
 import { addDigest, addTo, bucketOf, subtractDigest } from "../../src/wire/digest.ts";
 
 const TAG = { buckets: 0x0a, upserts: 0x12, removed: 0x1a, commit: 0x20, revision: 0x28, digest: 0x31, committedAt: 0x38, bucketIndex: 0x08 } as const;
-const LETTER = { n: 0x6e, o: 0x6f, p: 0x70 } as const;
+const LETTER = { b: 0x62, n: 0x6e, p: 0x70, slash: 0x2f } as const;
 const HASH_BYTES = 8;
 
 /** What the end of an Update says. */
@@ -19,9 +19,15 @@ export interface UpdateEnd {
   readonly records: number;
 }
 
-/** Records that every node has, by the first letters of the kinds that there are ("node/", "pool/" but not "policy/"). */
+/** Records that every node has: "node/", "pool/", "borrowed/" (and not "node-pools/", "policy/"). */
 export function isSharedKey(key: string): boolean {
-  return key.startsWith("node/") || key.startsWith("pool/");
+  return key.startsWith("node/") || key.startsWith("pool/") || key.startsWith("borrowed/");
+}
+
+/** As isSharedKey, without making a string of it. */
+function isSharedAt(bytes: Buffer, at: number): boolean {
+  const first = bytes[at];
+  return first === LETTER.b || ((first === LETTER.n || first === LETTER.p) && bytes[at + 4] === LETTER.slash);
 }
 
 export class LightView {
@@ -121,8 +127,7 @@ export class LightView {
     this.#records++;
     this.#at++;
     const keyBytes = this.#varint(bytes);
-    const first = bytes[this.#at];
-    if (first !== LETTER.n && (first !== LETTER.p || bytes[this.#at + 2] !== LETTER.o)) {
+    if (!isSharedAt(bytes, this.#at)) {
       const key = bytes.toString("utf8", this.#at, this.#at + keyBytes);
       const hash = bytes.readBigUInt64LE(end - HASH_BYTES);
       this.#digest = addDigest(this.#digest, hash - (this.#own.get(key) ?? 0n));
