@@ -16,7 +16,7 @@ import { jittered } from "../runtime/retry.ts";
 import { StartError } from "../runtime/start-error.ts";
 import type { Part } from "../runtime/supervisor.ts";
 import { type CertificateAuthority, createCertificateAuthority, loadCertificateAuthority } from "../runtime/tls.ts";
-import { OPERATOR_URI, SERVER_URI } from "../wire/identity-uris.ts";
+import { OPERATOR_URI, RELAY_URI, SERVER_URI } from "../wire/identity-uris.ts";
 
 const SECRET: ApiResource = { kind: "Secret", group: "", version: "v1", plural: "secrets", isNamespaced: true, hasProtobuf: false };
 const CONFIG_MAP: ApiResource = { kind: "ConfigMap", group: "", version: "v1", plural: "configmaps", isNamespaced: true, hasProtobuf: false };
@@ -24,6 +24,7 @@ const CONFIG_MAP: ApiResource = { kind: "ConfigMap", group: "", version: "v1", p
 /** Secrets with tls.crt, tls.key and ca.crt. */
 export const PUBLISHED = [
   { secret: "sedge-fanout-tls", commonName: "sedge-fanout", uri: SERVER_URI },
+  { secret: "sedge-relay-tls", commonName: "sedge-relay", uri: `${RELAY_URI}sedge-relay` },
   { secret: "sedge-operator-tls", commonName: "sedge-operator", uri: OPERATOR_URI },
 ] as const;
 

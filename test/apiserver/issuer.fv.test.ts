@@ -160,6 +160,7 @@ describe.skipIf(unavailable !== undefined)(`the issuer on kube-apiserver${unavai
     for (const [name, uri] of [
       ["sedge-fanout-tls", "spiffe://sedge/fanout"],
       ["sedge-operator-tls", "spiffe://sedge/operator"],
+      ["sedge-relay-tls", "spiffe://sedge/relay/sedge-relay"],
     ] as const) {
       const data = await vi.waitFor(() => secret(name), { timeout: 20_000 });
       const certificate = new X509Certificate(pem(data, "tls.crt"));

@@ -89,7 +89,7 @@ function secretsRole({ namespace }: RenderInput): readonly KubeObject[] {
   const core = { apiGroups: [""] };
   return namespacedRole("issuer", namespace, "sedge-issuer-secrets", [
     { ...core, resources: ["secrets", "configmaps"], verbs: ["create"] },
-    { ...core, resources: ["secrets"], resourceNames: [AUTHORITY_NAME, "sedge-fanout-tls", "sedge-operator-tls"], verbs: ["get", "update"] },
+    { ...core, resources: ["secrets"], resourceNames: [AUTHORITY_NAME, "sedge-fanout-tls", "sedge-operator-tls", "sedge-relay-tls"], verbs: ["get", "update"] },
     { ...core, resources: ["configmaps"], resourceNames: [AUTHORITY_NAME], verbs: ["get", "update"] },
   ]);
 }
