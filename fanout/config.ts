@@ -88,6 +88,13 @@ export const fanoutConfigSchema = z
       .describe("The server that leads writes the status of at most so many policies a second; 0: this server writes none, and does not stand for leader"),
     leaseNamespace: z.string().default("kube-system").describe("Where the Lease of the server that leads is"),
     leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another server"),
+    workers: z
+      .number()
+      .int()
+      .min(0)
+      .max(64)
+      .default(0)
+      .describe("Processes besides the main one that serve the agents, all on the same port, while the main one watches the API; 0: it serves them itself"),
     upstream: z
       .array(
         z
@@ -141,6 +148,22 @@ export function relayOf(config: Pick<FanoutConfig, "upstream" | "upstreamPlainte
     if (!host.startsWith("unix:") && !isLoopback(host)) problems.push(`--upstream-plaintext: ${parent} is no loopback address and no unix socket`);
   }
   return { relay: { parents, tls: upstreamPlaintext ? undefined : tls, isForAll: upstreamNodes === "all" }, problems };
+}
+
+/** What cannot go together with workers. */
+export function workerProblems({
+  workers,
+  delivery,
+  listen,
+  upstream,
+  tlsCert,
+}: Pick<FanoutConfig, "workers" | "delivery" | "listen" | "upstream" | "tlsCert">): readonly string[] {
+  if (workers === 0) return [];
+  return [
+    ...(delivery === "http2" ? [] : ["--workers needs --delivery http2: grpc-js cannot share a port"]),
+    ...(tlsCert !== undefined && listen.startsWith("unix:") ? ["--workers needs a port in --listen: a unix socket cannot be shared"] : []),
+    ...(upstream.length === 0 ? [] : ["--workers with --upstream: a relay serves its agents itself; start more relays"]),
+  ];
 }
 
 /** The listeners that the settings ask for, or what is wrong with them. */

@@ -1,6 +1,7 @@
 /** `sedge fanout`: the program. Only wiring. */
-import { readFileSync } from "node:fs";
-import { hostname } from "node:os";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
 import { Registry } from "prom-client";
 import { Compute } from "../src/compute/compute.ts";
 import { ApiClient } from "../src/datastore/api-client.ts";
@@ -11,16 +12,18 @@ import { ClusterSource } from "../src/datastore/source.ts";
 import { AddressWriter } from "../src/datastore/writer.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { ConfigError, describeFlags, loadConfig } from "../src/runtime/config.ts";
-import { Health } from "../src/runtime/health.ts";
+import { Health, type Report } from "../src/runtime/health.ts";
 import { parseHostAndPort } from "../src/runtime/host-port.ts";
 import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import { createLogger, type Logger } from "../src/runtime/log.ts";
 import { Backoff, retryUntil } from "../src/runtime/retry.ts";
 import { StartError } from "../src/runtime/start-error.ts";
 import { runAll, signalsToAbort } from "../src/runtime/supervisor.ts";
-import { type FanoutConfig, fanoutConfigSchema, listenersOf, relayOf, serviceOf } from "./config.ts";
+import { type FanoutConfig, fanoutConfigSchema, listenersOf, relayOf, serviceOf, workerProblems } from "./config.ts";
+import type { GrpcListen } from "./delivery/grpc-delivery.ts";
 import { PolicyStatusWriter } from "./policy-status/writer.ts";
 import { FanoutServer, type FanoutServerOptions, type RootOptions } from "./server.ts";
+import { Workers } from "./workers/workers.ts";
 
 const LEASE_NAME = "sedge-fanout";
 
@@ -33,7 +36,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const { listeners, problems } = listenersOf(config);
   const { relay, problems: relayProblems } = relayOf(config);
-  problems.push(...relayProblems);
+  problems.push(...relayProblems, ...workerProblems(config));
   if (problems.length > 0 || positional.length > 0) throw new ConfigError([...problems, ...positional.map((word) => `unexpected argument ${word}`)]);
   const log = createLogger({ level: config.logLevel, program: "fanout" });
   const version = packageVersion();
@@ -44,7 +47,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const health = new Health(clock);
   const registry = new Registry();
   const report = health.register("sync");
-  const metricsEndpoint = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
+  const metrics = new MetricsSource(registry);
+  const metricsEndpoint = await serveMetrics(metrics, parseHostAndPort(config.metricsListen));
   const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));
   log.info({ metricsPort: metricsEndpoint.port, healthPort: healthEndpoint.port }, "metrics and health are served");
   try {
@@ -58,7 +62,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       settings: { ...config, peers: config.peer, service: serviceOf(config) },
       onReport: report,
     };
-    if (client !== undefined) await runRoot(common, { client, config, signal });
+    if (client !== undefined)
+      await runRoot(common, { client, config, metrics, workersReport: config.workers === 0 ? undefined : health.register("workers"), signal });
     else if (relay !== undefined) await runAll([new FanoutServer({ ...common, relay: { ...relay, ownQuestions: "about-itself" } })], { signal, log });
     return 0;
   } catch (error) {
@@ -81,13 +86,73 @@ async function clientOf(kubeconfig: string | undefined, version: string): Promis
 
 type CommonOptions = Omit<FanoutServerOptions, keyof RootOptions | "relay">;
 
+interface RootNeeds {
+  readonly client: ApiClient;
+  readonly config: FanoutConfig;
+  readonly metrics: MetricsSource;
+  /** undefined: there are no workers. */
+  readonly workersReport: ((report: Report) => void) | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What /metrics shows: this process, and its workers. */
+class MetricsSource {
+  workers: Workers | undefined;
+  readonly #registry: Registry;
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  metrics(): Promise<string> {
+    return this.workers?.metrics() ?? this.#registry.metrics();
+  }
+}
+
+/** A unix socket in a directory that only this user may enter. */
+function privateDoor(): { readonly listen: GrpcListen; close(): void } {
+  const directory = mkdtempSync(join(tmpdir(), "sedge-fanout-"));
+  return {
+    listen: { host: `unix:${join(directory, "workers.sock")}`, port: 0, tls: undefined, isPrivate: true },
+    close: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+function workersOf(
+  { serverName, version, listen, settings, clock, log, registry }: CommonOptions,
+  { config, parent, onReport }: { readonly config: FanoutConfig; readonly parent: string; readonly onReport: (report: Report) => void },
+): Workers {
+  return new Workers({
+    count: config.workers,
+    settings: {
+      serverName,
+      version,
+      logLevel: config.logLevel,
+      parent,
+      listen: listen.map((one) => ({ ...one, isPortShared: true })),
+      settings: { ...settings, service: undefined, peers: [] },
+    },
+    clock,
+    log: log.child({ component: "workers" }),
+    registry,
+    onReport,
+  });
+}
+
 /** The server that watches the API, until the signal aborts. */
-async function runRoot(common: CommonOptions, { client, config, signal }: { client: ApiClient; config: FanoutConfig; signal: AbortSignal }): Promise<void> {
+async function runRoot(common: CommonOptions, { client, config, metrics, workersReport, signal }: RootNeeds): Promise<void> {
   const { clock, log } = common;
   const uid = await waitForClusterUid(client, { clock, log, signal });
   if (uid === undefined) return;
+  const door = workersReport === undefined ? undefined : privateDoor();
+  const certificate = common.listen.find(({ tls }) => tls !== undefined)?.tls;
   const server: FanoutServer = new FanoutServer({
     ...common,
+    ...(door === undefined ? {} : { listen: [door.listen], ...(certificate === undefined ? {} : { certificate }) }),
     clusterUid: uid,
     compute: new Compute(),
     store: new AddressWriter({ client, clock }),
@@ -96,8 +161,15 @@ async function runRoot(common: CommonOptions, { client, config, signal }: { clie
     sourceCounters: () => source.counters(),
   });
   const source = new ClusterSource({ client, clock, log, sink: server.sink });
-  await server.listen();
-  await runAll([source, server, ...leaderOf(server, { client, config, clock, log })], { signal, log });
+  const workers = door === undefined || workersReport === undefined ? [] : [workersOf(common, { config, parent: door.listen.host, onReport: workersReport })];
+  for (const one of workers) metrics.workers = one;
+  try {
+    await server.listen();
+    // Stopped in reverse: first the workers, who ask the agents to move.
+    await runAll([source, server, ...leaderOf(server, { client, config, clock, log }), ...workers], { signal, log });
+  } finally {
+    door?.close();
+  }
 }
 
 /** The part that writes what the whole tier knows, on one server at a time. */

@@ -245,3 +245,17 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
     },
   });
 }
+
+/** Of the main process of workers; returns the counter of restarts. Each worker's own metrics stand beside the main process's with the label `worker`. */
+export function registerWorkerMetrics(registry: Registry, readyWorkers: () => number): Counter {
+  const registers = [registry];
+  new Gauge({
+    name: "sedge_fanout_workers_ready",
+    help: "Workers that serve agents; with --workers. All other metrics come once more from each worker, with its number as the label worker",
+    registers,
+    collect() {
+      this.set(readyWorkers());
+    },
+  });
+  return new Counter({ name: "sedge_fanout_worker_restarts_total", help: "Workers that ended or hung and were started again; with --workers", registers });
+}

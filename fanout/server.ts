@@ -24,6 +24,7 @@ import { BlockClaims } from "./claims/block-claims.ts";
 import { Borrowing } from "./claims/borrowing.ts";
 import { EndpointReports } from "./claims/endpoint-reports.ts";
 import { Holdings } from "./claims/holdings.ts";
+import type { TlsFiles } from "./delivery/certificate-files.ts";
 import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/delivery.ts";
 import { type GrpcDeliveryOptions, type GrpcListen, type IdentityOfCall, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
@@ -124,6 +125,8 @@ export type FanoutServerOptions = (RootOptions | RelayOptions) & {
   readonly serverName: string;
   readonly version: string;
   readonly listen: readonly GrpcListen[];
+  /** Its certificate, for other servers and the metric of its end; that of the first listener that has one unless given. */
+  readonly certificate?: TlsFiles;
   readonly clock: Clock;
   readonly log: Logger;
   readonly registry: Registry;
@@ -324,11 +327,12 @@ export class FanoutServer implements Part {
       members: this.members,
       clock,
       log: log.child({ component: "tier" }),
-      connect: (address) => connectPeer(address, options.listen.find(({ tls }) => tls !== undefined)?.tls),
+      connect: (address) => connectPeer(address, options.certificate ?? options.listen.find(({ tls }) => tls !== undefined)?.tls),
       ownReport: () => this.#replicaReport(),
       ownStatuses: (objects, isElsewhere) => this.#introspection.objectStatuses(objects, isElsewhere),
     });
-    this.#expiries = options.listen.flatMap(({ tls }) => (tls === undefined ? [] : [new CertificateExpiry({ file: tls.cert, clock, log: options.log })]));
+    const certificates = options.certificate === undefined ? options.listen.flatMap(({ tls }) => tls ?? []) : [options.certificate];
+    this.#expiries = certificates.map(({ cert }) => new CertificateExpiry({ file: cert, clock, log: options.log }));
     this.#registerGauges(registry);
   }
 

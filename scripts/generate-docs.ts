@@ -6,7 +6,7 @@ import type { z } from "zod";
 import { agentConfigSchema } from "../agent/config.ts";
 import { type AgentGauges, AgentMetrics, registerGauges as registerAgentGauges, registerPolicyCounters } from "../agent/metrics.ts";
 import { fanoutConfigSchema } from "../fanout/config.ts";
-import { type FanoutGauges, FanoutMetrics, registerGauges as registerFanoutGauges } from "../fanout/metrics.ts";
+import { type FanoutGauges, FanoutMetrics, registerGauges as registerFanoutGauges, registerWorkerMetrics } from "../fanout/metrics.ts";
 import { controllersConfigSchema } from "../src/controllers/config.ts";
 import { passMetrics } from "../src/controllers/metrics.ts";
 import { ctlSchema } from "../src/ctl/config.ts";
@@ -67,6 +67,7 @@ function metricsDoc(): string {
   const fanout = new Registry();
   new FanoutMetrics(fanout);
   registerFanoutGauges(fanout, unread as FanoutGauges);
+  registerWorkerMetrics(fanout, () => 0);
   const agent = new Registry();
   new AgentMetrics(agent);
   registerAgentGauges(agent, unread as AgentGauges);

@@ -28,6 +28,10 @@ export interface GrpcListen {
   readonly port: number;
   /** Undefined: plaintext, on a loopback address. */
   readonly tls: TlsFiles | undefined;
+  /** Others listen on the same port, and the kernel spreads connections over them (SO_REUSEPORT). Not with grpc-js. */
+  readonly isPortShared?: boolean;
+  /** A unix socket that nobody else can reach: plaintext is allowed on it. */
+  readonly isPrivate?: boolean;
 }
 
 /** Who is calling; throws CallError("unidentified"). */

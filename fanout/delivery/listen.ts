@@ -7,7 +7,8 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Throws when a listener without TLS is not on a loopback address: anybody could pass for any node. */
-export function requireLoopback({ host, tls }: { readonly host: string; readonly tls: unknown }): void {
+export function requireLoopback({ host, tls, isPrivate = false }: { readonly host: string; readonly tls: unknown; readonly isPrivate?: boolean }): void {
+  if (isPrivate && host.startsWith("unix:")) return;
   if (tls === undefined && !isLoopback(host)) throw new Error(`the plaintext listener may only be on a loopback address such as 127.0.0.1, not ${host}`);
 }
 

@@ -144,9 +144,9 @@ export class Feed implements StreamHandler {
     return this.#dirty.size;
   }
 
-  /** Nodes with a session below the relay. */
-  get relayed(): Iterable<RelayedNode> {
-    return this.#relayed.values();
+  /** The node's session below the relay. */
+  relayedOf(node: NodeId): RelayedNode | undefined {
+    return this.#relayed.get(this.#slotOf.get(node) ?? -1);
   }
 
   /** The relay has said that its level nodes have all that this table holds for them. */

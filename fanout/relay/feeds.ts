@@ -190,9 +190,20 @@ export class Feeds {
     feed.heartbeatDueAt = this.#options.clock.now() + this.#options.heartbeatIntervalMs / 2;
   }
 
+  /** A node that moves is told of by two relays for a while: its newest session counts, whatever the other still says. */
   #nodeChanged(node: RelayedNode, isConnected: boolean): void {
-    if (isConnected) this.#byNode.set(node.node.id, node);
-    else if (this.#byNode.get(node.node.id) === node) this.#byNode.delete(node.node.id);
+    const { id } = node.node;
+    const known = this.#byNode.get(id);
+    if (isConnected) {
+      if (known === undefined || known === node || known.connectedAt <= node.connectedAt) this.#byNode.set(id, node);
+    } else if (known === node) {
+      this.#byNode.delete(id);
+      for (const feed of this.#registered) {
+        const other = feed.relayedOf(id);
+        const best = this.#byNode.get(id);
+        if (other !== undefined && (best === undefined || best.connectedAt < other.connectedAt)) this.#byNode.set(id, other);
+      }
+    }
     this.#options.onNode?.(node);
   }
 }

@@ -1,7 +1,6 @@
 /** The small HTTP servers of every program: /metrics, /liveness, /readiness. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Registry } from "prom-client";
 import type { Health } from "./health.ts";
 import { StartError } from "./start-error.ts";
 
@@ -10,8 +9,11 @@ export interface HttpEndpoint {
   close(): Promise<void>;
 }
 
-/** Serves GET /metrics from the registry. Port 0 picks a free one. Throws StartError when nothing can listen there. */
-export function serveMetrics(registry: Registry, listen: { readonly host: string; readonly port: number }): Promise<HttpEndpoint> {
+/** Serves GET /metrics from the registry, or what stands for several. Port 0 picks a free one. Throws StartError when nothing can listen there. */
+export function serveMetrics(
+  registry: { readonly contentType: string; metrics(): Promise<string> },
+  listen: { readonly host: string; readonly port: number },
+): Promise<HttpEndpoint> {
   return serve({ ...listen, flag: "--metrics-listen" }, async (path) =>
     path === "/metrics" ? { status: 200, type: registry.contentType, body: await registry.metrics() } : undefined,
   );

@@ -126,7 +126,7 @@ class Listener implements ConnectionHost {
   }
 
   async open(): Promise<void> {
-    const { host, port } = this.#listen;
+    const { host, port, isPortShared = false } = this.#listen;
     const isUnix = host.startsWith("unix:");
     if (isUnix) removeSocket(host.slice("unix:".length));
     const where = isUnix ? { path: host.slice("unix:".length) } : { host: host.replace(/^\[(.*)\]$/, "$1"), port };
@@ -134,7 +134,7 @@ class Listener implements ConnectionHost {
       this.#server.once("error", (error) =>
         reject(new StartError(`cannot listen on ${formatAddress(host, port)}: ${error.message}; choose another address or port`, { cause: error })),
       );
-      this.#server.listen({ ...where, backlog: BACKLOG }, resolve);
+      this.#server.listen({ ...where, backlog: BACKLOG, ...(isPortShared ? { reusePort: true } : {}) }, resolve);
     });
     const bound = this.#server.address();
     if (typeof bound === "object" && bound !== null) this.address = formatAddress(host, bound.port);

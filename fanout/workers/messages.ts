@@ -1,0 +1,37 @@
+/** What the main process and its workers say to each other, as JSON over the channel that `fork` opens. */
+import type { Report } from "../../src/runtime/health.ts";
+import type { LogLevel } from "../../src/runtime/log.ts";
+import type { GrpcListen } from "../delivery/grpc-delivery.ts";
+import type { FanoutSettings } from "../server.ts";
+
+export interface WorkerSettings {
+  /** From 1. */
+  readonly worker: number;
+  readonly serverName: string;
+  readonly version: string;
+  readonly logLevel: LogLevel;
+  /** "unix:/path" of the main process. */
+  readonly parent: string;
+  readonly listen: readonly GrpcListen[];
+  readonly settings: Partial<FanoutSettings>;
+}
+
+export type ToWorker =
+  | { readonly kind: "start"; readonly settings: WorkerSettings }
+  /** Drain, then end. */
+  | { readonly kind: "stop" }
+  | { readonly kind: "collect"; readonly question: number };
+
+export type FromWorker =
+  | { readonly kind: "listening"; readonly ports: readonly number[] }
+  /** Said every second: a worker that does not say it hangs. */
+  | { readonly kind: "report"; readonly report: Report }
+  /** prom-client's JSON of the worker's registry. */
+  | { readonly kind: "metrics"; readonly question: number; readonly metrics: readonly MetricJson[] }
+  /** Cannot start, for a reason that a person can change. */
+  | { readonly kind: "failed"; readonly message: string };
+
+export interface MetricJson {
+  readonly name: string;
+  readonly values: readonly { readonly labels: Readonly<Record<string, string | number>> }[];
+}

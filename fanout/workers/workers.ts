@@ -1,0 +1,239 @@
+/**
+ * `sedge fanout --workers N`: processes that serve the agents, while the main process watches the API and computes.
+ *
+ * Each worker is a relay below the main process over a unix socket that only this user can open; all listen on the same port (SO_REUSEPORT), and the kernel
+ * spreads connections over them. A worker that ends, or says nothing for too long, is started again with back-off: its agents connect anew, mostly to the
+ * others, and resume by digests. Invariant: a worker never outlives the main process by more than its drain.
+ * Rejected: worker threads (one crash ends all, one heap limit for all) and `node:cluster` (the main process would accept for all).
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { AggregatorRegistry, type Counter, type Registry } from "prom-client";
+import type { Clock } from "../../src/runtime/clock.ts";
+import type { Report } from "../../src/runtime/health.ts";
+import type { Logger } from "../../src/runtime/log.ts";
+import { Backoff } from "../../src/runtime/retry.ts";
+import { StartError } from "../../src/runtime/start-error.ts";
+import type { Part } from "../../src/runtime/supervisor.ts";
+import type { GrpcListen } from "../delivery/grpc-delivery.ts";
+import { registerWorkerMetrics } from "../metrics.ts";
+import type { FromWorker, MetricJson, ToWorker, WorkerSettings } from "./messages.ts";
+
+export interface WorkersOptions {
+  readonly count: number;
+  readonly settings: Omit<WorkerSettings, "worker">;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Of the main process. */
+  readonly registry: Registry;
+  readonly onReport: (report: Report) => void;
+}
+
+/** A worker that reports every second and has not for this long hangs. */
+const SILENCE_LIMIT_MS = 30_000;
+const CHECK_MS = 1_000;
+/** After this long a worker counts as well. */
+const WELL_AFTER_MS = 30_000;
+const COLLECT_TIMEOUT_MS = 2_000;
+/** Beyond the drain, until a worker that was asked to stop is killed. */
+const STOP_GRACE_MS = 5_000;
+
+interface Worker {
+  readonly number: number;
+  readonly process: ChildProcess;
+  readonly startedAt: number;
+  heardAt: number;
+  report: Report;
+}
+
+export class Workers implements Part {
+  readonly name = "workers";
+  readonly #options: WorkersOptions;
+  readonly #workers = new Map<number, Worker>();
+  readonly #questions = new Map<number, (metrics: readonly MetricJson[]) => void>();
+  readonly #restarts: Counter;
+  #listen: readonly GrpcListen[];
+  #question = 0;
+  #isStopping = false;
+
+  constructor(options: WorkersOptions) {
+    this.#options = options;
+    this.#listen = options.settings.listen;
+    this.#restarts = registerWorkerMetrics(options.registry, () => [...this.#workers.values()].filter(({ report }) => report.ready).length);
+  }
+
+  /** Where agents connect, once the first worker listens. */
+  get listen(): readonly GrpcListen[] {
+    return this.#listen;
+  }
+
+  /** Process ids by worker, for tests and logs. */
+  get pids(): ReadonlyMap<number, number | undefined> {
+    return new Map([...this.#workers].map(([number, { process }]) => [number, process.pid]));
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    this.#report();
+    const controllers = new AbortController();
+    const keeping: Promise<void>[] = [];
+    const failed: { error?: unknown } = {};
+    const stopped = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+      const fail = (error: unknown): void => {
+        failed.error ??= error;
+        resolve();
+      };
+      // The first tells which port it was, when any would do.
+      const first = this.#keep(1, controllers.signal, () => {
+        for (let number = 2; number <= this.#options.count; number++) keeping.push(this.#keep(number, controllers.signal).catch(fail));
+      });
+      keeping.push(first.catch(fail));
+      keeping.push(this.#watch(controllers.signal));
+    });
+    await stopped;
+    this.#isStopping = true;
+    this.#report();
+    for (const worker of this.#workers.values()) send(worker.process, { kind: "stop" });
+    controllers.abort();
+    await Promise.all(keeping);
+    if (failed.error !== undefined) throw failed.error;
+  }
+
+  /** The main process's metrics, and each worker's with the label `worker`. A worker that does not answer in time is left out. */
+  async metrics(): Promise<string> {
+    const own = (await this.#options.registry.getMetricsAsJSON()) as unknown as readonly MetricJson[];
+    const others = await Promise.all([...this.#workers.values()].map((worker) => this.#collect(worker)));
+    return AggregatorRegistry.aggregate([own, ...others]).metrics();
+  }
+
+  get contentType(): string {
+    return this.#options.registry.contentType;
+  }
+
+  /** Runs one worker after the other until the signal aborts. Rejects with StartError when the first cannot start at all. */
+  async #keep(number: number, signal: AbortSignal, onListening?: () => void): Promise<void> {
+    const { clock, log } = this.#options;
+    const backoff = new Backoff({ initialMs: 200, maxMs: 15_000 });
+    let wasListening = false;
+    while (!signal.aborted) {
+      const startedAt = clock.now();
+      const {
+        code,
+        signal: killedBy,
+        failure,
+      } = await this.#runOne(number, signal, () => {
+        if (!wasListening) onListening?.();
+        wasListening = true;
+      });
+      if (signal.aborted) return;
+      if (failure !== undefined && !wasListening) throw new StartError(failure);
+      if (clock.now() - startedAt > WELL_AFTER_MS) backoff.reset();
+      const delayMs = backoff.next();
+      log.warn({ worker: number, code, signal: killedBy, reason: failure, delayMs: Math.round(delayMs) }, "a worker ended: starting it again");
+      this.#restarts.inc();
+      await clock.sleep(delayMs, signal);
+    }
+  }
+
+  #runOne(
+    number: number,
+    signal: AbortSignal,
+    onListening: () => void,
+  ): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly failure: string | undefined }> {
+    const { clock, log, settings } = this.#options;
+    const child = fork(new URL("./main.ts", import.meta.url), [], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    const worker: Worker = { number, process: child, startedAt: clock.now(), heardAt: clock.now(), report: { live: true, ready: false, detail: "starting" } };
+    this.#workers.set(number, worker);
+    let failure: string | undefined;
+    child.on("message", (message: FromWorker) => {
+      worker.heardAt = clock.now();
+      switch (message.kind) {
+        case "listening":
+          this.#listen = this.#listen.map((listen, i) => ({ ...listen, port: message.ports[i] ?? listen.port }));
+          log.info({ worker: number, pid: child.pid, ports: message.ports }, "a worker listens");
+          onListening();
+          return;
+        case "report":
+          worker.report = message.report;
+          this.#report();
+          return;
+        case "metrics":
+          this.#questions.get(message.question)?.(message.metrics);
+          return;
+        case "failed":
+          failure = message.message;
+          return;
+      }
+    });
+    send(child, { kind: "start", settings: { ...settings, worker: number, listen: this.#listen } });
+    return new Promise((resolve) => {
+      const kill = new AbortController();
+      const drainMs = settings.settings.drainMs ?? 0;
+      const onAbort = (): void => {
+        send(child, { kind: "stop" });
+        void clock.sleep(drainMs + STOP_GRACE_MS, kill.signal).then(() => {
+          if (!kill.signal.aborted) child.kill("SIGKILL");
+        });
+      };
+      if (signal.aborted) onAbort();
+      signal.addEventListener("abort", onAbort, { once: true });
+      let isOver = false;
+      const end = (code: number | null, killedBy: NodeJS.Signals | null): void => {
+        if (isOver) return;
+        isOver = true;
+        kill.abort();
+        signal.removeEventListener("abort", onAbort);
+        this.#workers.delete(number);
+        this.#report();
+        resolve({ code, signal: killedBy, failure });
+      };
+      child.on("error", (error) => {
+        failure ??= error.message;
+        if (child.pid === undefined) end(null, null);
+      });
+      child.on("exit", end);
+    });
+  }
+
+  /** Ends workers that hang: they are started again as any that ends. */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    while (!signal.aborted) {
+      await clock.sleep(CHECK_MS, signal);
+      for (const { number, process, heardAt } of this.#workers.values()) {
+        if (signal.aborted || clock.now() - heardAt < SILENCE_LIMIT_MS) continue;
+        log.error({ worker: number, pid: process.pid }, "a worker hangs: it is ended");
+        process.kill("SIGKILL");
+      }
+    }
+  }
+
+  async #collect({ number, process }: Worker): Promise<readonly MetricJson[]> {
+    const question = ++this.#question;
+    const answered = new AbortController();
+    try {
+      const metrics = await new Promise<readonly MetricJson[]>((resolve) => {
+        this.#questions.set(question, resolve);
+        send(process, { kind: "collect", question });
+        void this.#options.clock.sleep(COLLECT_TIMEOUT_MS, answered.signal).then(() => resolve([]));
+      });
+      return metrics.map((metric) => ({
+        ...metric,
+        values: metric.values.map((value) => ({ ...value, labels: { ...value.labels, worker: String(number) } })),
+      }));
+    } finally {
+      answered.abort();
+      this.#questions.delete(question);
+    }
+  }
+
+  #report(): void {
+    const { count, onReport } = this.#options;
+    const ready = [...this.#workers.values()].filter(({ report }) => report.ready).length;
+    onReport({ live: true, ready: ready > 0 && !this.#isStopping, detail: this.#isStopping ? "draining" : `${ready} of ${count} workers serve` });
+  }
+}
+
+function send(child: ChildProcess, message: ToWorker): void {
+  if (child.connected) child.send(message, () => undefined);
+}

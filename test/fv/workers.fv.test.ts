@@ -1,0 +1,162 @@
+/** `sedge fanout --workers`: the program with its processes, against the embedded API. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { startEmbeddedApi } from "../../src/datastore/embedded/start.ts";
+import { processStartTime } from "../../src/runtime/process-start.ts";
+import type { ClientPage, GetStatusResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { IntrospectionServiceClient } from "../../src/wire/service.ts";
+import { CHANNEL_OPTIONS, GrpcAgent } from "../fakes/fanout-fixture.ts";
+
+const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
+const NODES = Array.from({ length: 12 }, (_, i) => `n${i}`);
+const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
+
+interface Program {
+  readonly child: ChildProcess;
+  readonly address: string;
+  readonly metricsPort: number;
+  readonly healthPort: number;
+  /** The newest process of each worker. */
+  readonly pids: Map<number, number>;
+  readonly ended: Promise<number | null>;
+}
+
+async function startProgram(...flags: readonly string[]): Promise<Program> {
+  const directory = await mkdtemp(join(tmpdir(), "sedge-workers-"));
+  const api = await startEmbeddedApi();
+  const kubeconfig = join(directory, "kubeconfig");
+  await writeFile(kubeconfig, api.kubeconfig);
+  const child = spawn(
+    process.execPath,
+    [
+      SEDGE,
+      "fanout",
+      "--workers",
+      "2",
+      "--kubeconfig",
+      kubeconfig,
+      ...["--insecure-listen", "--metrics-listen", "--health-listen"].flatMap((flag) => [flag, "127.0.0.1:0"]),
+      "--heartbeat-interval-ms",
+      "500",
+      "--drain-ms",
+      "1000",
+      "--status-writes-per-second",
+      "0",
+      ...flags,
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
+  const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+  const pids = new Map<number, number>();
+  const known = { address: "", metricsPort: 0, healthPort: 0 };
+  onTestFinished(async () => {
+    for (const pid of [child.pid, ...pids.values()]) if (pid !== undefined && processStartTime(pid) !== undefined) process.kill(pid, "SIGKILL");
+    await ended;
+    await api.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+  createInterface({ input: child.stderr }).on("line", (text) => {
+    const line = JSON.parse(text) as { msg: string; worker: number; pid: number; ports: number[]; metricsPort: number; healthPort: number };
+    if (line.msg === "a worker listens") {
+      pids.set(line.worker, line.pid);
+      known.address = `127.0.0.1:${line.ports[0]}`;
+    } else if (line.msg === "metrics and health are served") ({ metricsPort: known.metricsPort, healthPort: known.healthPort } = line);
+  });
+  await until(() => expect(pids.size).toBe(2));
+  await until(async () => expect(await (await fetch(`http://127.0.0.1:${known.healthPort}/readiness`)).text()).toContain("2 of 2 workers serve"));
+  return { child, pids, ended, ...known };
+}
+
+/** An agent that comes back when its stream ends, with the view that it has. */
+class LastingAgents implements Disposable {
+  readonly agents = new Map<string, GrpcAgent>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(address: string) {
+    const connect = (): void => {
+      for (const node of NODES) {
+        const before = this.agents.get(node);
+        if (before !== undefined && before.status === undefined) continue;
+        before?.[Symbol.dispose]();
+        this.agents.set(node, new GrpcAgent({ address, node, ...(before === undefined ? {} : { view: before.view }) }));
+      }
+    };
+    connect();
+    this.#timer = setInterval(connect, 50);
+  }
+
+  get areLive(): boolean {
+    return [...this.agents.values()].every(({ isLive }) => isLive);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    for (const agent of this.agents.values()) agent[Symbol.dispose]();
+  }
+}
+
+/** What whichever worker the port leads to says: the main process's answer. */
+async function clientsOf(address: string): Promise<[string, boolean, string][]> {
+  const client = new IntrospectionServiceClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
+  const found: [string, boolean, string][] = [];
+  try {
+    for await (const { clients } of client.listClientPages({}) as AsyncIterable<ClientPage>)
+      for (const { node, level, address: from } of clients) found.push([node, level, from]);
+  } finally {
+    client.close();
+  }
+  return found;
+}
+
+describe("sedge fanout --workers", () => {
+  it("agents on one port are spread over the processes; a worker that is killed is started again and its agents resume; a clean end", async () => {
+    const { child, address, pids, metricsPort, healthPort, ended } = await startProgram();
+    using agents = new LastingAgents(address);
+    await until(() => expect(agents.areLive).toBe(true));
+    const allLevel = async (): Promise<void> => {
+      const clients = await clientsOf(address);
+      expect(clients.map(([node, level]) => `${node} ${level}`).toSorted()).toEqual(NODES.map((node) => `${node} true`).toSorted());
+    };
+    await until(allLevel);
+    expect(new Set((await clientsOf(address)).map(([, , from]) => from.slice(from.indexOf(" via ")))).size).toBe(2);
+
+    const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    const clients = [...metrics.matchAll(/^sedge_fanout_clients\{worker="(\d)"\} (\d+)$/gm)].map(([, worker, count]) => [worker, Number(count)]);
+    expect(clients.map(([worker]) => worker)).toEqual(["1", "2"]);
+    expect(clients.reduce((sum, [, count]) => sum + Number(count), 0)).toBe(NODES.length);
+    expect(metrics).toMatch(/^sedge_fanout_relayed_clients_level 12$/m);
+    expect(metrics).toMatch(/^sedge_fanout_workers_ready 2$/m);
+
+    const [killed = 0] = [...pids.values()];
+    process.kill(killed, "SIGKILL");
+    await until(() => expect(pids.get(1)).not.toBe(killed));
+    await until(() => expect(agents.areLive).toBe(true));
+    await until(allLevel);
+    expect(await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text()).toMatch(/^sedge_fanout_worker_restarts_total 1$/m);
+
+    child.kill("SIGTERM");
+    await until(async () => expect((await fetch(`http://127.0.0.1:${healthPort}/readiness`)).status).toBe(503));
+    expect(await ended).toBe(0);
+    for (const pid of pids.values()) expect(processStartTime(pid)).toBeUndefined();
+  }, 120_000);
+
+  it("the main process is killed: the workers end", async () => {
+    const { child, address, pids } = await startProgram();
+    const status = await new Promise<GetStatusResponse>((resolve, reject) => {
+      const client = new IntrospectionServiceClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
+      client.getStatus({}, (error: ServiceError | null, value: GetStatusResponse) => {
+        client.close();
+        if (error === null) resolve(value);
+        else reject(error);
+      });
+    });
+    expect(status.syncStatus).toBe("in-sync");
+    child.kill("SIGKILL");
+    await until(() => expect([...pids.values()].map(processStartTime)).toEqual([undefined, undefined]));
+  }, 60_000);
+});
