@@ -135,7 +135,7 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     expect(await allowed(client)).toEqual([...rulesOf("ClusterRole", "sedge-fanout"), ...rulesOf("Role", "sedge-fanout-lease")].sort());
     await expectForbidden(client, NOT_FOR_ANYBODY);
     await expectForbidden(client, [
-      ["DELETE", `/apis/projectcalico.org/v3/ipamblocks/${block.name}`],
+      ["DELETE", "/apis/projectcalico.org/v3/ippools/p"],
       ["POST", "/apis/projectcalico.org/v3/ippools"],
       ["PUT", `/apis/projectcalico.org/v3/ipamblocks/${block.name}/status`],
       ["GET", `/api/v1/namespaces/${NAMESPACE}`],
