@@ -354,6 +354,20 @@ describe.skipIf(!canUseNetns())("Reconciler on a kernel", () => {
     await eventually("all that was sent arrives", async () => (await allowed.received()).packets >= (await allowed.sent()).packets - 2);
   });
 
+  it("host endpoints come and go, with their hooks → flows of pods lose nothing, denied ones stay denied", async () => {
+    const agent = machine.start(new TestSource(GUARDED));
+    await agent.nextProgrammed();
+    const allowed = await startStream({ from: machine.pods.a, to: machine.pods.b, address: "10.65.0.2", port: 5000, intervalMs: 1 });
+    const denied = await startStream({ from: machine.pods.a, to: machine.pods.b, address: "10.65.0.2", port: 5001, intervalMs: 1 });
+    await allowed.untilSent(10);
+    const stacks = { stack: "stack/x", forwardStack: "", preDnatStack: "", untrackedStack: "" };
+    const hosts = ["eth0", "*"].map((interfaceName, i): RecordValue => ({ kind: "host", name: `h${i}`, interfaceName, addresses: [], ...stacks }));
+    for (let i = 0; i < 100; i++) await agent.change(i % 2 === 0 ? [...GUARDED, ...hosts] : GUARDED);
+    await denied.untilSent(10);
+    expect((await denied.received()).packets).toBe(0);
+    await eventually("all that was sent arrives", async () => (await allowed.received()).packets >= (await allowed.sent()).packets - 2);
+  });
+
   it("changes by others → repaired within a second, whatever was damaged", async () => {
     const agent = machine.start(new TestSource(GUARDED));
     await agent.nextProgrammed();

@@ -4,9 +4,11 @@
  * Order: sets, members, chains, rules, verdict-map members, and then what goes away: nothing is named before it exists, nothing is removed while
  * something names it. Chains are compared by content and rewritten whole when they differ (a chain is one policy or one stack); members of sets
  * and maps are added and removed one by one.
- * Invariant: carried out on `installed`, the result is `desired`. The table is always rebuilt when a base chain or a set's declaration changed: the
- * kernel cannot change those in place, and deleting and adding a table in one transaction leaves no moment without rules. (A packet that old rules
- * judge in that very moment finds their sets empty and is dropped, which is why everything else is changed in place.)
+ * Base chains come and go in place too: hooked in before their rules are there, they accept, as there was nothing. No two of ours have one hook and one
+ * priority, so the order of the hooks never depends on which came first.
+ * Invariant: carried out on `installed`, the result is `desired`. The table is rebuilt only when what a name stands for has another declaration (a base
+ * chain's hook, a set's key), which a new version of the program can bring: the kernel cannot change those in place, and deleting and adding a table in
+ * one transaction leaves no moment without rules. (A packet that old rules judge in that very moment finds their sets empty and is dropped.)
  */
 
 import type { PlannedSet } from "./address-sets.ts";
@@ -31,6 +33,9 @@ export function diffRulesets(installed: Installed, desired: NftRuleset): NftTran
     const target = set.data === "verdict" ? late : operations;
     if (before !== after) changeElements(target, { table, set }, changesOf(before, after));
   }
+  const goneSets = [...installed.sets].filter(([name]) => !desired.sets.has(name));
+  // A map that goes holds its chains until its elements are gone.
+  for (const [, { set, elements }] of goneSets) if (set.data === "verdict") changeElements(late, { table, set }, { deleted: elements, added: [] });
   const rewritten: [string, readonly NftRule[]][] = [];
   // The very same chains, when only members changed.
   for (const [name, { chain, rules }] of installed.chains === desired.chains ? [] : desired.chains) {
@@ -45,7 +50,7 @@ export function diffRulesets(installed: Installed, desired: NftRuleset): NftTran
   operations.push(...late);
   for (const name of goneChains) operations.push({ kind: "flush-chain", table, chain: name });
   for (const name of goneChains) operations.push({ kind: "delete-chain", table, chain: name });
-  for (const name of installed.sets.keys()) if (!desired.sets.has(name)) operations.push({ kind: "delete-set", table, set: name });
+  for (const [name] of goneSets) operations.push({ kind: "delete-set", table, set: name });
   return { operations };
 }
 
@@ -71,11 +76,7 @@ function needsRebuild(installed: NftRuleset, desired: NftRuleset): boolean {
   for (const [name, { chain }] of installed.chains === desired.chains ? [] : desired.chains) {
     const before = installed.chains.get(name);
     if (before !== undefined && !isSameChain(before.chain, chain)) return true;
-    // A base chain is hooked in as soon as it is added, before its rules are there; within one commit that is not seen, but the order of hooks
-    // of one priority would depend on history.
-    if (before === undefined && chain.base !== undefined) return true;
   }
-  for (const [name, { chain }] of installed.chains) if (chain.base !== undefined && !desired.chains.has(name)) return true;
   for (const [name, { set }] of desired.sets) {
     const before = installed.sets.get(name);
     if (before !== undefined && !isSameSet(before.set, set)) return true;

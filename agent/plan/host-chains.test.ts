@@ -156,6 +156,13 @@ describe("host endpoints", () => {
     expect(at(ruleset, "input", { iifname: "eth0" })).toBe("drop");
   });
 
+  it("no two base chains have one hook and one priority: their order does not depend on which came first", () => {
+    const all: RecordValue = { kind: "host", name: "h", interfaceName: "*", ...NOTHING };
+    const places = [...plan([all]).ruleset.chains.values()].flatMap(({ chain: { base } }) => (base === undefined ? [] : [`${base.hook} ${base.priority}`]));
+    expect(places.length).toBeGreaterThan(8);
+    expect(new Set(places).size).toBe(places.length);
+  });
+
   it("without host endpoints there are no chains for them", () => {
     expect([...plan([]).ruleset.chains.keys()].filter((name) => name.startsWith("host-"))).toEqual([]);
   });

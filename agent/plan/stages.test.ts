@@ -26,6 +26,12 @@ describe("stagesOf", () => {
     expect(stagesOf({ operations: mixed })).toEqual([{ operations: first }, { operations: last }]);
   });
 
+  it("a base chain comes last, with its rules: the kernel leads to it as soon as it is there", () => {
+    const base: NftOperation = { kind: "add-chain", table, chain: { name: "base", base: { type: "filter", hook: "input", priority: 0, policy: "accept" } } };
+    const operations = [addChain("new"), base, addRule("new"), addRule("base"), lead("new")];
+    expect(stagesOf({ operations })).toEqual([{ operations: [addChain("new"), addRule("new")] }, { operations: [base, addRule("base"), lead("new")] }]);
+  });
+
   it.each<readonly [string, readonly NftOperation[]]>([
     ["a map that leads to a chain that is there", [addRule("old"), lead("old")]],
     ["a new chain that only rules lead to", [addChain("new"), addRule("new"), { kind: "flush-chain", table, chain: "old" }, addRule("old")]],

@@ -5,22 +5,26 @@
  * elements are those of the moment of the lookup (nf_tables: `nft_do_chain` reads the generation once, sets read it at each lookup). A packet between the two
  * finds the new element and goes to a chain that in its own generation has no rules: it falls through to the base chain's policy, accept. A chain that was
  * there one commit earlier has its rules in both generations.
- * Invariant: the first stage changes nothing for any packet, as nothing leads to what it adds; so all that changes does so in one commit, the last.
+ * Invariant: the first stage changes nothing for any packet, as nothing leads to what it adds; so all that changes does so in one commit, the last. A base
+ * chain is led to by the kernel itself, so it comes with the last.
  */
 import type { NftOperation, NftTransaction } from "./nft/ruleset.ts";
 
 export function stagesOf({ operations }: NftTransaction): readonly NftTransaction[] {
   // A table that is made anew cannot be prepared: it has no earlier commit.
   if (operations.some(({ kind }) => kind === "delete-table")) return [{ operations }];
-  const chains = new Set(operations.flatMap((operation) => (operation.kind === "add-chain" ? [operation.chain.name] : [])));
+  const chains = new Set(
+    operations.flatMap((operation) => (operation.kind === "add-chain" && operation.chain.base === undefined ? [operation.chain.name] : [])),
+  );
   if (!operations.some((operation) => leadsTo(operation, chains))) return [{ operations }];
   const sets = new Set(operations.flatMap((operation) => (operation.kind === "add-set" ? [operation.set.name] : [])));
   const isAddition = (operation: NftOperation): boolean => {
     switch (operation.kind) {
       case "add-table":
       case "add-set":
-      case "add-chain":
         return true;
+      case "add-chain":
+        return chains.has(operation.chain.name);
       case "add-rule":
         return chains.has(operation.chain);
       case "add-elements":
