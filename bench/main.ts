@@ -26,6 +26,10 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   },
   compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: (argv) => runProgram("./compute/main.ts", argv) },
   plan: { summary: "what one change costs a node's planner: bench plan", run: (argv) => runProgram("./plan/main.ts", argv) },
+  "kernel-sets": {
+    summary: "one member more or less of a kernel set, by kind and size (needs root)",
+    run: (argv) => runProgram("./kernel-sets/main.ts", argv),
+  },
   cni: { summary: "ADD and DEL of the CNI executable (needs root)", run: (argv) => runProgram("./cni/main.ts", argv) },
 };
 
@@ -35,7 +39,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const benchmark = BENCHMARKS[name];
   if (benchmark !== undefined) return benchmark.run(rest);
   const isHelp = name === "help" || name === "--help" || name === "-h";
-  const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(8)}  ${summary}`);
+  const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(11)}  ${summary}`);
   const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench fanout --help lists its flags; so does sedge bench tier --help.\n`;
   (isHelp ? process.stdout : process.stderr).write(isHelp ? usage : `sedge bench: no benchmark "${name}"\n\n${usage}`);
   return isHelp ? 0 : 2;

@@ -296,7 +296,8 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
     return items
       .filter((item) => (includesSets || item.kind === "Pod") && matches(wantedSelector, item))
       .flatMap((item): readonly string[] => {
-        if (item.kind === "NetworkSet" || item.kind === "GlobalNetworkSet") return port === undefined ? item.nets : [];
+        if (item.kind === "NetworkSet" || item.kind === "GlobalNetworkSet")
+          return port === undefined ? item.nets.map((text) => text.replace(/^([\d.]+)\/32$|^(.*:.*)\/128$/, "$1$2")) : [];
         const addresses = item.kind === "Pod" ? addressesOf(item, objects) : item.expectedIPs;
         if (port === undefined) return addresses;
         const named = (item.kind === "Pod" ? item.namedPorts : item.ports).filter(

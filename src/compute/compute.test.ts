@@ -440,6 +440,16 @@ describe("Compute: objects that cannot be understood", () => {
 });
 
 describe("Compute: network sets", () => {
+  it("a prefix of one address is that address, in the shards of addresses", () => {
+    const open = globalPolicy("g", { ingress: [calicoRule("Allow", { source: { selector: "role == 'x'" } })] });
+    const { changes } = after(started(web, open), upsert(globalSet("s", { role: "x" }, "192.0.2.7/32", "192.0.2.0/31", "2001:db8::1/128")));
+    const sets = changes.flatMap(({ value }) => (value?.kind === "set" ? [value] : []));
+    expect(sets.map(({ type, members }) => ({ type, members }))).toEqual([
+      { type: "address", members: ["192.0.2.7", "2001:db8::1"] },
+      { type: "prefix", members: ["192.0.2.0/31"] },
+    ]);
+  });
+
   it("one prefix of many is one shard", () => {
     const nets = Array.from({ length: 1_000 }, (_, i) => `10.${i >> 8}.${i & 255}.0/24`);
     const open = globalPolicy("g", { ingress: [calicoRule("Allow", { source: { selector: "role == 'x'" } })] });

@@ -7,8 +7,9 @@
  * object's own label win.)
  */
 import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
+import type { SetMember } from "../model/record.ts";
 import type { HostEndpoint, Labels, NamedPort, Pod } from "../model/resource.ts";
-import type { Cidr } from "../net/cidr.ts";
+import { type Cidr, cidrAddress, cidrLength, cidrVersion } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
 import { NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL } from "../policy/scope.ts";
 import { NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX } from "../selector/from-label-selector.ts";
@@ -93,10 +94,16 @@ export class NetworkSetState implements LabelItem<PolicyItem> {
   labels: readonly LabelValue<PolicyItem>[] = [];
   readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
   nets: readonly Cidr[];
+  /**
+   * Its nets as members of sets. A prefix of one address is that address: most lists of networks are of these, and addresses are a hash table in the kernel,
+   * where one more costs the same among a hundred thousand; prefixes are a tree that is gone through whole at each change.
+   */
+  members: readonly SetMember[];
 
   constructor(options: { readonly parent: AccountState | RootState; readonly nets: readonly Cidr[] }) {
     this.parent = options.parent;
     this.nets = options.nets;
+    this.members = netMembers(options.nets);
   }
 }
 
@@ -126,6 +133,10 @@ export class HostEndpointState implements LabelItem<PolicyItem> {
     this.profiles = profiles;
     this.namedPorts = ports;
   }
+}
+
+export function netMembers(nets: readonly Cidr[]): readonly SetMember[] {
+  return nets.map((net) => (cidrLength(net) === (cidrVersion(net) === 4 ? 32 : 128) ? cidrAddress(net) : net));
 }
 
 /** The node of a pod that policy applies to; undefined for one not scheduled, on the host's network, or over. */

@@ -1,7 +1,7 @@
 /** Network sets put into the selector index: labels under which prefixes are members of sets. */
 import type { NamespaceName } from "../model/names.ts";
 import type { GlobalNetworkSet, NetworkSet } from "../model/resource.ts";
-import { AccountState, NetworkSetState, ownLabels, type PolicyItem, type RootState } from "./endpoint.ts";
+import { AccountState, NetworkSetState, netMembers, ownLabels, type PolicyItem, type RootState } from "./endpoint.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
@@ -36,6 +36,7 @@ export class NetworkSets {
     if (!isSameValue(known.nets, set.nets)) {
       this.#index.change(known, () => {
         known.nets = set.nets;
+        known.members = netMembers(set.nets);
       });
     }
     this.#index.relabel(known, ownLabels(set.labels));

@@ -144,7 +144,7 @@ class SelectedMembers<Item extends LabelItem<Item>> implements MemberSource, Mat
 /** Each member once, however often the item states it. */
 function endpointMembers(item: PolicyItem, { port, includesSets }: Extract<SetUse, { readonly kind: "endpoints" }>): readonly SetMember[] {
   if (item.kind !== "pod" && !includesSets) return NO_MEMBERS;
-  if (item.kind === "network-set") return port === undefined ? item.nets : NO_MEMBERS;
+  if (item.kind === "network-set") return port === undefined ? item.members : NO_MEMBERS;
   if (port === undefined) return item.addresses;
   const wanted = portProtocolName(port.protocol);
   const members: SetMember[] = [];
