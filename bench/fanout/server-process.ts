@@ -254,6 +254,9 @@ export interface Usage {
   readonly peakRssBytes: number;
   readonly clients: number;
   readonly levelClients: number;
+  /** Of relays below. */
+  readonly relayedClients: number;
+  readonly relayedLevelClients: number;
   readonly bytesInFlight: number;
   readonly packed: { readonly made: number; readonly shared: number };
 }
@@ -265,8 +268,20 @@ function usage({ isCollected }: { readonly isCollected: boolean }): Usage {
   const rssBytes = process.memoryUsage.rss();
   const peakRssBytes = Math.max(peakRss, rssBytes);
   if (isCollected) peakRss = 0;
-  const { clients, bytesInFlight, packed } = serving().sessions;
-  return { cpuUs: user + system, rssBytes, peakRssBytes, clients: clients.size, levelClients: levelClients(), bytesInFlight, packed: { ...packed.counts } };
+  const { feeds, sessions } = serving();
+  const { clients, bytesInFlight, packed } = sessions;
+  const relayed = [...feeds.nodes.values()];
+  return {
+    cpuUs: user + system,
+    rssBytes,
+    peakRssBytes,
+    clients: clients.size,
+    levelClients: levelClients(),
+    relayedClients: relayed.length,
+    relayedLevelClients: relayed.filter(({ isLevel }) => isLevel).length,
+    bytesInFlight,
+    packed: { ...packed.counts },
+  };
 }
 
 /** Resolves when the agents of the first so many nodes (all, when not given) are connected and have acknowledged everything that was given. */

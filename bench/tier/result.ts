@@ -5,7 +5,7 @@ import type { AnswerCounts } from "../fanout/recorder.ts";
 import type { Machine } from "../fanout/result.ts";
 import type { TyphaFigures } from "../typha/typha.ts";
 
-export const TIER_SCENARIOS = ["rolling-restart", "handshakes", "rebalance"] as const;
+export const TIER_SCENARIOS = ["rolling-restart", "handshakes", "rebalance", "relay"] as const;
 export type TierScenario = (typeof TIER_SCENARIOS)[number];
 
 /** A figure that the project aims at. Not meeting it is no failure of the bench: the machine may be busy. */
@@ -14,6 +14,14 @@ export interface Aim {
   readonly value: number;
   readonly limit: number;
   readonly isMet: boolean;
+}
+
+export interface RelayLoad {
+  readonly deliveries: number;
+  readonly rootCpuUsPerDelivery: number;
+  /** Of all relays together; absent without. */
+  readonly relayCpuUsPerDelivery?: number;
+  readonly receiptMs: LatencyFigures;
 }
 
 export interface Measured {
@@ -35,6 +43,16 @@ export interface Measured {
     /** Deliveries to those that were connected, without and with the storm. */
     readonly receiptMsBefore: LatencyFigures;
     readonly receiptMsDuring: LatencyFigures;
+  };
+  readonly relay?: {
+    readonly relays: number;
+    /** From the first connection until all had their view and the root knew it. */
+    readonly startMs: number;
+    /** The same changes through the relays, and with all agents on the root: us of CPU of a process for each delivery. */
+    readonly viaRelays: RelayLoad;
+    readonly direct: RelayLoad;
+    /** From the kill of a relay until all were level again. */
+    readonly levelAfterKillMs: number;
   };
   readonly moves?: { readonly asked: number; readonly ms: number; readonly perServer: readonly number[] };
   readonly typha: TyphaFigures & { readonly seconds?: number };

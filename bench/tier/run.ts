@@ -3,6 +3,7 @@ import { commitOf, machine } from "../fanout/result.ts";
 import { measureHandshakes } from "./handshakes.ts";
 import type { TierOptions } from "./parts.ts";
 import { measureRebalance } from "./rebalance.ts";
+import { measureRelay } from "./relay.ts";
 import type { Measured, TierResult, TierScenario } from "./result.ts";
 import { measureRollingRestart } from "./rolling-restart.ts";
 
@@ -10,6 +11,7 @@ const MEASURE: Readonly<Record<TierScenario, (options: TierOptions) => Promise<M
   "rolling-restart": measureRollingRestart,
   handshakes: measureHandshakes,
   rebalance: measureRebalance,
+  relay: measureRelay,
 };
 
 /** Rejects when a process fails or a wait takes too long. */

@@ -37,6 +37,14 @@ describe(`bench tier, ${AGENTS} agents`, () => {
     expect(handshakes).toMatchObject({ count: AGENTS });
   });
 
+  it("four relays: the root knows of every agent, a relay that dies and the way to the root cost nobody a full view", async () => {
+    const { failures, answers, relay } = await runTier("relay", OPTIONS);
+    expect(failures).toEqual([]);
+    expect(answers).toMatchObject({ answers: AGENTS, full: 0 });
+    expect(relay?.viaRelays.deliveries).toBeGreaterThan(0);
+    expect(relay?.direct.deliveries).toBeGreaterThan(0);
+  });
+
   it("agents that belong elsewhere move there by the digest exchange alone", async () => {
     const { failures, answers, moves, typha } = await runTier("rebalance", OPTIONS);
     expect(failures).toEqual([]);
