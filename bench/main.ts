@@ -24,6 +24,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     summary: "carrying alone, over both deliveries and bare sockets, plain and TLS: bench delivery [clients]",
     run: (argv) => runProgram("./delivery/main.ts", argv),
   },
+  page: { summary: "writes the kept results (bench/baselines) into docs/performance.md", run: async () => (await import("./performance/main.ts")).main() },
   compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: (argv) => runProgram("./compute/main.ts", argv) },
   plan: { summary: "what one change costs a node's planner: bench plan", run: (argv) => runProgram("./plan/main.ts", argv) },
   "kernel-sets": {

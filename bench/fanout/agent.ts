@@ -2,12 +2,12 @@
  * One simulated agent: its stream, and either a whole view with the real protocol machine, or the counting kind. Acknowledges every commit at once as
  * received and programmed.
  */
+import type { SecureContext } from "node:tls";
 import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
 import { AgentMessage, Compression, Hello, type Move, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { decodeBareUpdate, decodeServerMessage, type RawUpdate } from "../../src/wire/update-codec.ts";
 import { View } from "../../src/wire/view.ts";
-import type { AgentTls } from "./certificates.ts";
 import { nodeName } from "./cluster.ts";
 import { frameMessage, GrpcStream } from "./grpc-stream.ts";
 import { LightView } from "./light-view.ts";
@@ -83,7 +83,7 @@ interface Parts {
   readonly packed: PackedBuckets;
   readonly listener: AgentListener;
   /** Undefined: plain text. */
-  readonly tls: AgentTls | undefined;
+  readonly tls: SecureContext | undefined;
 }
 
 /** Keeps nothing but hashes. */

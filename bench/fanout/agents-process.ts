@@ -1,4 +1,5 @@
 /** The process of simulated agents: those of the nodes `first` to `first + count`. */
+import { createSecureContext } from "node:tls";
 import { addDigest, addTo, bucketBitsFor, bucketOfHash } from "../../src/wire/digest.ts";
 import type { Move } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { Acks, type AgentListener, CheckingAgent, CountingAgent, type SharedState, type SimulatedAgent } from "./agent.ts";
@@ -45,7 +46,10 @@ function create(options: { readonly first: number; readonly count: number; reado
   const step = Math.max(1, Math.floor(count / sample));
   checking = [];
   agents = Array.from({ length: count }, (_, at) => {
-    const parts = { index: first + at, recorder, acks, packed, listener, tls: tls?.[at] };
+    const own = tls?.[at];
+    // Made beforehand: it takes longer than a handshake, and a storm is to come at once.
+    const context = own === undefined ? undefined : createSecureContext({ ...own, minVersion: "TLSv1.3" });
+    const parts = { index: first + at, recorder, acks, packed, listener, tls: context };
     if (at % step !== 0 || checking.length >= sample) return new CountingAgent(parts);
     const agent = new CheckingAgent(parts);
     checking.push(agent);

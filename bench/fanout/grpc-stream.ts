@@ -6,9 +6,8 @@
  * then the client is what limits). Response headers and trailers are not decoded: an early end says only that, and the server's log says why.
  */
 import { connect, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, type SecureContext } from "node:tls";
 import { SERVER_NAME } from "../../src/wire/server-identity.ts";
-import type { AgentTls } from "./certificates.ts";
 
 const FRAME_HEADER_BYTES = 9;
 const FRAME = { data: 0, headers: 1, resetStream: 3, settings: 4, ping: 6, goAway: 7, windowUpdate: 8 } as const;
@@ -55,13 +54,13 @@ export class GrpcStream {
     path,
     events,
     tls,
-  }: { readonly port: number; readonly path: string; readonly events: StreamEvents; readonly tls?: AgentTls | undefined }) {
+  }: { readonly port: number; readonly path: string; readonly events: StreamEvents; readonly tls?: SecureContext | undefined }) {
     this.#events = events;
     const where = { host: "127.0.0.1", port, noDelay: true };
     this.#socket =
       tls === undefined
         ? connect(where)
-        : connectTls({ ...where, ...tls, servername: SERVER_NAME, ALPNProtocols: ["h2"], minVersion: "TLSv1.3", checkServerIdentity: () => undefined });
+        : connectTls({ ...where, secureContext: tls, servername: SERVER_NAME, ALPNProtocols: ["h2"], checkServerIdentity: () => undefined });
     this.#socket.on("data", (chunk: Buffer) => this.#onData(chunk));
     this.#socket.on("error", (error) => this.#end(error.message, false));
     this.#socket.on("close", () => this.#end("connection closed", false));

@@ -31,7 +31,7 @@ export async function measureStorm(scenario: Scenario, parts: Parts): Promise<Me
     ...described(scenario),
     seconds: rounded(ms / 1000),
     coreShare: rounded((after.cpuUs - before.cpuUs) / 1000 / ms),
-    memory: memoryOf(parts, after),
+    memory: memoryOf(after),
     perAgent: perAgent({ cpuUs: after.cpuUs - before.cpuUs, ...received.wire, agents: shape.agents }),
     answers: received.answers,
     typha: typhaSessions(parts.snapshot, shape.agents),
@@ -64,7 +64,7 @@ export async function measureRestart(scenario: Scenario, parts: Parts): Promise<
     ...described(scenario),
     seconds: rounded((level - killed) / 1000),
     coreShare: rounded((after.cpuUs - before.cpuUs) / 1000 / (level - serving)),
-    memory: memoryOf(parts, after),
+    memory: memoryOf(after),
     perAgent: perAgent({ cpuUs: after.cpuUs - before.cpuUs, ...received.wire, agents: shape.agents }),
     answers: received.answers,
     restart: {
@@ -107,7 +107,7 @@ export async function measureSlow(scenario: Scenario, parts: Parts): Promise<Mea
     coreShare: rounded(driven.cpuUs / 1000 / driven.elapsedMs),
     load: { changes: driven.changes, ratePerSecond: CHURN.ratePerSecond, commits: driven.commits },
     commitToReceiptMs: received.latency,
-    memory: memoryOf(parts, during),
+    memory: memoryOf(during),
     slow: {
       share: slowShare,
       receiptMsWithout: without.latency,

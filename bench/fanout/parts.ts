@@ -46,13 +46,13 @@ export async function failuresNow(
   return failures;
 }
 
-/** By client: the difference to the server without agents, spread over the agents. */
-export function memoryOf({ rssAlone, shape }: Parts, { rssBytes, peakRssBytes }: Usage): MemoryFigures {
-  return {
-    rssMb: rounded(rssBytes / 1e6),
-    peakRssMb: rounded(peakRssBytes / 1e6),
-    kbPerClient: rounded((rssBytes - rssAlone) / 1e3 / shape.agents),
-  };
+export function memoryOf({ rssBytes, peakRssBytes }: Usage): MemoryFigures {
+  return { rssMb: rounded(rssBytes / 1e6), peakRssMb: rounded(peakRssBytes / 1e6) };
+}
+
+/** Where nothing but agents has come since the server was alone. */
+export function memoryWithClients({ rssAlone, shape }: Parts, usage: Usage): MemoryFigures {
+  return { ...memoryOf(usage), kbPerClient: rounded((usage.rssBytes - rssAlone) / 1e3 / shape.agents) };
 }
 
 export function perAgent({

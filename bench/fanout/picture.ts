@@ -91,7 +91,8 @@ function notesOf(results: readonly ScenarioResult[]): { readonly title: string; 
         `${load.changes} changes, ${deliveries.messages} deliveries (${deliveries.perChange} a change)`,
         `all level ${Math.round(levelAfterMs ?? 0)} ms after the last`,
       );
-    if (memory !== undefined) facts.push(`${memory.kbPerClient.toFixed(0)} KB of memory a client`);
+    if (memory?.kbPerClient !== undefined) facts.push(`${memory.kbPerClient.toFixed(0)} KB of memory a client`);
+    if (memory !== undefined) facts.push(`at most ${memory.peakRssMb.toFixed(0)} MB`);
     if (perAgent !== undefined && scenario !== "idle")
       facts.push(`${perAgent.cpuUs.toFixed(0)} us of CPU, ${perAgent.bytesReceived} bytes down and ${perAgent.bytesSent} up an agent`);
     if (failures.length > 0) facts.push(`FAILED: ${failures.join("; ")}`);

@@ -78,7 +78,8 @@ export interface MemoryFigures {
   readonly rssMb: number;
   /** The most at any moment of the scenario. */
   readonly peakRssMb: number;
-  readonly kbPerClient: number;
+  /** The difference to the server without agents, spread over them; where nothing but agents came since. */
+  readonly kbPerClient?: number;
 }
 
 export interface BaselineFigures {

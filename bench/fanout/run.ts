@@ -11,7 +11,7 @@ import { type Certificates, makeCertificates } from "./certificates.ts";
 import type { ClusterShape } from "./cluster.ts";
 import { measureClientList, measureRestart, measureSlow, measureStorm } from "./incidents.ts";
 import { rounded } from "./latency.ts";
-import { failuresNow, memoryOf, type Parts, perAgent, startServer } from "./parts.ts";
+import { failuresNow, memoryOf, memoryWithClients, type Parts, perAgent, startServer } from "./parts.ts";
 import { plainMessages } from "./plain-protocol.ts";
 import { type BaselineFigures, commitOf, type Measured, machine, type ScenarioResult } from "./result.ts";
 import { type Load, SCENARIOS, type Scenario, type ScenarioName } from "./scenarios.ts";
@@ -133,7 +133,7 @@ async function measureStart(parts: Parts): Promise<Measured> {
     warmUpChanges: 0,
     seconds: rounded(ms / 1000),
     coreShare: rounded((after.cpuUs - before.cpuUs) / 1000 / ms),
-    memory: memoryOf(parts, after),
+    memory: memoryWithClients(parts, after),
     perAgent: perAgent({ cpuUs: after.cpuUs - before.cpuUs, ...received.wire, agents: shape.agents }),
     answers: received.answers,
     typha: typhaSessions(parts.snapshot, shape.agents),
@@ -154,7 +154,7 @@ async function measureIdle(scenario: Scenario, parts: Parts): Promise<Measured> 
     warmUpChanges: 0,
     seconds: rounded(elapsedMs / 1000),
     coreShare: rounded(cpuUs / 1000 / elapsedMs),
-    memory: memoryOf(parts, after),
+    memory: memoryWithClients(parts, after),
     perAgent: perAgent({ cpuUs, ...received.wire, agents: shape.agents }),
     failures: await failuresNow(parts, received),
   };
@@ -178,7 +178,7 @@ async function measureReconnect(scenario: Scenario, parts: Parts): Promise<Measu
     warmUpChanges: 0,
     seconds: rounded(ms / 1000),
     coreShare: rounded((after.cpuUs - before.cpuUs) / 1000 / ms),
-    memory: memoryOf(parts, after),
+    memory: memoryOf(after),
     perAgent: perAgent({ cpuUs: after.cpuUs - before.cpuUs, ...received.wire, agents: shape.agents }),
     answers: received.answers,
     typha: typhaSessions(parts.snapshot, shape.agents),
@@ -228,7 +228,7 @@ async function measureLoad(
     commitToReceiptMs: received.latency,
     commitToAcknowledgedMs: driven.acknowledged,
     levelAfterMs: rounded(driven.levelAfterMs),
-    memory: memoryOf(parts, after),
+    memory: memoryOf(after),
     typha: typhaDeltas({ shape, kind: load.kind, changes: driven.changes, batch: load.batch }),
     failures,
   };

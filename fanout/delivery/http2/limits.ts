@@ -41,7 +41,7 @@ export const HTTP2_LIMITS: Http2Limits = {
   maxIdleConnections: 20_000,
   prefaceTimeoutMs: 10_000,
   handshakeTimeoutMs: 10_000,
-  handshakesAtOnce: 16,
+  handshakesAtOnce: 4,
   handshakePlaceMs: 1_000,
   firstRequestTimeoutMs: 30_000,
   stallTimeoutMs: 30_000,

@@ -1,0 +1,51 @@
+/** The results that are kept, by file: bench/baselines/NAME.jsonl. */
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { ScenarioResult } from "../fanout/result.ts";
+import type { TierResult } from "../tier/result.ts";
+
+/** A line of `bench delivery`. */
+export interface DeliveryLine {
+  readonly bench: "delivery";
+  readonly server: string;
+  readonly isTls: boolean;
+  readonly clients: number;
+  readonly usPerDelivery: number;
+  readonly burstUsPerDelivery: number;
+  readonly kbPerClient: number;
+  readonly idleCpuMsPerSecond: number;
+}
+
+/** The line of `bench stuck`, as far as the page tells of it. */
+export interface StuckLine {
+  readonly bench: "stuck";
+  readonly commit: string;
+  readonly machine: { readonly loadAverage: number };
+  readonly agents: number;
+  readonly stuck: number;
+  readonly seconds: number;
+  readonly changesPerSecond: number;
+  readonly memory: { readonly before: { readonly rssMb: number }; readonly most: number; readonly after: { readonly rssMb: number } };
+  readonly held: { readonly isBounded?: boolean; readonly mbPerHour: number; readonly levelMb: number };
+  readonly mostInFlightBytes: number;
+  readonly mostDirtyKeys: number;
+  readonly levelAfterMs: number;
+  readonly failures: readonly string[];
+}
+
+export type Line = ScenarioResult | TierResult | DeliveryLine | StuckLine;
+
+/** Lines of a file; empty: it is not there. */
+export type Lines = (name: string) => readonly Line[];
+
+const DIRECTORY = new URL("../baselines/", import.meta.url);
+
+/** Throws when a file is not what the benchmarks write. */
+export const readBaselines: Lines = (name) => {
+  const file = fileURLToPath(new URL(`${name}.jsonl`, DIRECTORY));
+  if (!existsSync(file)) return [];
+  return readFileSync(file, "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Line);
+};
