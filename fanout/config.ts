@@ -85,7 +85,9 @@ export const fanoutConfigSchema = z
       .min(0)
       .max(1_000)
       .default(20)
-      .describe("The server that leads writes the status of at most so many policies a second; 0: this server writes none, and does not stand for leader"),
+      .describe(
+        "The server that leads writes the status of at most so many policies a second; 0: this server writes none, nor the cluster's SedgeStatus, and does not stand for leader",
+      ),
     leaseNamespace: z.string().default("kube-system").describe("Where the Lease of the server that leads is"),
     leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another server"),
     workers: z

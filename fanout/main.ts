@@ -23,6 +23,7 @@ import { type FanoutConfig, fanoutConfigSchema, listenersOf, relayOf, serviceOf,
 import type { GrpcListen } from "./delivery/grpc-delivery.ts";
 import { PolicyStatusWriter } from "./policy-status/writer.ts";
 import { FanoutServer, type FanoutServerOptions, type RootOptions } from "./server.ts";
+import { ClusterStatusWriter } from "./tier/cluster-status-writer.ts";
 import { Workers } from "./workers/workers.ts";
 
 const LEASE_NAME = "sedge-fanout";
@@ -186,7 +187,17 @@ function leaderOf(server: FanoutServer, { client, config, clock, log }: LeaderNe
   });
   const identity = `${serverName === "" ? hostname() : serverName}_${server.epoch}`;
   const lease = { client, clock, log: log.child({ component: "leader" }), namespace: leaseNamespace, name: LEASE_NAME, identity, leaseMs };
-  return [new Leader({ ...lease, work: (signal) => writer.run(signal) })];
+  const cluster = new ClusterStatusWriter({
+    client,
+    tier: server.tier,
+    isInSync: () => server.engine.isInSync,
+    clock,
+    log: log.child({ component: "cluster-status" }),
+  });
+  const work = async (signal: AbortSignal): Promise<void> => {
+    await Promise.all([writer.run(signal), cluster.run(signal)]);
+  };
+  return [new Leader({ ...lease, work })];
 }
 
 interface LeaderNeeds {

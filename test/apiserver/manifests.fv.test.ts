@@ -1,12 +1,14 @@
 /** manifests/ on a real kube-apiserver: every object is accepted, and each program's account may do exactly what the program does. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ClusterStatusWriter, SEDGE_STATUS } from "../../fanout/tier/cluster-status-writer.ts";
+import { Members } from "../../fanout/tier/members.ts";
 import { ApiClient } from "../../src/datastore/api-client.ts";
 import { ApiError } from "../../src/datastore/api-error.ts";
 import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
 import { clusterUid } from "../../src/datastore/cluster-uid.ts";
 import type { ApiConnection } from "../../src/datastore/connection.ts";
 import { readCrdManifests } from "../../src/datastore/embedded/start.ts";
-import type { JsonObject } from "../../src/datastore/json-object.ts";
+import { type JsonObject, objectAt } from "../../src/datastore/json-object.ts";
 import { findConnection } from "../../src/datastore/kubeconfig.ts";
 import { Leader } from "../../src/datastore/lease.ts";
 import { ClusterSource } from "../../src/datastore/source.ts";
@@ -132,6 +134,14 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     await new Leader({ client, clock: systemClock, log: silentLogger(), ...lease, work }).run(leading.signal);
     expect(led).toBe(true);
 
+    // The one object about the whole, made and written by the server that leads.
+    const members = new Members({ serverName: "pod-a", peers: [] });
+    const tier = { members, collect: () => Promise.resolve({ heard: [], unheard: [], unready: [] }) };
+    const cluster = new ClusterStatusWriter({ client, tier, isInSync: () => true, clock: systemClock, log: silentLogger() });
+    expect(await cluster.pass(new AbortController().signal)).toBe("written");
+    expect(await cluster.pass(new AbortController().signal)).toBe("none");
+    expect(objectAt(await admin.get(SEDGE_STATUS, { name: "default" }), "status")).toMatchObject({ servers: "0/0", summary: expect.any(String) });
+
     expect(await allowed(client)).toEqual([...rulesOf("ClusterRole", "sedge-fanout"), ...rulesOf("Role", "sedge-fanout-lease")].sort());
     await expectForbidden(client, NOT_FOR_ANYBODY);
     await expectForbidden(client, [
@@ -139,6 +149,9 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
       ["POST", "/apis/projectcalico.org/v3/ippools"],
       ["PUT", `/apis/projectcalico.org/v3/ipamblocks/${block.name}/status`],
       ["GET", `/api/v1/namespaces/${NAMESPACE}`],
+      ["PUT", "/apis/sedge.network/v1/sedgestatuses/default"],
+      ["PUT", "/apis/sedge.network/v1/sedgestatuses/another/status"],
+      ["DELETE", "/apis/sedge.network/v1/sedgestatuses/default"],
       ["POST", "/apis/coordination.k8s.io/v1/namespaces/default/leases"],
       ["PUT", `/apis/coordination.k8s.io/v1/namespaces/${NAMESPACE}/leases/sedge-controllers`],
     ]);

@@ -51,6 +51,10 @@ function fanoutRules(): readonly Rule[] {
     of("IPAMBlock", ["create", "delete", "get", "update"]),
     of("BlockAffinity", ["create", "delete", "get", "update"]),
     ...byGroup([...STATUS_KINDS].map((kind) => API_RESOURCES[kind])).map(statusRule),
+    // The one object about the whole; creating cannot be limited to a name.
+    { apiGroups: ["sedge.network"], resources: ["sedgestatuses"], verbs: ["create"] },
+    { apiGroups: ["sedge.network"], resources: ["sedgestatuses"], resourceNames: ["default"], verbs: ["get"] },
+    { apiGroups: ["sedge.network"], resources: ["sedgestatuses/status"], resourceNames: ["default"], verbs: ["update"] },
   ];
 }
 
