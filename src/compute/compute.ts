@@ -14,7 +14,18 @@ import { assertNever, type ClusterEvent, type Problem } from "../model/event.ts"
 import { type NamespaceName, type NodeName, podKey } from "../model/names.ts";
 import { brokenRule } from "../model/parse-calico-rule.ts";
 import type { RecordChange, RecordKey } from "../model/record.ts";
-import { type AnyPolicy, type CalicoNetworkPolicy, type IpPool, keyOf, type NetworkPolicy, type Resource, type ResourceKey } from "../model/resource.ts";
+import {
+  type AnyPolicy,
+  type CalicoNetworkPolicy,
+  type GlobalNetworkSet,
+  type IpPool,
+  keyOf,
+  type NetworkPolicy,
+  type NetworkSet,
+  type Profile,
+  type Resource,
+  type ResourceKey,
+} from "../model/resource.ts";
 import { allowingProfile } from "../policy/convert-calico-policy.ts";
 import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
 import { AddressSets } from "./address-sets.ts";
@@ -49,6 +60,11 @@ export interface Commit {
   readonly problems: readonly ObjectProblems[];
 }
 
+type OfKind<K, R = Resource> = R extends { readonly kind: infer Own } ? (K extends Own ? R : never) : never;
+type ResourceOf = { readonly [K in Resource["kind"]]: OfKind<K> };
+/** What each kind's objects change; undefined: the object is gone. */
+type Takers = { readonly [K in Resource["kind"]]: (key: ResourceKey, resource: ResourceOf[K] | undefined) => void };
+
 export class Compute {
   readonly #index = new SelectorIndex<PolicyItem>();
   readonly #root = new RootState();
@@ -77,16 +93,63 @@ export class Compute {
   readonly #nodePools = new NodePools();
   readonly #problems = new ProblemList();
   #hasDefaultObject = false;
+  readonly #takers: Takers = {
+    Node: ({ name }, node) => {
+      this.#nodes.setNode(name, node);
+      if (node === undefined) this.#nodeIndex.remove(name);
+      else this.#nodeIndex.set(node);
+      this.#addressing.setNode(name as NodeName, node);
+      this.#loans.setNode(name as NodeName, node !== undefined);
+      this.#nodePools.setNode(name as NodeName, node);
+    },
+    Namespace: ({ name }, namespace) => {
+      this.#namespaces.setNamespace(name as NamespaceName, namespace);
+      this.#addressing.setNamespace(name as NamespaceName, namespace);
+    },
+    ServiceAccount: ({ namespace, name }, account) => this.#namespaces.setServiceAccount(namespace as NamespaceName, name, account?.labels),
+    Pod: ({ namespace, name }, pod) => {
+      if (pod === undefined) this.#endpoints.removePod(podKey(namespace, name));
+      else this.#endpoints.setPod(pod);
+    },
+    NetworkPolicy: (key, policy) => this.#takePolicy(key, policy),
+    CalicoNetworkPolicy: (key, policy) => this.#takePolicy(key, policy),
+    GlobalNetworkPolicy: (key, policy) => this.#takePolicy(key, policy),
+    ClusterNetworkPolicy: (key, policy) => this.#takePolicy(key, policy),
+    Profile: (key, profile) => this.#takeProfile(key, profile),
+    Tier: ({ name }, tier) => {
+      if (this.#tiers.set(name, tier)) this.#stacks.tierChanged(name);
+    },
+    GlobalNetworkSet: (key, set) => this.#takeNetworkSet(key, set),
+    NetworkSet: (key, set) => this.#takeNetworkSet(key, set),
+    HostEndpoint: ({ name }, host) => {
+      if (host === undefined) this.#hosts.remove(name);
+      else this.#hosts.set(host);
+      this.#settleDefaultProfile();
+    },
+    EndpointSlice: (key, slice) => this.#services.setSlice(slice ?? key, slice),
+    // Kept in the API for people to look at and to compare; never enforced.
+    StagedGlobalNetworkPolicy: () => {},
+    StagedNetworkPolicy: () => {},
+    StagedKubernetesNetworkPolicy: () => {},
+    IPPool: ({ name }, pool) => this.#setPool(name, pool),
+    IPReservation: ({ name }, reservation) => this.#pools.setReservation(name, reservation),
+    IPAMConfiguration: ({ name }, configuration) => this.#pools.setConfiguration(name, configuration),
+    IPAMBlock: ({ name }, block) => {
+      this.#nodes.setBlock(name, block);
+      this.#loans.setBlock(name, block);
+      this.#endpoints.addressesChanged(this.#addresses.setBlock(name, block));
+    },
+    BlockAffinity: ({ name }, affinity) => this.#nodes.setAffinity(name, affinity),
+  };
 
   /** Takes one event in. Repeated events, and deletions of what is not known, change nothing. */
   apply(event: ClusterEvent): void {
     switch (event.kind) {
       case "upsert":
-        this.#upsert(event.resource);
+        this.#take(event.resource.kind, keyOf(event.resource), event.resource);
         return;
       case "delete":
-        this.#problems.clear(event.key);
-        this.#delete(event.key);
+        this.#take(event.key.kind, event.key, undefined);
         return;
       case "invalid":
         this.#invalid(event.key, event.problems, event.closed);
@@ -139,147 +202,30 @@ export class Compute {
     return { endpoints: this.#endpoints.size, selectors, labels, stacks: this.#stacks.groupCount };
   }
 
-  #upsert(resource: Resource): void {
-    switch (resource.kind) {
-      case "Node":
-        this.#nodes.setNode(resource.name, resource);
-        this.#nodeIndex.set(resource);
-        this.#addressing.setNode(resource.name, resource);
-        this.#loans.setNode(resource.name, true);
-        this.#nodePools.setNode(resource.name, resource);
-        break;
-      case "Namespace":
-        this.#namespaces.setNamespace(resource.name, resource);
-        this.#addressing.setNamespace(resource.name, resource);
-        break;
-      case "ServiceAccount":
-        this.#namespaces.setServiceAccount(resource.namespace, resource.name, resource.labels);
-        break;
-      case "Pod":
-        this.#endpoints.setPod(resource);
-        break;
-      case "NetworkPolicy":
-      case "CalicoNetworkPolicy":
-      case "GlobalNetworkPolicy":
-      case "ClusterNetworkPolicy":
-      case "Profile":
-        if (resource.kind === "Profile") {
-          if (resource.name === DEFAULT_ALLOW_PROFILE) this.#hasDefaultObject = true;
-          this.#hosts.setProfileLabels(resource.name, resource.labelsToApply);
-        }
-        this.#setPolicy(resource, []);
-        return;
-      case "Tier":
-        if (this.#tiers.set(resource.name, resource)) this.#stacks.tierChanged(resource.name);
-        break;
-      case "GlobalNetworkSet":
-      case "NetworkSet":
-        this.#networkSets.set(resource);
-        break;
-      case "HostEndpoint":
-        this.#hosts.set(resource);
-        this.#settleDefaultProfile();
-        break;
-      case "EndpointSlice":
-        this.#services.setSlice(resource, resource);
-        break;
-      case "StagedGlobalNetworkPolicy":
-      case "StagedNetworkPolicy":
-      case "StagedKubernetesNetworkPolicy":
-        // Kept in the API for people to look at and to compare; never enforced.
-        break;
-      case "IPPool":
-        this.#setPool(resource.name, resource);
-        break;
-      case "IPReservation":
-        this.#pools.setReservation(resource.name, resource);
-        break;
-      case "IPAMConfiguration":
-        this.#pools.setConfiguration(resource.name, resource);
-        break;
-      case "IPAMBlock":
-        this.#nodes.setBlock(resource.name, resource);
-        this.#loans.setBlock(resource.name, resource);
-        this.#endpoints.addressesChanged(this.#addresses.setBlock(resource.name, resource));
-        break;
-      case "BlockAffinity":
-        this.#nodes.setAffinity(resource.name, resource);
-        break;
-      default:
-        assertNever(resource);
-    }
-    this.#problems.clear(keyOf(resource));
+  #take<K extends Resource["kind"]>(kind: K, key: ResourceKey, resource: ResourceOf[K] | undefined): void {
+    this.#problems.clear(key);
+    const take: Takers[K] = this.#takers[kind];
+    take(key, resource);
   }
 
-  #delete(key: ResourceKey): void {
-    switch (key.kind) {
-      case "Node":
-        this.#nodes.setNode(key.name, undefined);
-        this.#nodeIndex.remove(key.name);
-        this.#addressing.setNode(key.name as NodeName, undefined);
-        this.#loans.setNode(key.name as NodeName, false);
-        this.#nodePools.setNode(key.name as NodeName, undefined);
-        break;
-      case "Namespace":
-        this.#namespaces.setNamespace(key.name as NamespaceName, undefined);
-        this.#addressing.setNamespace(key.name as NamespaceName, undefined);
-        break;
-      case "ServiceAccount":
-        this.#namespaces.setServiceAccount(key.namespace as NamespaceName, key.name, undefined);
-        break;
-      case "Pod":
-        this.#endpoints.removePod(podKey(key.namespace, key.name));
-        break;
-      case "NetworkPolicy":
-      case "CalicoNetworkPolicy":
-      case "GlobalNetworkPolicy":
-      case "ClusterNetworkPolicy":
-      case "Profile":
-        this.#policies.remove(policyRecordKey(key));
-        if (key.kind === "Profile") this.#hosts.setProfileLabels(key.name, undefined);
-        if (key.kind === "Profile" && key.name === DEFAULT_ALLOW_PROFILE) {
-          this.#hasDefaultObject = false;
-          this.#settleDefaultProfile();
-        }
-        break;
-      case "Tier":
-        if (this.#tiers.set(key.name, undefined)) this.#stacks.tierChanged(key.name);
-        break;
-      case "GlobalNetworkSet":
-      case "NetworkSet":
-        this.#networkSets.remove(key);
-        break;
-      case "HostEndpoint":
-        this.#hosts.remove(key.name);
-        this.#settleDefaultProfile();
-        break;
-      case "EndpointSlice":
-        this.#services.setSlice(key, undefined);
-        break;
-      case "StagedGlobalNetworkPolicy":
-      case "StagedNetworkPolicy":
-      case "StagedKubernetesNetworkPolicy":
-        break;
-      case "IPPool":
-        this.#setPool(key.name, undefined);
-        break;
-      case "IPReservation":
-        this.#pools.setReservation(key.name, undefined);
-        break;
-      case "IPAMConfiguration":
-        this.#pools.setConfiguration(key.name, undefined);
-        break;
-      case "IPAMBlock":
-        this.#nodes.setBlock(key.name, undefined);
-        this.#loans.setBlock(key.name, undefined);
-        this.#endpoints.addressesChanged(this.#addresses.setBlock(key.name, undefined));
-        break;
-      case "BlockAffinity":
-        this.#nodes.setAffinity(key.name, undefined);
-        break;
-      default:
-        assertNever(key.kind);
-    }
+  #takePolicy(key: ResourceKey, policy: AnyPolicy | undefined): void {
+    if (policy === undefined) this.#policies.remove(policyRecordKey(key));
+    else this.#setPolicy(policy, []);
+  }
+
+  #takeProfile(key: ResourceKey, profile: Profile | undefined): void {
+    const isDefault = key.name === DEFAULT_ALLOW_PROFILE;
+    if (isDefault && profile !== undefined) this.#hasDefaultObject = true;
+    this.#hosts.setProfileLabels(key.name, profile?.labelsToApply);
+    this.#takePolicy(key, profile);
+    if (!isDefault || profile !== undefined) return;
+    this.#hasDefaultObject = false;
+    this.#settleDefaultProfile();
+  }
+
+  #takeNetworkSet(key: ResourceKey, set: GlobalNetworkSet | NetworkSet | undefined): void {
+    if (set === undefined) this.#networkSets.remove(key);
+    else this.#networkSets.set(set);
   }
 
   #setPool(name: string, pool: IpPool | undefined): void {
