@@ -32,6 +32,7 @@ import { failsafePorts } from "./plan/failsafe.ts";
 import { createPodManager } from "./pods/manager.ts";
 import { createPodLinks } from "./pods/pod-link.ts";
 import { PodWishes } from "./pods/pod-wishes.ts";
+import { Shaper } from "./pods/shaper.ts";
 import { UnconnectedPodLinks } from "./pods/unconnected-pod-links.ts";
 import { usedPodAddresses } from "./pods/used-addresses.ts";
 import { CniService } from "./socket/cni-service.ts";
@@ -196,6 +197,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     if ([...change.changes.keys()].some((key) => key.startsWith("loans/")))
       addresses.loansChanged().catch((error: unknown) => log.warn({ err: error }, "what other nodes ask for could not be answered"));
     reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
+    if ([...change.changes.keys()].some((key) => key.startsWith("endpoint/"))) shaper?.apply();
   }
 
   const addresses = createAddressManager({
@@ -209,6 +211,21 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     interfacePrefix,
     loans: () => [...decoded.records.values()].filter((value): value is Loans => value.kind === "loans"),
   });
+  const shaper =
+    kernel === undefined
+      ? undefined
+      : new Shaper({
+          kernel: kernel.rtnetlink,
+          endpoints: () => reconciler.endpoints.list(),
+          limitsOf(podKey, podUid) {
+            const record = decoded.records.get(`endpoint/${podKey}`);
+            // A record of another uid is that of a pod before under the same name.
+            return record?.kind !== "endpoint" || (podUid !== undefined && record.uid !== "" && record.uid !== podUid) ? undefined : record.limits;
+          },
+          isReady: () => written.isComplete && reconciler.programmed !== undefined,
+          clock,
+          log: log.child({ component: "shaper" }),
+        });
   const pods = createPodManager({
     addresses,
     wishes,
@@ -219,6 +236,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     interfacePrefix,
     mtu: config.mtu,
     policyWaitMs: config.policyWaitMs,
+    onConnected: () => shaper?.apply(),
     forgetConnections: (gone) => void kernel?.conntrack.deleteByAddress({ addresses: new Set(gone) }),
   });
   const cni = new CniService({ pods, addresses, limitation: () => limitation(reconciler) });
@@ -273,6 +291,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     healthPart({ health, clock, store, reconciler }),
     reconciler,
     ...(deniedFlows === undefined ? [] : [deniedFlows]),
+    ...(shaper === undefined ? [] : [shaper]),
     addresses,
     pods,
     ...(expiry === undefined ? [] : [expiry]),

@@ -12,7 +12,7 @@
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
 import { HOST_INPUT_CHAIN, HOST_OUTPUT_CHAIN } from "./host-chains.ts";
-import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
+import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, LIMIT_FROM_MAP, LIMIT_TO_MAP, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
 import type { NftBaseChain, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
 import type { PlannedChain } from "./policy-chains.ts";
 
@@ -53,6 +53,8 @@ export interface BaseChainSettings {
   readonly interfacePrefix: string;
   /** Whether the host's own traffic goes through the chains of host endpoints. */
   readonly hasHosts: boolean;
+  /** Whether any pod has limits (limit-chains.ts). */
+  readonly hasLimits: boolean;
   readonly endpointToHostAction: EndpointToHostAction;
 }
 
@@ -60,13 +62,13 @@ const bySettings = new Map<string, readonly PlannedChain[]>();
 
 /** The same objects for the same settings, so that comparing them costs nothing. */
 export function baseChains(settings: BaseChainSettings): readonly PlannedChain[] {
-  const key = `${settings.interfacePrefix} ${settings.hasHosts} ${settings.endpointToHostAction}`;
+  const key = `${settings.interfacePrefix} ${settings.hasHosts} ${settings.hasLimits} ${settings.endpointToHostAction}`;
   const chains = bySettings.get(key) ?? makeBaseChains(settings);
   bySettings.set(key, chains);
   return chains;
 }
 
-function makeBaseChains({ interfacePrefix, hasHosts, endpointToHostAction }: BaseChainSettings): readonly PlannedChain[] {
+function makeBaseChains({ interfacePrefix, hasHosts, hasLimits, endpointToHostAction }: BaseChainSettings): readonly PlannedChain[] {
   const ours = `${interfacePrefix}*`;
   const from: NftMatch = { kind: "match", field: "iifname", value: ours };
   const to: NftMatch = { kind: "match", field: "oifname", value: ours };
@@ -75,13 +77,16 @@ function makeBaseChains({ interfacePrefix, hasHosts, endpointToHostAction }: Bas
     rules,
   });
   const go = (match: NftMatch, chain: string): NftRule => ({ statements: [match, { kind: "goto", chain }] });
+  const limited = (field: "iifname" | "oifname", map: string): readonly NftRule[] =>
+    hasLimits ? [{ statements: [{ kind: "vmap", fields: [field], map }] }] : [];
   return [
     { chain: { name: "check-source" }, rules: checkSourceRules() },
-    { chain: { name: "from-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
-    { chain: { name: "to-pod" }, rules: [ESTABLISHED, INVALID, ...dispatch("oifname", TO_ENDPOINT_MAP)] },
+    { chain: { name: "from-pod" }, rules: [...limited("iifname", LIMIT_FROM_MAP), ESTABLISHED, INVALID, ...dispatch("iifname", FROM_ENDPOINT_MAP)] },
+    { chain: { name: "to-pod" }, rules: [...limited("oifname", LIMIT_TO_MAP), ESTABLISHED, INVALID, ...dispatch("oifname", TO_ENDPOINT_MAP)] },
     {
       chain: { name: "pod-to-host" },
       rules: [
+        ...limited("iifname", LIMIT_FROM_MAP),
         ESTABLISHED,
         INVALID,
         { statements: [neighbourDiscovery(), ACCEPT] },

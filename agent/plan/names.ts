@@ -15,6 +15,9 @@ export type Direction = "ingress" | "egress";
 
 export const FROM_ENDPOINT_MAP = "from-endpoint";
 export const TO_ENDPOINT_MAP = "to-endpoint";
+/** Interfaces whose pods have limits. */
+export const LIMIT_FROM_MAP = "limit-from";
+export const LIMIT_TO_MAP = "limit-to";
 export const INTERFACES_SET = "interfaces";
 export const allowedSet = (version: IpVersion): string => `allowed-v${version}`;
 export const poolsSet = (version: IpVersion): string => `pools-v${version}`;

@@ -12,7 +12,20 @@ import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
 import { planHosts } from "./host-chains.ts";
-import { allowedSet, type Direction, FROM_ENDPOINT_MAP, INTERFACES_SET, natPoolsSet, poolsSet, setName, TABLE, TO_ENDPOINT_MAP } from "./names.ts";
+import { limitChain } from "./limit-chains.ts";
+import {
+  allowedSet,
+  type Direction,
+  FROM_ENDPOINT_MAP,
+  INTERFACES_SET,
+  LIMIT_FROM_MAP,
+  LIMIT_TO_MAP,
+  natPoolsSet,
+  poolsSet,
+  setName,
+  TABLE,
+  TO_ENDPOINT_MAP,
+} from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
 import {
@@ -229,8 +242,9 @@ class Planner {
     for (const key of stacks) this.#planStack(key);
     const hasHosts = this.#planHosts();
     for (const planned of this.#endpointSets()) this.#sets.set(planned.set.name, planned);
+    const hasLimits = this.#planLimits();
     const { interfacePrefix, endpointToHostAction = "accept" } = settings;
-    for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts })) this.#chains.set(chain.chain.name, chain);
+    for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts, hasLimits })) this.#chains.set(chain.chain.name, chain);
     this.#cache.sets.retain(this.#sets);
     return {
       ruleset: { table: TABLE, chains: this.#chains, sets: this.#sets },
@@ -303,6 +317,29 @@ class Planner {
       this.#origins.set(set.set.name, "host/");
     }
     return hosts.length > 0;
+  }
+
+  /** False when no pod has any. What is not understood is reported with the pod's record, and limits nothing. */
+  #planLimits(): boolean {
+    const maps: Readonly<Record<Direction, NftElement[]>> = { egress: [], ingress: [] };
+    for (const { podKey, podUid, interfaceName } of this.#input.endpoints) {
+      const limits = this.#endpointRecord(podKey, podUid)?.limits;
+      if (limits === undefined) continue;
+      if (limits.problems.length > 0) this.#fail(`endpoint/${podKey}`, limits.problems.join("; "));
+      for (const direction of DIRECTIONS) {
+        const planned = limitChain(interfaceName, direction, limits);
+        if (planned === undefined) continue;
+        this.#addChain(`endpoint/${podKey}`, planned);
+        maps[direction].push({ key: interfaceName, data: { kind: "jump", chain: planned.chain.name } });
+      }
+    }
+    if (maps.egress.length + maps.ingress.length === 0) return false;
+    for (const [name, elements] of [
+      [LIMIT_FROM_MAP, maps.egress],
+      [LIMIT_TO_MAP, maps.ingress],
+    ] as const)
+      this.#sets.set(name, { set: { name, key: ["ifname"], data: "verdict" }, elements });
+    return true;
   }
 
   #useSet({ id, type }: UsedSet): void {

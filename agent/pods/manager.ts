@@ -34,6 +34,8 @@ export interface PodManagerOptions {
   readonly policyWaitMs?: number;
   /** What pods ask for; without it every pod is given what every pod may have. */
   readonly wishes?: PodWishes;
+  /** A pod is connected, or gone, and nobody was told yet: what else hangs on its interface can be made. */
+  readonly onConnected?: () => void;
   /** Forgets what the kernel tracks of connections of these addresses, before they can be another's. */
   readonly forgetConnections?: (addresses: readonly IpAddress[]) => void;
 }
@@ -100,6 +102,14 @@ class Manager implements PodManager {
       addresses.attachments().filter(({ interfaceName }) => present.has(interfaceName)),
       addresses.attachments().filter(({ interfaceName }) => !present.has(interfaceName)),
     ];
+    for (const attachment of here) {
+      try {
+        if (links.adjust(this.#specOf(attachment)))
+          log.info({ pod: podKeyOf(attachment), mtu: this.#specOf(attachment).mtu }, "MTU of the pod's interface changed");
+      } catch (error) {
+        log.warn({ err: error, pod: podKeyOf(attachment) }, "the MTU of a pod's interface could not be changed");
+      }
+    }
     endpoints.restore(here.map(endpointOf));
     for (const attachment of gone) {
       log.info(
@@ -138,6 +148,7 @@ class Manager implements PodManager {
         const isKubernetes = attachment.pod !== "";
         const waitForPolicyMs = isKubernetes ? (this.#options.policyWaitMs ?? DEFAULT_POLICY_WAIT_MS) : 0;
         const { hasPolicy } = await endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
+        this.#options.onConnected?.();
         return { attachment, mtu: spec.mtu, hasPolicy };
       } catch (error) {
         await this.#undo(wanted);
@@ -246,6 +257,7 @@ class Manager implements PodManager {
     if (!addresses.has(attachment)) return;
     await endpoints.remove(podKeyOf(attachment), attachment.containerId);
     await links.disconnect(attachment.interfaceName);
+    this.#options.onConnected?.();
     forgetConnections?.(attachment.addresses);
     await addresses.detach(attachment);
   }

@@ -31,6 +31,8 @@ export interface PodLinks {
   connect(spec: PodLinkSpec): void;
   /** What differs from the spec, in words; empty when all is as made. */
   check(spec: PodLinkSpec): readonly string[];
+  /** Gives a pair that is there the MTU of the spec, both ends; true when it had another. Throws PodLinkError. */
+  adjust(spec: PodLinkSpec): boolean;
   /** Removes the pair by its host name; of one that is gone: nothing. The event loop goes on meanwhile. Rejects with PodLinkError. */
   disconnect(hostName: string): Promise<void>;
   /** Host ends with the prefix. */
@@ -106,6 +108,24 @@ class KernelPodLinks implements PodLinks {
     if (!existsNetns(spec.netns)) return [...problems, `network namespace ${spec.netns} is missing`];
     using driver = openNetns(spec.netns);
     return [...problems, ...checkContainer(driver, spec, host.peerIndex)];
+  }
+
+  adjust({ hostName, netns, ifname, mtu }: PodLinkSpec): boolean {
+    const host = this.#host.findLink(hostName);
+    if (host === undefined || host.mtu === mtu || !existsNetns(netns)) return false;
+    try {
+      using driver = openNetns(netns);
+      const container = driver.findLink(ifname);
+      if (container === undefined || container.index !== host.peerIndex) return false;
+      // The end that sends longer packets is changed last when the MTU grows, and first when it shrinks: neither end gets one that is too long for it.
+      const change = (): void => driver.setLink(container.index, { mtu });
+      if (mtu < host.mtu) change();
+      this.#host.setLink(host.index, { mtu });
+      if (mtu > host.mtu) change();
+      return true;
+    } catch (error) {
+      throw kernelError(`set the MTU of ${hostName}`, error);
+    }
   }
 
   async disconnect(hostName: string): Promise<void> {

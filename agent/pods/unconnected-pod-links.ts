@@ -30,6 +30,10 @@ export class UnconnectedPodLinks implements PodLinks {
       .map((address) => `address ${address} is missing on ${spec.ifname} in ${spec.netns}`);
   }
 
+  adjust(): boolean {
+    return false;
+  }
+
   disconnect(hostName: string): Promise<void> {
     this.specs.delete(hostName);
     return Promise.resolve();

@@ -60,6 +60,17 @@ describe("Compute: which pods are endpoints", () => {
     expect(valueOf(after(new Compute(), upsert(web)), "endpoint").stack).toBe("");
   });
 
+  it("limits of a pod: with its record, changed with its annotations, gone with them", () => {
+    const limited = (text: string): Resource => ({ ...web, trafficAnnotations: { "qos.projectcalico.org/ingressPacketRate": text } });
+    const compute = started(web);
+    const first = after(compute, upsert(limited("10")));
+    expect(lines(first)).toEqual(["= endpoint/shop/web"]);
+    expect(valueOf(first, "endpoint").limits).toEqual({ ingress: { packetsPerSecond: 10, packetBurst: 5 }, egress: {}, problems: [] });
+    expect(lines(after(compute, upsert(limited("10"))))).toEqual([]);
+    expect(valueOf(after(compute, upsert(limited("x"))), "endpoint").limits?.problems).toHaveLength(1);
+    expect(valueOf(after(compute, upsert(web)), "endpoint")).not.toHaveProperty("limits");
+  });
+
   it("deletes of what is not known, and repeats, change nothing", () => {
     const compute = started(web, webFromDb);
     expect(

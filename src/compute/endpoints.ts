@@ -7,7 +7,8 @@
 import type { NodeName, PodKey } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { Endpoint } from "../model/record.ts";
-import type { Pod } from "../model/resource.ts";
+import type { Labels, Pod } from "../model/resource.ts";
+import { parseTrafficLimits, type TrafficLimits } from "../model/traffic-limits.ts";
 import type { Addressing } from "./addressing.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
 import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
@@ -29,6 +30,8 @@ export class Endpoints {
   readonly #stacks: Stacks;
   readonly #addresses: PodAddresses;
   readonly #addressing: Addressing;
+  /** Of the few pods that have annotations for it. */
+  readonly #limits = new Map<PodKey, { readonly annotations: Labels; readonly limits: TrafficLimits }>();
   readonly #endpoints = new Map<PodKey, EndpointState>();
   readonly #committed = new Map<PodKey, Committed>();
   readonly #dirty = new Set<PodKey>();
@@ -72,6 +75,7 @@ export class Endpoints {
     this.#index.remove(endpoint);
     this.#endpoints.delete(key);
     this.#addressing.setPod(key, undefined);
+    this.#limits.delete(key);
     this.#dirty.add(key);
     this.#namespaces.left(endpoint.parent);
   }
@@ -103,6 +107,7 @@ export class Endpoints {
       }
       const { namespace, pod, uid, addresses, node } = endpoint;
       const addressRequest = this.#addressing.requestOf(endpoint);
+      const limits = this.#limits.get(key)?.limits;
       const record: Endpoint = {
         kind: "endpoint",
         namespace,
@@ -111,6 +116,7 @@ export class Endpoints {
         stack: this.#stacks.stackOf(endpoint),
         addresses,
         ...(addressRequest === undefined ? {} : { addressRequest }),
+        ...(limits === undefined ? {} : { limits }),
       };
       const delta = before === undefined ? { entered: [node], left: NO_NODES } : before.node === node ? NO_DELTA : audienceDifference([before.node], [node]);
       if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
@@ -118,6 +124,15 @@ export class Endpoints {
       this.#committed.set(key, { record, node });
     }
     this.#dirty.clear();
+  }
+
+  /** True when they are others now. */
+  #setLimits(key: PodKey, { trafficAnnotations }: Pod): boolean {
+    if (isSameValue(this.#limits.get(key)?.annotations, trafficAnnotations)) return false;
+    const limits = trafficAnnotations === undefined ? undefined : parseTrafficLimits(trafficAnnotations);
+    if (trafficAnnotations === undefined || limits === undefined) this.#limits.delete(key);
+    else this.#limits.set(key, { annotations: trafficAnnotations, limits });
+    return true;
   }
 
   #addressingChanged(): void {
@@ -135,6 +150,7 @@ export class Endpoints {
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
     this.#addressing.setPod(key, pod);
+    this.#setLimits(key, pod);
     this.#index.add(endpoint, ownLabels(pod.labels));
     this.#dirty.add(key);
   }
@@ -146,6 +162,7 @@ export class Endpoints {
     }
     endpoint.reported = pod.addresses;
     if (this.#addressing.setPod(endpoint.key, pod)) this.#dirty.add(endpoint.key);
+    if (this.#setLimits(endpoint.key, pod)) this.#dirty.add(endpoint.key);
     this.#readdress(endpoint);
     if (!isSameValue(endpoint.namedPorts, pod.namedPorts)) {
       this.#index.change(endpoint, () => {

@@ -3,6 +3,7 @@ import type { Field } from "./field.ts";
 import { dnsLabelProblem, labelKeyProblem, labelValueProblem } from "./name-syntax.ts";
 import type { NamespaceName } from "./names.ts";
 import type { Labels, ResourceVersion } from "./resource.ts";
+import { LIMIT_ANNOTATIONS } from "./traffic-limits.ts";
 
 export interface Metadata {
   readonly name: string;
@@ -45,6 +46,15 @@ export function readAddressing(annotations: Labels): { readonly addressing?: Lab
     return text === "" ? [] : [[name, text] as const];
   });
   return entries.length === 0 ? {} : { addressing: Object.fromEntries(entries) };
+}
+
+/** The annotations that limit a pod's traffic, with their keys. They are understood in traffic-limits.ts. */
+export function readLimitAnnotations(annotations: Labels): { readonly trafficAnnotations?: Labels } {
+  const entries = LIMIT_ANNOTATIONS.flatMap((key) => {
+    const text = annotations[key];
+    return text === undefined ? [] : [[key, text] as const];
+  });
+  return entries.length === 0 ? {} : { trafficAnnotations: Object.fromEntries(entries) };
 }
 
 /** metadata.namespace of an object that lives in one. */

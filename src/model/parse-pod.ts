@@ -3,7 +3,7 @@ import { type IpAddress, tryParseIp } from "../net/ip.ts";
 import type { Parsed } from "./event.ts";
 import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import type { NodeName } from "./names.ts";
-import { readAddressing, readMetadata, readNamespace } from "./parse-metadata.ts";
+import { readAddressing, readLimitAnnotations, readMetadata, readNamespace } from "./parse-metadata.ts";
 import type { NamedPort, Pod, PortProtocol } from "./resource.ts";
 
 export const PORT_PROTOCOLS: readonly PortProtocol[] = ["TCP", "UDP", "SCTP"];
@@ -28,6 +28,7 @@ export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Po
       isTerminated: phase === "Succeeded" || phase === "Failed",
       addresses: readAddresses(status),
       ...readAddressing(annotations),
+      ...readLimitAnnotations(annotations),
       namedPorts: readNamedPorts(spec),
     };
   });

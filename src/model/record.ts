@@ -5,6 +5,7 @@
 import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress, IpVersion } from "../net/ip.ts";
 import type { NodeName } from "./names.ts";
+import type { TrafficLimits } from "./traffic-limits.ts";
 
 /** "node/n1", "policy/KubernetesNetworkPolicy/shop/allow-web", … */
 export type RecordKey = string;
@@ -80,6 +81,7 @@ export interface Endpoint {
   readonly stack: RecordKey;
   readonly addresses: readonly IpAddress[];
   readonly addressRequest?: AddressRequest;
+  readonly limits?: TrafficLimits;
 }
 
 export type RuleAction = "allow" | "deny" | "pass" | "log" | "reject";

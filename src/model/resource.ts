@@ -62,6 +62,8 @@ export interface Pod {
   readonly addresses: readonly IpAddress[];
   /** Annotations cni.projectcalico.org/… without that prefix, of those that say which addresses a pod wants; absent: none. */
   readonly addressing?: Labels;
+  /** Annotations that limit its traffic (LIMIT_ANNOTATIONS), with their keys; absent: none. */
+  readonly trafficAnnotations?: Labels;
   readonly namedPorts: readonly NamedPort[];
 }
 

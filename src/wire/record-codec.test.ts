@@ -74,7 +74,10 @@ describe("record codec", () => {
       "an address of 5 bytes",
       gen.Record.encode({
         key: "endpoint/a/b",
-        value: { $case: "endpoint", value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)], addressRequest: undefined } },
+        value: {
+          $case: "endpoint",
+          value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)], addressRequest: undefined, limits: undefined },
+        },
         hash: 0n,
       }).finish(),
     ],

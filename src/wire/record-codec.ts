@@ -17,6 +17,7 @@ import {
   recordKey,
   type StackTier,
 } from "../model/record.ts";
+import type { DirectionLimits, TrafficLimits } from "../model/traffic-limits.ts";
 import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
 import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
 import { contentHash } from "./digest.ts";
@@ -202,6 +203,7 @@ function toWire(value: RecordValue): WireValue {
           stack: value.stack,
           addresses: sorted(value.addresses, compareIps).map(addressToWire),
           addressRequest: value.addressRequest === undefined ? undefined : addressRequestToWire(value.addressRequest),
+          limits: value.limits === undefined ? undefined : limitsToWire(value.limits),
         },
       };
     case "stack":
@@ -280,6 +282,42 @@ function addressRequestToWire({ pools, addresses, ipVersions, mac, problem }: Ad
   return { pools: [...pools], addresses: addresses.map(addressToWire), ipVersions: [...ipVersions], mac: Buffer.from(bytes), problem };
 }
 
+function limitsToWire({ ingress, egress, dscp, problems }: TrafficLimits): gen.TrafficLimits {
+  return { ingress: directionToWire(ingress), egress: directionToWire(egress), dscp, problems: [...problems] };
+}
+
+function directionToWire(limits: DirectionLimits): gen.DirectionLimits {
+  return {
+    bitsPerSecond: BigInt(limits.bitsPerSecond ?? 0),
+    burstBytes: limits.burstBytes ?? 0,
+    peakBitsPerSecond: BigInt(limits.peakBitsPerSecond ?? 0),
+    minBurstBytes: limits.minBurstBytes ?? 0,
+    packetsPerSecond: limits.packetsPerSecond ?? 0,
+    packetBurst: limits.packetBurst ?? 0,
+    maxConnections: limits.maxConnections ?? 0,
+  };
+}
+
+function limitsFromWire({ ingress, egress, dscp, problems }: gen.TrafficLimits): TrafficLimits {
+  return { ingress: directionFromWire(ingress), egress: directionFromWire(egress), ...(dscp === undefined ? {} : { dscp }), problems };
+}
+
+function directionFromWire(wire: gen.DirectionLimits | undefined): DirectionLimits {
+  const positive = <Name extends keyof DirectionLimits>(name: Name): { readonly [Key in Name]?: number } => {
+    const value = Number(wire?.[name] ?? 0);
+    return value > 0 ? ({ [name]: value } as { readonly [Key in Name]: number }) : {};
+  };
+  return {
+    ...positive("bitsPerSecond"),
+    ...positive("burstBytes"),
+    ...positive("peakBitsPerSecond"),
+    ...positive("minBurstBytes"),
+    ...positive("packetsPerSecond"),
+    ...positive("packetBurst"),
+    ...positive("maxConnections"),
+  };
+}
+
 function addressRequestFromWire({ pools, addresses, ipVersions, mac, problem }: gen.AddressRequest): AddressRequest {
   return {
     pools,
@@ -329,9 +367,10 @@ function fromWire(wire: WireValue): RecordValue | undefined {
           };
     }
     case "endpoint": {
-      const { namespace, pod, uid, stack, addresses, addressRequest } = wire.value;
+      const { namespace, pod, uid, stack, addresses, addressRequest, limits } = wire.value;
       const request = addressRequest === undefined ? {} : { addressRequest: addressRequestFromWire(addressRequest) };
-      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes), ...request };
+      const limited = limits === undefined ? {} : { limits: limitsFromWire(limits) };
+      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes), ...request, ...limited };
     }
     case "stack": {
       const noMatchAction = ACTION_FROM_WIRE[wire.value.noMatchAction];

@@ -40,6 +40,10 @@ export interface CniAgentOptions {
   readonly isApiInMemory?: boolean;
   /** Pods of namespace "shop" for which a view has records: the reconcile loop programs them, and ADDs of others wait for theirs. Needs hasKernel. */
   readonly policyFor?: readonly string[];
+  /** Annotations of pods of `policyFor`. */
+  readonly annotations?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** Default 1500. */
+  readonly mtu?: number;
   /** The process kills itself at this point after the first request for `victim`; see fault-points.ts. */
   readonly dieAt?: number;
   readonly victim?: string;
@@ -80,9 +84,11 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   const addresses = createAddressManager({ ...common, journal, claims: api, reports: api, pools: () => api.pools, usedAddresses, cooldownMs });
   const links = host === undefined ? new UnconnectedPodLinks(addresses.attachments()) : createPodLinks(host);
   const policy =
-    host === undefined || options.policyFor === undefined ? undefined : staticPolicy({ pods: options.policyFor, pools: api.pools, host, prefix: PREFIX, log });
+    host === undefined || options.policyFor === undefined
+      ? undefined
+      : staticPolicy({ pods: options.policyFor, annotations: options.annotations ?? {}, pools: api.pools, host, prefix: PREFIX, log });
   const endpoints = policy?.reconciler.endpoints ?? new OpenEndpoints(host);
-  const pods = createPodManager({ ...common, addresses, links, endpoints, mtu: 1500 });
+  const pods = createPodManager({ ...common, addresses, links, endpoints, mtu: options.mtu ?? 1500, onConnected: () => policy?.shaper.apply() });
   const service = new CniService({ pods, addresses, limitation: () => undefined });
   const cni: Pick<CniService, "answer"> = {
     async answer(verb, body, stop) {
@@ -95,7 +101,7 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   const socket = join(directory, "agent.sock");
   const server = new SocketServer({ path: socket, cni, status: () => ({ node: "n1", blocks: addresses.blocks() }), log, onListening: onReady });
   const queue = new DeleteQueue({ directory: join(directory, "cni-queue"), clock: systemClock, log, del: (request) => cni.answer("del", request, signal) });
-  await runAll([...(policy === undefined ? [] : [policy.reconciler]), addresses, pods, server, queue], { signal, log });
+  await runAll([...(policy === undefined ? [] : [policy.reconciler, policy.shaper]), addresses, pods, server, queue], { signal, log });
   policy?.close();
   await journal.close();
   host?.close();

@@ -86,7 +86,11 @@ function runRule(
       case "counter":
       case "log":
       case "limit":
+      case "set-dscp":
         continue;
+      // A lone packet is over no limit.
+      case "ct-count-over":
+        return undefined;
       case "notrack":
         isTracked = false;
         continue;

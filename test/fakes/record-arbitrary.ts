@@ -50,6 +50,20 @@ const tier = fc.record({
 });
 
 /** Canonical values: lists that the wire sorts have at most one entry or are made sorted by the codec under test. */
+const positive = fc.integer({ min: 1, max: 2 ** 32 - 1 });
+const directionLimits = fc.record(
+  {
+    bitsPerSecond: fc.integer({ min: 1, max: 1e15 }),
+    burstBytes: positive,
+    peakBitsPerSecond: fc.integer({ min: 1, max: 1e15 }),
+    minBurstBytes: positive,
+    packetsPerSecond: positive,
+    packetBurst: positive,
+    maxConnections: positive,
+  },
+  { requiredKeys: [] },
+);
+
 export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
   fc.record({
     kind: fc.constant("node" as const),
@@ -65,14 +79,21 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
   }),
   fc.record({ kind: fc.constant("node-pools" as const), node: name.map((text) => text as NodeName), excluded: fc.array(name, { maxLength: 1 }) }),
   fc.record({ kind: fc.constant("pool" as const), name, cidr, natOutgoing: fc.boolean(), disabled: fc.boolean(), blockSize: fc.nat(128) }),
-  fc.record({
-    kind: fc.constant("endpoint" as const),
-    namespace: name,
-    pod: name,
-    uid: fc.string(),
-    stack: fc.string(),
-    addresses: fc.array(address, { maxLength: 1 }),
-  }),
+  fc.record(
+    {
+      kind: fc.constant("endpoint" as const),
+      namespace: name,
+      pod: name,
+      uid: fc.string(),
+      stack: fc.string(),
+      addresses: fc.array(address, { maxLength: 1 }),
+      limits: fc.record(
+        { ingress: directionLimits, egress: directionLimits, dscp: fc.nat(63), problems: fc.array(fc.string(), { maxLength: 2 }) },
+        { requiredKeys: ["ingress", "egress", "problems"] },
+      ),
+    },
+    { requiredKeys: ["kind", "namespace", "pod", "uid", "stack", "addresses"] },
+  ),
   fc.record(
     {
       kind: fc.constant("stack" as const),

@@ -2,25 +2,35 @@
 import { Reconciler } from "../../agent/apply/reconciler.ts";
 import { NftDriver } from "../../agent/drivers/nftables/driver.ts";
 import type { RtnetlinkDriver } from "../../agent/drivers/rtnetlink/driver.ts";
+import { Shaper } from "../../agent/pods/shaper.ts";
 import type { Pool, RecordKey, RecordValue } from "../../src/model/record.ts";
+import type { Labels } from "../../src/model/resource.ts";
+import { parseTrafficLimits } from "../../src/model/traffic-limits.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 
 export function staticPolicy({
   pods,
+  annotations,
   pools,
   host,
   prefix,
   log,
 }: {
   readonly pods: readonly string[];
+  /** Annotations of pods that limit their traffic. */
+  readonly annotations: Readonly<Record<string, Labels>>;
   readonly pools: readonly Pool[];
   readonly host: RtnetlinkDriver;
   readonly prefix: string;
   readonly log: Logger;
-}): { readonly reconciler: Reconciler; readonly close: () => void } {
+}): { readonly reconciler: Reconciler; readonly shaper: Shaper; readonly close: () => void } {
   const records = new Map<RecordKey, RecordValue>(pools.map((pool) => [`pool/${pool.name}`, pool]));
-  for (const pod of pods) records.set(`endpoint/shop/${pod}`, { kind: "endpoint", namespace: "shop", pod, uid: "", stack: "", addresses: [] });
+  for (const pod of pods) {
+    const limits = parseTrafficLimits(annotations[pod] ?? {});
+    const endpoint = { kind: "endpoint", namespace: "shop", pod, uid: "", stack: "", addresses: [] } as const;
+    records.set(`endpoint/shop/${pod}`, limits === undefined ? endpoint : { ...endpoint, limits });
+  }
   const nft = NftDriver.open();
   const reconciler = new Reconciler({
     nft,
@@ -33,5 +43,16 @@ export function staticPolicy({
     onProgrammed: () => undefined,
     checkIntervalMs: 60_000,
   });
-  return { reconciler, close: () => nft.close() };
+  const shaper = new Shaper({
+    kernel: host,
+    endpoints: () => reconciler.endpoints.list(),
+    limitsOf(podKey) {
+      const record = records.get(`endpoint/${podKey}`);
+      return record?.kind === "endpoint" ? record.limits : undefined;
+    },
+    isReady: () => reconciler.programmed !== undefined,
+    clock: systemClock,
+    log,
+  });
+  return { reconciler, shaper, close: () => nft.close() };
 }

@@ -17,6 +17,16 @@ export type NftExpression =
   | { readonly name: "ct"; readonly key: number; readonly register: number }
   | { readonly name: "ct-set"; readonly key: number; readonly register: number }
   | { readonly name: "payload"; readonly base: number; readonly offset: number; readonly length: number; readonly register: number }
+  | {
+      readonly name: "payload-set";
+      readonly base: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly register: number;
+      /** 1: the Internet checksum at the offset is brought up to date; 0: there is none. */
+      readonly checksum: { readonly type: number; readonly offset: number };
+    }
+  | { readonly name: "connlimit"; readonly count: number; readonly isOver: boolean }
   | { readonly name: "fib"; readonly result: number; readonly flags: number; readonly register: number }
   | { readonly name: "cmp"; readonly op: number; readonly register: number; readonly value: Uint8Array }
   | { readonly name: "range"; readonly op: number; readonly register: number; readonly from: Uint8Array; readonly to: Uint8Array }
@@ -54,7 +64,9 @@ export function registerOf(slot: number): number {
 
 const META = { dreg: 1, key: 2, sreg: 3 } as const;
 const CT = { dreg: 1, key: 2, sreg: 4 } as const;
-const PAYLOAD = { dreg: 1, base: 2, offset: 3, length: 4 } as const;
+const PAYLOAD = { dreg: 1, base: 2, offset: 3, length: 4, sreg: 5, checksumType: 6, checksumOffset: 7, checksumFlags: 8 } as const;
+const CONNLIMIT = { count: 1, flags: 2 } as const;
+const CONNLIMIT_OVER = 1;
 const FIB = { dreg: 1, result: 2, flags: 3 } as const;
 const COMPARE = { sreg: 1, op: 2, data: 3 } as const;
 const RANGE = { sreg: 1, op: 2, from: 3, to: 4 } as const;
@@ -138,6 +150,12 @@ export function expressionText(expression: NftExpression, setText: (set: string,
       return `${expression.name} ${expression.key} r${expression.register}`;
     case "payload":
       return `payload ${expression.base}+${expression.offset} ${expression.length}b r${expression.register}`;
+    case "payload-set": {
+      const { base, offset, length, register, checksum } = expression;
+      return `payload-set ${base}+${offset} ${length}b r${register} checksum ${checksum.type}@${checksum.offset}`;
+    }
+    case "connlimit":
+      return `connlimit ${expression.isOver ? "over " : ""}${expression.count}`;
     case "fib":
       return `fib ${expression.result} flags ${expression.flags} r${expression.register}`;
     case "cmp":
@@ -178,6 +196,8 @@ function kernelName(expression: NftExpression): string {
       return "meta";
     case "ct-set":
       return "ct";
+    case "payload-set":
+      return "payload";
     case "verdict":
     case "value":
       return "immediate";
@@ -211,6 +231,19 @@ function encodeData(writer: MessageWriter, expression: NftExpression): void {
       writer.u32Be(PAYLOAD.base, expression.base);
       writer.u32Be(PAYLOAD.offset, expression.offset);
       writer.u32Be(PAYLOAD.length, expression.length);
+      return;
+    case "payload-set":
+      writer.u32Be(PAYLOAD.sreg, expression.register);
+      writer.u32Be(PAYLOAD.base, expression.base);
+      writer.u32Be(PAYLOAD.offset, expression.offset);
+      writer.u32Be(PAYLOAD.length, expression.length);
+      writer.u32Be(PAYLOAD.checksumType, expression.checksum.type);
+      writer.u32Be(PAYLOAD.checksumOffset, expression.checksum.offset);
+      writer.u32Be(PAYLOAD.checksumFlags, 0);
+      return;
+    case "connlimit":
+      writer.u32Be(CONNLIMIT.count, expression.count);
+      writer.u32Be(CONNLIMIT.flags, expression.isOver ? CONNLIMIT_OVER : 0);
       return;
     case "fib":
       writer.u32Be(FIB.dreg, expression.register);
@@ -293,6 +326,15 @@ function decodeData(name: string, data: Attributes | undefined): NftExpression |
     case "ct":
       return data.has(CT.sreg) ? { name: "ct-set", key: number(CT.key), register: number(CT.sreg) } : { name, key: number(CT.key), register: number(CT.dreg) };
     case "payload":
+      if (data.has(PAYLOAD.sreg) && number(PAYLOAD.checksumFlags) === 0)
+        return {
+          name: "payload-set",
+          base: number(PAYLOAD.base),
+          offset: number(PAYLOAD.offset),
+          length: number(PAYLOAD.length),
+          register: number(PAYLOAD.sreg),
+          checksum: { type: number(PAYLOAD.checksumType), offset: number(PAYLOAD.checksumOffset) },
+        };
       if (!data.has(PAYLOAD.dreg)) return undefined;
       return {
         name,
@@ -301,6 +343,8 @@ function decodeData(name: string, data: Attributes | undefined): NftExpression |
         length: number(PAYLOAD.length),
         register: number(PAYLOAD.dreg),
       };
+    case "connlimit":
+      return { name, count: number(CONNLIMIT.count), isOver: (number(CONNLIMIT.flags) & CONNLIMIT_OVER) !== 0 };
     case "fib":
       return { name, result: number(FIB.result), flags: number(FIB.flags), register: number(FIB.dreg) };
     case "cmp":

@@ -82,6 +82,8 @@ const ETHERTYPE = { ipv4: [0x08, 0x00], ipv6: [0x86, 0xdd], arp: [0x08, 0x06] } 
 const ARPHRD_ETHER = [1, 0];
 const COMPARISON = { "==": CMP.eq, "!=": CMP.neq, "<": CMP.lt, "<=": CMP.lte, ">": CMP.gt, ">=": CMP.gte } as const;
 const LIMIT_UNIT_SECONDS = { second: 1n, minute: 60n, hour: 3_600n, day: 86_400n } as const;
+const CHECKSUM_INTERNET = 1;
+const IPV4_CHECKSUM_OFFSET = 10;
 const MASQUERADE_FULLY_RANDOM = 0x10;
 const REJECT_UNREACH = 0;
 const REJECT_TCP_RESET = 1;
@@ -163,6 +165,10 @@ class Lowering {
           burst: statement.burst,
           isOver: statement.over === true,
         });
+      case "ct-count-over":
+        return this.#push({ name: "connlimit", count: statement.count, isOver: true });
+      case "set-dscp":
+        return this.#setDscp(statement.version, statement.dscp);
       case "set-mark":
         return this.#setMark(statement.value, statement.mask);
       case "set-ct-mark":
@@ -182,6 +188,26 @@ class Lowering {
       default:
         return this.#push({ name: "verdict", verdict: statement });
     }
+  }
+
+  /** Two bytes at once, as nft does it: the checksum of IPv4 is a sum of such. */
+  #setDscp(version: 4 | 6, dscp: number): void {
+    if (!Number.isInteger(dscp) || dscp < 0 || dscp > 63) throw new RangeError(`a code point is 0 to 63, not ${dscp}`);
+    this.#require({ network: version === 4 ? "ipv4" : "ipv6" }, `dscp of IPv${version}`);
+    const place = { base: network, offset: 0, length: 2, register: registerOf(0) };
+    this.#push({ name: "payload", ...place });
+    const [mask, xor] =
+      version === 4
+        ? [
+            [0xff, 0x03],
+            [0, dscp << 2],
+          ]
+        : [
+            [0xf0, 0x3f],
+            [dscp >> 2, (dscp & 3) << 6],
+          ];
+    this.#push({ name: "bitwise", register: registerOf(0), mask: Uint8Array.from(mask), xor: Uint8Array.from(xor) });
+    this.#push({ name: "payload-set", ...place, checksum: version === 4 ? { type: CHECKSUM_INTERNET, offset: IPV4_CHECKSUM_OFFSET } : { type: 0, offset: 0 } });
   }
 
   #push(expression: NftExpression): void {

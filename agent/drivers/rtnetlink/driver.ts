@@ -24,6 +24,7 @@ import { LinkRemover } from "./link-remover.ts";
 import { createVeth, decodeLink, deleteLink, findLink, type Link, type LinkChange, linkRequest, listLinks, setLink, type VethSpec } from "./links.ts";
 import { RTM, RTNLGRP } from "./protocol.ts";
 import { changeRoutes, decodeRoute, listRoutes, type Route, type RouteChange, type RouteFailure, type RouteFilter, routeRequest } from "./routes.ts";
+import { createIfb, listQdiscs, type Qdisc, receiveDirectly, redirectReceived, type Shape, shapeLink, unshapeLink } from "./shaping.ts";
 
 /** What the agent needs of the kernel's interfaces and routes. */
 export type Rtnetlink = {
@@ -44,6 +45,13 @@ export type Rtnetlink = {
   neighbours(): Neighbour[];
   /** All in one message to the kernel, in order. Throws the first NetlinkError; those behind it were tried all the same. */
   configure(steps: readonly LinkStep[]): void;
+  /** Queues; see shaping.ts. */
+  createIfb(link: { readonly name: string; readonly mtu: number }): void;
+  shape(linkIndex: number, shape: Shape, isChange: boolean): void;
+  unshape(linkIndex: number): void;
+  redirectReceived(linkIndex: number, toIndex: number): void;
+  receiveDirectly(linkIndex: number): void;
+  qdiscs(): readonly Qdisc[];
   /** Report changes that this driver did not make itself, until the signal aborts. */
   watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void>;
   close(): void;
@@ -138,6 +146,30 @@ export class RtnetlinkDriver implements Rtnetlink {
 
   configure(steps: readonly LinkStep[]): void {
     this.#socket.requestAll(steps.map(requestOf));
+  }
+
+  createIfb(link: { readonly name: string; readonly mtu: number }): void {
+    createIfb(this.#socket, link);
+  }
+
+  shape(linkIndex: number, shape: Shape, isChange: boolean): void {
+    shapeLink(this.#socket, linkIndex, shape, isChange);
+  }
+
+  unshape(linkIndex: number): void {
+    unshapeLink(this.#socket, linkIndex);
+  }
+
+  redirectReceived(linkIndex: number, toIndex: number): void {
+    redirectReceived(this.#socket, linkIndex, toIndex);
+  }
+
+  receiveDirectly(linkIndex: number): void {
+    receiveDirectly(this.#socket, linkIndex);
+  }
+
+  qdiscs(): readonly Qdisc[] {
+    return listQdiscs(this.#socket);
   }
 
   async watch(onChange: (change: NetworkChange) => void, signal: AbortSignal): Promise<void> {

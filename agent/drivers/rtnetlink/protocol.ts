@@ -17,6 +17,10 @@ export const RTM = {
   newNeighbour: 28,
   delNeighbour: 29,
   getNeighbour: 30,
+  newQdisc: 36,
+  delQdisc: 37,
+  getQdisc: 38,
+  newFilter: 44,
   setNeighbourTable: 67,
 } as const;
 

@@ -184,6 +184,10 @@ export type NftAction =
       /** Match what exceeds the rate instead of what stays within. */
       readonly over?: boolean;
     }
+  /** `ct count over`: more tracked connections than `count` pass through this rule. Behind "ct state new", so that each is counted once. */
+  | { readonly kind: "ct-count-over"; readonly count: number }
+  /** `ip dscp set` and `ip6 dscp set`: 0 to 63 (RFC 2474), of packets of that family alone. */
+  | { readonly kind: "set-dscp"; readonly version: 4 | 6; readonly dscp: number }
   /** `meta mark set`; with `mask` only the bits of the mask change (value must lie within it). */
   | { readonly kind: "set-mark"; readonly value: number; readonly mask?: number }
   /** `ct mark set` to a value, or to the packet's mark. */

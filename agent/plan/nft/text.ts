@@ -259,6 +259,10 @@ function actionText(action: NftAction): string {
       const burst = action.burst === 5 ? "" : ` burst ${action.burst} packets`;
       return `limit rate ${action.over === true ? "over " : ""}${action.rate}/${action.per}${burst}`;
     }
+    case "ct-count-over":
+      return `ct count over ${action.count}`;
+    case "set-dscp":
+      return `${action.version === 4 ? "ip" : "ip6"} dscp set ${dscpText(action.dscp)}`;
     case "set-mark":
       return `meta mark set ${markSetText(action.value, action.mask)}`;
     case "set-ct-mark":
@@ -272,6 +276,17 @@ function actionText(action: NftAction): string {
     default:
       return assertNever(action);
   }
+}
+
+/** nft's names of code points (RFC 2474, 2597, 3246, 5865, 8622). */
+function dscpText(dscp: number): string {
+  if (dscp === 46) return "ef";
+  if (dscp === 44) return "va";
+  if (dscp === 1) return "lephb";
+  if (dscp % 8 === 0) return `cs${dscp / 8}`;
+  const [group, precedence] = [dscp >> 3, (dscp & 7) / 2];
+  if (group >= 1 && group <= 4 && precedence >= 1 && precedence <= 3 && Number.isInteger(precedence)) return `af${group}${precedence}`;
+  return `0x${dscp.toString(16).padStart(2, "0")}`;
 }
 
 /** nft's listing of (mark & ~mask) | value: bits that are set anyway do not show as cleared. */

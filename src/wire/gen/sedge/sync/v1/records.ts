@@ -233,7 +233,44 @@ export interface Endpoint {
   /** Addresses as the cluster's API knows them, 4 or 16 bytes, sorted. Empty until the node has reported them. */
   addresses: Buffer[];
   /** What the pod may have, when that is not what every pod of the node may. */
-  addressRequest: AddressRequest | undefined;
+  addressRequest:
+    | AddressRequest
+    | undefined;
+  /** How much the pod may send and receive; absent: as much as it can. An agent that does not know this field limits nothing. */
+  limits: TrafficLimits | undefined;
+}
+
+/** From the annotations of a pod. A field that is 0 limits nothing, but for dscp. */
+export interface TrafficLimits {
+  /** To the pod. */
+  ingress:
+    | DirectionLimits
+    | undefined;
+  /** From the pod. */
+  egress:
+    | DirectionLimits
+    | undefined;
+  /** Code point (RFC 2474) of what the pod sends to addresses outside of all pools; absent: as the pod sends it. */
+  dscp?:
+    | number
+    | undefined;
+  /** Annotations that are not understood, each with the reason; the others hold. For people. */
+  problems: string[];
+}
+
+export interface DirectionLimits {
+  bitsPerSecond: bigint;
+  /** With bits_per_second: so much may go at once after a pause. */
+  burstBytes: number;
+  /** What a burst goes out with; above bits_per_second. */
+  peakBitsPerSecond: bigint;
+  /** With peak_bits_per_second: bucket of that rate. 0: one packet. */
+  minBurstBytes: number;
+  packetsPerSecond: number;
+  /** With packets_per_second. */
+  packetBurst: number;
+  /** Connections that are tracked at once. */
+  maxConnections: number;
 }
 
 /** From the annotations of a pod and its namespace, and from pools that select namespaces. */
@@ -1412,7 +1449,7 @@ export const NodePools: MessageFns<NodePools> = {
 };
 
 function createBaseEndpoint(): Endpoint {
-  return { namespace: "", pod: "", uid: "", stack: "", addresses: [], addressRequest: undefined };
+  return { namespace: "", pod: "", uid: "", stack: "", addresses: [], addressRequest: undefined, limits: undefined };
 }
 
 export const Endpoint: MessageFns<Endpoint> = {
@@ -1434,6 +1471,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     if (message.addressRequest !== undefined) {
       AddressRequest.encode(message.addressRequest, writer.uint32(50).fork()).join();
+    }
+    if (message.limits !== undefined) {
+      TrafficLimits.encode(message.limits, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1499,6 +1539,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.addressRequest = AddressRequest.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.limits = TrafficLimits.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1525,6 +1573,7 @@ export const Endpoint: MessageFns<Endpoint> = {
         : isSet(object.address_request)
         ? AddressRequest.fromJSON(object.address_request)
         : undefined,
+      limits: isSet(object.limits) ? TrafficLimits.fromJSON(object.limits) : undefined,
     };
   },
 
@@ -1548,6 +1597,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.addressRequest !== undefined) {
       obj.addressRequest = AddressRequest.toJSON(message.addressRequest);
     }
+    if (message.limits !== undefined) {
+      obj.limits = TrafficLimits.toJSON(message.limits);
+    }
     return obj;
   },
 
@@ -1564,6 +1616,341 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.addressRequest = (object.addressRequest !== undefined && object.addressRequest !== null)
       ? AddressRequest.fromPartial(object.addressRequest)
       : undefined;
+    message.limits = (object.limits !== undefined && object.limits !== null)
+      ? TrafficLimits.fromPartial(object.limits)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTrafficLimits(): TrafficLimits {
+  return { ingress: undefined, egress: undefined, dscp: undefined, problems: [] };
+}
+
+export const TrafficLimits: MessageFns<TrafficLimits> = {
+  encode(message: TrafficLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ingress !== undefined) {
+      DirectionLimits.encode(message.ingress, writer.uint32(10).fork()).join();
+    }
+    if (message.egress !== undefined) {
+      DirectionLimits.encode(message.egress, writer.uint32(18).fork()).join();
+    }
+    if (message.dscp !== undefined) {
+      writer.uint32(24).uint32(message.dscp);
+    }
+    for (const v of message.problems) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrafficLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrafficLimits();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ingress = DirectionLimits.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.egress = DirectionLimits.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.dscp = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.problems.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TrafficLimits {
+    return {
+      ingress: isSet(object.ingress) ? DirectionLimits.fromJSON(object.ingress) : undefined,
+      egress: isSet(object.egress) ? DirectionLimits.fromJSON(object.egress) : undefined,
+      dscp: isSet(object.dscp) ? globalThis.Number(object.dscp) : undefined,
+      problems: globalThis.Array.isArray(object?.problems) ? object.problems.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: TrafficLimits): unknown {
+    const obj: any = {};
+    if (message.ingress !== undefined) {
+      obj.ingress = DirectionLimits.toJSON(message.ingress);
+    }
+    if (message.egress !== undefined) {
+      obj.egress = DirectionLimits.toJSON(message.egress);
+    }
+    if (message.dscp !== undefined) {
+      obj.dscp = Math.round(message.dscp);
+    }
+    if (message.problems?.length) {
+      obj.problems = message.problems;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TrafficLimits>): TrafficLimits {
+    return TrafficLimits.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrafficLimits>): TrafficLimits {
+    const message = createBaseTrafficLimits();
+    message.ingress = (object.ingress !== undefined && object.ingress !== null)
+      ? DirectionLimits.fromPartial(object.ingress)
+      : undefined;
+    message.egress = (object.egress !== undefined && object.egress !== null)
+      ? DirectionLimits.fromPartial(object.egress)
+      : undefined;
+    message.dscp = object.dscp ?? undefined;
+    message.problems = object.problems?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseDirectionLimits(): DirectionLimits {
+  return {
+    bitsPerSecond: 0n,
+    burstBytes: 0,
+    peakBitsPerSecond: 0n,
+    minBurstBytes: 0,
+    packetsPerSecond: 0,
+    packetBurst: 0,
+    maxConnections: 0,
+  };
+}
+
+export const DirectionLimits: MessageFns<DirectionLimits> = {
+  encode(message: DirectionLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bitsPerSecond !== 0n) {
+      if (BigInt.asUintN(64, message.bitsPerSecond) !== message.bitsPerSecond) {
+        throw new globalThis.Error("value provided for field message.bitsPerSecond of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.bitsPerSecond);
+    }
+    if (message.burstBytes !== 0) {
+      writer.uint32(16).uint32(message.burstBytes);
+    }
+    if (message.peakBitsPerSecond !== 0n) {
+      if (BigInt.asUintN(64, message.peakBitsPerSecond) !== message.peakBitsPerSecond) {
+        throw new globalThis.Error("value provided for field message.peakBitsPerSecond of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.peakBitsPerSecond);
+    }
+    if (message.minBurstBytes !== 0) {
+      writer.uint32(32).uint32(message.minBurstBytes);
+    }
+    if (message.packetsPerSecond !== 0) {
+      writer.uint32(40).uint32(message.packetsPerSecond);
+    }
+    if (message.packetBurst !== 0) {
+      writer.uint32(48).uint32(message.packetBurst);
+    }
+    if (message.maxConnections !== 0) {
+      writer.uint32(56).uint32(message.maxConnections);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DirectionLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDirectionLimits();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.bitsPerSecond = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.burstBytes = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.peakBitsPerSecond = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.minBurstBytes = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.packetsPerSecond = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.packetBurst = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxConnections = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DirectionLimits {
+    return {
+      bitsPerSecond: isSet(object.bitsPerSecond)
+        ? BigInt(object.bitsPerSecond)
+        : isSet(object.bits_per_second)
+        ? BigInt(object.bits_per_second)
+        : 0n,
+      burstBytes: isSet(object.burstBytes)
+        ? globalThis.Number(object.burstBytes)
+        : isSet(object.burst_bytes)
+        ? globalThis.Number(object.burst_bytes)
+        : 0,
+      peakBitsPerSecond: isSet(object.peakBitsPerSecond)
+        ? BigInt(object.peakBitsPerSecond)
+        : isSet(object.peak_bits_per_second)
+        ? BigInt(object.peak_bits_per_second)
+        : 0n,
+      minBurstBytes: isSet(object.minBurstBytes)
+        ? globalThis.Number(object.minBurstBytes)
+        : isSet(object.min_burst_bytes)
+        ? globalThis.Number(object.min_burst_bytes)
+        : 0,
+      packetsPerSecond: isSet(object.packetsPerSecond)
+        ? globalThis.Number(object.packetsPerSecond)
+        : isSet(object.packets_per_second)
+        ? globalThis.Number(object.packets_per_second)
+        : 0,
+      packetBurst: isSet(object.packetBurst)
+        ? globalThis.Number(object.packetBurst)
+        : isSet(object.packet_burst)
+        ? globalThis.Number(object.packet_burst)
+        : 0,
+      maxConnections: isSet(object.maxConnections)
+        ? globalThis.Number(object.maxConnections)
+        : isSet(object.max_connections)
+        ? globalThis.Number(object.max_connections)
+        : 0,
+    };
+  },
+
+  toJSON(message: DirectionLimits): unknown {
+    const obj: any = {};
+    if (message.bitsPerSecond !== 0n) {
+      obj.bitsPerSecond = message.bitsPerSecond.toString();
+    }
+    if (message.burstBytes !== 0) {
+      obj.burstBytes = Math.round(message.burstBytes);
+    }
+    if (message.peakBitsPerSecond !== 0n) {
+      obj.peakBitsPerSecond = message.peakBitsPerSecond.toString();
+    }
+    if (message.minBurstBytes !== 0) {
+      obj.minBurstBytes = Math.round(message.minBurstBytes);
+    }
+    if (message.packetsPerSecond !== 0) {
+      obj.packetsPerSecond = Math.round(message.packetsPerSecond);
+    }
+    if (message.packetBurst !== 0) {
+      obj.packetBurst = Math.round(message.packetBurst);
+    }
+    if (message.maxConnections !== 0) {
+      obj.maxConnections = Math.round(message.maxConnections);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DirectionLimits>): DirectionLimits {
+    return DirectionLimits.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DirectionLimits>): DirectionLimits {
+    const message = createBaseDirectionLimits();
+    message.bitsPerSecond = (object.bitsPerSecond !== undefined && object.bitsPerSecond !== null)
+      ? BigInt(object.bitsPerSecond)
+      : 0n;
+    message.burstBytes = object.burstBytes ?? 0;
+    message.peakBitsPerSecond = (object.peakBitsPerSecond !== undefined && object.peakBitsPerSecond !== null)
+      ? BigInt(object.peakBitsPerSecond)
+      : 0n;
+    message.minBurstBytes = object.minBurstBytes ?? 0;
+    message.packetsPerSecond = object.packetsPerSecond ?? 0;
+    message.packetBurst = object.packetBurst ?? 0;
+    message.maxConnections = object.maxConnections ?? 0;
     return message;
   },
 };
