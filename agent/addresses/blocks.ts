@@ -56,6 +56,10 @@ export class Blocks {
     this.#entries.delete(block);
   }
 
+  clear(): void {
+    this.#entries.clear();
+  }
+
   /** Blocks of the family, usable or not. */
   ofVersion(version: IpVersion): readonly Cidr[] {
     return [...this.#entries.keys()].filter((block) => cidrVersion(block) === version);

@@ -640,6 +640,8 @@ class Manager implements AddressManager {
       ...recovered.map((attachment) => ({ op: "attach" as const, attachment })),
       { op: "trust" },
     ]);
+    // Nothing was given meanwhile; what the journal said before would keep addresses for owners that are gone.
+    this.#blocks.clear();
     this.#restore();
     for (const { cidr } of listed) this.#markDirty(cidr);
     log.info({ blocks: listed.length, kept: kept.length, recovered: recovered.length }, "addresses recovered from the API and the kernel");

@@ -22,10 +22,19 @@ import { requireNode } from "../../fanout/identity.ts";
 import { claimService } from "../../fanout/services/claim-service.ts";
 import { Ledger } from "../../src/compute/ledger.ts";
 import { Loans } from "../../src/compute/loans.ts";
+import { Collector } from "../../src/controllers/collector.ts";
+import { AddressRepair } from "../../src/datastore/address-repair.ts";
+import type { ApiClient } from "../../src/datastore/api-client.ts";
+import { ApiError } from "../../src/datastore/api-error.ts";
+import type { ApiResource } from "../../src/datastore/api-resources.ts";
+import type { JsonObject } from "../../src/datastore/json-object.ts";
+import type { AddressWriter } from "../../src/datastore/writer.ts";
+import type { AddressSnapshot } from "../../src/ipam/audit.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
+import { RESOURCE_INFO } from "../../src/model/parse-resource.ts";
 import type { Loans as LoansRecord, Pool } from "../../src/model/record.ts";
-import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
+import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool, Pod } from "../../src/model/resource.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import type { SyncConnection } from "../../src/wire/sync-connection.ts";
@@ -35,6 +44,7 @@ import { MemoryJournalFiles, type WriteFault } from "../fakes/memory-journal-fil
 export const IDLE_MS = 2_000;
 export const SPARE_IDLE_MS = 5_000;
 export const COOLDOWN_MS = 500;
+export const GRACE_MS = 3_000;
 const CALL_TIMEOUT_MS = 10_000;
 
 export class AddressesWorld {
@@ -44,6 +54,11 @@ export class AddressesWorld {
   readonly nodes: WorldNode[] = [];
   readonly servers: WorldServer[] = [];
   configuration: IpamConfiguration | undefined;
+  /** Pods of the API, "namespace/name", and the node of each. */
+  readonly pods = new Map<string, NodeName>();
+  /** After each write to the API, by the server that made it. */
+  wrote: (life: ServerLife) => void = () => undefined;
+  readonly #collector: Collector;
   /** Work that goes on when it is picked. */
   readonly gates: (() => void)[] = [];
   #ids = 0;
@@ -54,8 +69,54 @@ export class AddressesWorld {
     this.api.written = (event) => {
       for (const server of this.servers) server.told(event);
     };
+    const writer = gated(this) as unknown as AddressWriter;
+    this.#collector = new Collector({
+      read: () => Promise.resolve(this.#snapshot()),
+      repair: new AddressRepair({ client: { get: (kind, name) => this.#get(kind, name) } as ApiClient, writer }),
+      clock: this.clock,
+      log: silentLogger(),
+      intervalMs: 1_000,
+      leakGraceMs: GRACE_MS,
+      nodeGraceMs: GRACE_MS,
+      maxRepairs: 100,
+      isDryRun: false,
+    });
     for (let i = 0; i < options.nodes; i++) this.nodes.push(new WorldNode(this, `n${i + 1}` as NodeName));
     for (let i = 0; i < (options.servers ?? 2); i++) this.servers.push(new WorldServer(this));
+  }
+
+  /** One pass over what the API has. */
+  async collect(): Promise<void> {
+    await this.#collector.pass(new AbortController().signal);
+  }
+
+  /** The Node objects that there are. */
+  get nodeNames(): ReadonlySet<NodeName> {
+    return new Set(this.nodes.flatMap(({ isGone, name }) => (isGone ? [] : name)));
+  }
+
+  nodeChanged({ isGone, name }: WorldNode): void {
+    const event: ClusterEvent = isGone
+      ? { kind: "delete", key: { kind: "Node", namespace: "", name } }
+      : { kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: {}, addresses: [] } };
+    for (const server of this.servers) server.told(event);
+  }
+
+  #snapshot(): AddressSnapshot {
+    const pods = [...this.pods].map(([key, node]): Pod => {
+      const found = RESOURCE_INFO.Pod.parse(podObject(key, node));
+      if (!found.ok) throw new Error(`pod ${key} cannot be understood`);
+      return found.value as Pod;
+    });
+    return { nodes: this.nodeNames, pods, pools: this.pools, blocks: this.blocks, affinities: this.affinities };
+  }
+
+  async #get(resource: ApiResource, { name, namespace = "" }: { readonly name: string; readonly namespace?: string | undefined }): Promise<JsonObject> {
+    await this.gate();
+    const node = this.pods.get(`${namespace}/${name}`);
+    if (resource.kind === "Node" && this.nodeNames.has(name as NodeName)) return { metadata: { name } };
+    if (resource.kind === "Pod" && node !== undefined) return podObject(`${namespace}/${name}`, node);
+    throw new ApiError({ status: 404, request: `GET ${resource.kind} ${name}`, body: { reason: "NotFound" } });
   }
 
   newId(): string {
@@ -76,6 +137,7 @@ export class AddressesWorld {
       else waiting[index - this.gates.length]?.deliver();
     }
     await turn();
+    for (const node of this.nodes) await node.checkFault();
     return count > 0;
   }
 
@@ -164,7 +226,7 @@ export class ServerLife {
 
   constructor(world: AddressesWorld) {
     const { book } = this;
-    const store = gated(world, () => this.isDead);
+    const store = gated(world, this);
     const newId = (): string => world.newId();
     const borrowing = new Borrowing({ book, store, clock: world.clock, newId, waitMs: 4_000 });
     const holdings = new Holdings({ book, store, newId });
@@ -180,7 +242,7 @@ export class ServerLife {
       onClaim: () => undefined,
       onError: () => undefined,
     })(() => ({ kind: "local" }));
-    for (const { name } of world.nodes) this.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: {}, addresses: [] } });
+    for (const name of world.nodeNames) this.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: {}, addresses: [] } });
     for (const resource of world.pools) this.apply({ kind: "upsert", resource });
     if (world.configuration !== undefined) this.apply({ kind: "upsert", resource: world.configuration });
     for (const resource of world.api.objects.values()) this.apply({ kind: "upsert", resource });
@@ -190,6 +252,7 @@ export class ServerLife {
     this.book.apply(event);
     if (event.kind === "upsert" && event.resource.kind === "IPAMBlock") this.#loans.setBlock(event.resource.name, event.resource);
     if (event.kind === "upsert" && event.resource.kind === "Node") this.#loans.setNode(event.resource.name, true);
+    if (event.kind === "delete" && event.key.kind === "Node") this.#loans.setNode(event.key.name as NodeName, false);
     if (event.kind === "delete" && event.key.kind === "IPAMBlock") this.#loans.setBlock(event.key.name, undefined);
     const ledger = new Ledger();
     this.#loans.commit(ledger);
@@ -211,6 +274,10 @@ export class WorldNode {
   readonly kernel = new Map<string, Attachment>();
   files = new MemoryJournalFiles();
   manager: AddressManager | undefined;
+  /** The machine is away and its Node object deleted. */
+  isGone = false;
+  /** Called once when a write has failed as `failWrite` said; what comes of the process then. */
+  onFault: (() => Promise<void>) | undefined;
   journal: Journal | undefined;
   #server: WorldServer | undefined;
   #reports: ReportQueue | undefined;
@@ -273,6 +340,34 @@ export class WorldNode {
     if (server !== undefined) this.connect(server);
   }
 
+  /** The machine goes, and its Node object with it. */
+  vanish(): void {
+    this.#stop.abort();
+    this.disconnect();
+    this.kernel.clear();
+    this.files.fault = { at: 0, how: "nothing" };
+    this.manager = undefined;
+    this.isGone = true;
+    for (const [key, node] of this.#world.pods) if (node === this.name) this.#world.pods.delete(key);
+    this.#world.nodeChanged(this);
+  }
+
+  /** Another machine under the same name. */
+  async appear(server: WorldServer | undefined): Promise<void> {
+    this.isGone = false;
+    this.#world.nodeChanged(this);
+    await this.crash({ losesDisk: true });
+    if (server !== undefined) this.connect(server);
+  }
+
+  async checkFault(): Promise<void> {
+    const { fault, writes } = this.files;
+    const { onFault } = this;
+    if (onFault === undefined || fault === undefined || writes < fault.at) return;
+    this.onFault = undefined;
+    await onFault();
+  }
+
   failWrite(at: number, how: WriteFault): void {
     this.files.fault = { at: this.files.writes + at, how };
   }
@@ -316,6 +411,7 @@ export class WorldNode {
     const manager = this.manager;
     const life = this.#stop.signal;
     if (manager === undefined) throw new Error("the agent does not run");
+    this.#world.pods.set(`shop/${container}`, this.name);
     const attachment = await manager.attach({ network: "net", containerId: container, ifname: "eth0", namespace: "shop", pod: container, netns: "" }, options);
     if (life.aborted) throw new Error("the agent stopped");
     this.kernel.set(attachment.interfaceName, attachment);
@@ -324,10 +420,14 @@ export class WorldNode {
 
   async detach(container: string): Promise<void> {
     const attachment = [...this.kernel.values()].find(({ containerId }) => containerId === container);
-    if (attachment === undefined || this.manager === undefined) return;
+    if (attachment === undefined || this.manager === undefined) {
+      this.#world.pods.delete(`shop/${container}`);
+      return;
+    }
     this.kernel.delete(attachment.interfaceName);
     // One that was recovered is known under another name.
     await this.manager.detach(this.manager.find(attachment) ?? attachment);
+    this.#world.pods.delete(`shop/${container}`);
   }
 
   async stop(): Promise<void> {
@@ -370,22 +470,29 @@ export class WorldNode {
   }
 }
 
-/** Each call waits to be picked, before it takes effect and again before its caller learns what came of it; a dead server's call takes effect or not, and nobody learns. */
-function gated(world: AddressesWorld, isDead: () => boolean): AddressStore {
+/** Of a server, or of the collector. Each call waits to be picked, before it takes effect and again before its caller learns what came of it; a dead server's call takes effect or not, and nobody learns. */
+function gated(world: AddressesWorld, life?: ServerLife): AddressStore {
   const never = new Promise<never>(() => undefined);
-  const around = async <T>(call: () => Promise<T>): Promise<T> => {
+  const isDead = (): boolean => life?.isDead === true;
+  const around = async <T>(call: () => Promise<T>, isWrite = true): Promise<T> => {
     await world.gate();
     if (isDead()) return await never;
     const result = await call();
+    if (isWrite && life !== undefined) world.wrote(life);
     await world.gate();
     return isDead() ? await never : result;
   };
   return {
-    read: (kind, name) => around(() => world.api.read(kind, name)),
+    read: (kind, name) => around(() => world.api.read(kind, name), false),
     create: (resource) => around(() => world.api.create(resource)),
     update: (resource) => around(() => world.api.update(resource)),
     delete: (kind, object) => around(() => world.api.delete(kind, object)),
   };
+}
+
+function podObject(key: string, node: NodeName): JsonObject {
+  const [namespace = "", name = ""] = key.split("/");
+  return { apiVersion: "v1", kind: "Pod", metadata: { namespace, name }, spec: { nodeName: node, containers: [] }, status: {} };
 }
 
 function poolRecord({ blockSize, cidr, disabled, name, natOutgoing }: IpPool): Pool {

@@ -268,6 +268,86 @@ describe("pools that change under running pods", () => {
   });
 });
 
+/** One life of a block and of a loan, from claim to end; resolves when all is at rest. What breaks off is tried again, as a runtime does. */
+async function lifeOfABlock(w: AddressesWorld): Promise<void> {
+  const until = async (work: () => Promise<unknown>): Promise<void> => {
+    for (let tries = 0; tries < 12; tries++) {
+      const working = work();
+      await w.settle(first, working);
+      const isDone = await working.then(
+        () => true,
+        () => false,
+      );
+      expectNoDuplicate(w);
+      if (isDone) return;
+      await pass(w, 1_500);
+    }
+    throw new Error("it does not come to an end");
+  };
+  await until(() => node(w, 0).attach("a"));
+  await until(() => node(w, 1).attach("b"));
+  await until(() => node(w, 1).detach("b"));
+  await pass(w, IDLE_MS + 2_500);
+  await until(() => node(w, 0).detach("a"));
+  w.pools[0] = pool("p", "10.65.0.0/30", 30, { disabled: true });
+  for (const server of w.servers) for (const resource of w.pools) server.life.apply({ kind: "upsert", resource });
+  // A server that died is waited for as long as a call may take.
+  await pass(w, IDLE_MS + 40_000);
+}
+
+describe("a crash after each write", () => {
+  const POOLS = [pool("p", "10.65.0.0/30", 30)];
+  const END = [[], [], []];
+  const endOf = (w: AddressesWorld): readonly unknown[] => [w.blocks, w.affinities, w.nodes.flatMap((one) => [...(one.journal?.state.blocks.keys() ?? [])])];
+
+  it("of the servers, to the API: the block and the loan come to their end, and nothing is left", async () => {
+    let writes = 0;
+    const quiet = await start(POOLS, { nodes: 2 });
+    quiet.wrote = () => writes++;
+    await lifeOfABlock(quiet);
+    expect(endOf(quiet)).toEqual(END);
+    expect(writes).toBeGreaterThan(10);
+    for (let at = 1; at <= writes; at++) {
+      await Promise.all(quiet.nodes.map((one) => one.stop()));
+      const w = await start(POOLS, { nodes: 2 });
+      let count = 0;
+      w.wrote = (life) => {
+        if (++count !== at) return;
+        const server = w.servers.find((one) => one.life === life);
+        server?.stop();
+        // Agents go to another server.
+        const [other] = w.servers.filter((one) => one !== server);
+        if (other !== undefined) for (const one of w.nodes) one.connect(other);
+      };
+      await lifeOfABlock(w);
+      expect([at, ...endOf(w)]).toEqual([at, ...END]);
+      await Promise.all(w.nodes.map((one) => one.stop()));
+    }
+  });
+
+  it.each([0, 1])("of the agent of node %i, to its disk, with the write there, torn or lost, and with the disk lost", async (which) => {
+    const quiet = await start(POOLS, { nodes: 2 });
+    const before = node(quiet, which).files.writes;
+    await lifeOfABlock(quiet);
+    const writes = node(quiet, which).files.writes - before;
+    expect(writes).toBeGreaterThan(4);
+    await Promise.all(quiet.nodes.map((one) => one.stop()));
+    for (let at = 1; at <= writes; at++) {
+      for (const how of ["all", "part", "nothing"] as const) {
+        for (const losesDisk of how === "nothing" ? [false, true] : [false]) {
+          const w = await start(POOLS, { nodes: 2 });
+          const one = node(w, which);
+          one.failWrite(at, how);
+          one.onFault = () => one.crash({ losesDisk });
+          await lifeOfABlock(w);
+          expect([at, how, losesDisk, ...endOf(w)]).toEqual([at, how, losesDisk, ...END]);
+          await Promise.all(w.nodes.map((each) => each.stop()));
+        }
+      }
+    }
+  });
+});
+
 /** Fault points are picked at random, so that a crash comes after each write of each party in some run. */
 describe("any history", () => {
   const who = fc.nat(2);
@@ -278,6 +358,9 @@ describe("any history", () => {
     { weight: 5, arbitrary: fc.record({ kind: fc.constant("advance" as const), ms: fc.constantFrom(100, 600, 2_500, 5_500, 11_000, 31_000, 330_000) }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("move" as const), node: who, server: fc.integer({ min: -1, max: 1 }) }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("crash-server" as const), server: fc.nat(1) }) },
+    { weight: 3, arbitrary: fc.record({ kind: fc.constant("collect" as const) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant("vanish" as const), node: who }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant("appear" as const), node: who, server: fc.nat(1) }) },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("crash" as const), node: who, losesDisk: fc.boolean(), reboot: fc.boolean() }) },
     {
       weight: 2,
@@ -303,13 +386,17 @@ describe("any history", () => {
           const crashing = new Map<WorldNode, boolean>();
           for (const step of history) {
             const at = "node" in step ? node(w, step.node) : undefined;
+            if (at?.isGone === true && step.kind !== "appear") continue;
             if (step.kind === "attach" && at !== undefined) {
               // A pod is on one node.
               at.attach(`${at.name}-${step.pod}`).then(
                 () => expectNoDuplicate(w),
                 () => undefined,
               );
-            } else if (step.kind === "detach" && at !== undefined) at.detach(`${at.name}-${step.pod}`).catch(() => undefined);
+            } else if (step.kind === "collect") w.collect().catch(() => undefined);
+            else if (step.kind === "vanish" && at !== undefined) at.vanish();
+            else if (step.kind === "appear" && at?.isGone === true) await at.appear(w.servers[step.server]);
+            else if (step.kind === "detach" && at !== undefined) at.detach(`${at.name}-${step.pod}`).catch(() => undefined);
             else if (step.kind === "steps") for (let i = 0; i < step.count; i++) await w.step(pick);
             else if (step.kind === "advance") await w.clock.advance(step.ms);
             else if (step.kind === "move" && at !== undefined) {
@@ -325,7 +412,8 @@ describe("any history", () => {
             await new Promise((resolve) => setImmediate(resolve));
             // A journal that refused ends the process, as a failed disk does here.
             for (const [failed, losesDisk] of crashing) {
-              if (failed.files.fault !== undefined && failed.files.writes < failed.files.fault.at) continue;
+              if (failed.isGone) crashing.delete(failed);
+              if (failed.isGone || (failed.files.fault !== undefined && failed.files.writes < failed.files.fault.at)) continue;
               crashing.delete(failed);
               await failed.crash({ losesDisk });
             }
@@ -334,8 +422,9 @@ describe("any history", () => {
           // Everything comes back and rests.
           for (const [i, one] of w.nodes.entries()) {
             one.files.fault = undefined;
-            await one.crash({});
             const server = w.servers[i % 2];
+            if (one.isGone) await one.appear(server);
+            else await one.crash({});
             if (server !== undefined) one.connect(server);
           }
           await w.settle(pick);
