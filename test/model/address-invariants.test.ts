@@ -63,6 +63,9 @@ const INVARIANTS: readonly Invariant[] = [
     id: "I6",
     what: "a release or report of an earlier life changes nothing",
     tests: [
+      [MODEL, "a block's release, while the next life takes the block over"],
+      [MODEL, "a borrowed address given back, while the next life takes it over"],
+      [MODEL, "a list that lags shows a block that was given back"],
       ["fanout/claims/holdings.test.ts", "a release under an older claim does nothing"],
       ["fanout/claims/endpoint-reports.test.ts", "a report under an older claim writes nothing"],
       ["src/controllers/collector.fv.test.ts", "an address that was given again since the finding is not freed"],

@@ -129,7 +129,7 @@ export class AddressesWorld {
 
   /** Lets one piece of waiting work go on; false when there is none. */
   async step(pick: (count: number) => number): Promise<boolean> {
-    const waiting = this.servers.filter((server) => server.backlog.length > 0);
+    const waiting = this.servers.filter((server) => server.backlog.length > 0 && !server.isHeld);
     const count = this.gates.length + waiting.length;
     if (count > 0) {
       const index = pick(count);
@@ -179,6 +179,8 @@ export class WorldServer {
   readonly #world: AddressesWorld;
   /** Events of the watch that it has not seen. */
   readonly backlog: ClusterEvent[] = [];
+  /** Its watch does not go on. */
+  isHeld = false;
   /** Told when this server's table changes. */
   readonly sessions = new Map<WorldNode, object>();
   #life!: ServerLife;

@@ -268,6 +268,93 @@ describe("pools that change under running pods", () => {
   });
 });
 
+/** What waits at the servers is put away; calling the result lets it go on. */
+function hold(w: AddressesWorld): () => void {
+  const held = w.gates.splice(0);
+  return () => w.gates.push(...held);
+}
+
+/** Moves time in small steps until the condition holds. */
+async function until(w: AddressesWorld, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 20_000 && !holds(); i++) {
+    if (!(await w.step(first))) await w.clock.advance(50);
+  }
+  expect(holds()).toBe(true);
+}
+
+describe("what an earlier life of a node has under way", () => {
+  it("a block's release, while the next life takes the block over and gives its addresses: it does nothing", async () => {
+    const w = await start([pool("p", "10.65.0.0/29", 29)], { nodes: 2 });
+    const [one, two] = [node(w, 0), node(w, 1)];
+    await attachAll(w, [[one, "a"]]);
+    await one.detach("a");
+    w.pools[0] = pool("p", "10.65.0.0/29", 29, { disabled: true });
+    await until(w, () => (one.journal?.state.releasing.size ?? 0) > 0 && w.gates.length > 0);
+    const release = hold(w);
+    w.pools[0] = pool("p", "10.65.0.0/29", 29);
+    await one.crash({ losesDisk: true });
+    const [, other] = w.servers;
+    if (other !== undefined) one.connect(other);
+    expect((await attachAll(w, [[one, "b"]])).addresses).toHaveLength(1);
+    release();
+    await w.settle(first);
+    expect(w.blocks.map((block) => [block.node, block.isDeleted])).toEqual([[one.name, false]]);
+    await attachAll(
+      w,
+      Array.from({ length: 7 }, (_, i) => [two, `c${i}`] as const),
+    );
+    expectNoDuplicate(w);
+    expect(w.connected()).toHaveLength(8);
+  });
+
+  it("a borrowed address given back, while the next life takes it over and gives it to a pod: it stays on loan", async () => {
+    const w = await start([pool("p", "10.65.0.0/30", 30)], { nodes: 2 });
+    const [one, two] = [node(w, 0), node(w, 1)];
+    await attachAll(w, [
+      [one, "a"],
+      [two, "b"],
+    ]);
+    const [borrower, owner] = w.blocks[0]?.node === one.name ? ([two, one] as const) : ([one, two] as const);
+    await borrower.detach(borrower === one ? "a" : "b");
+    await until(w, () => (borrower.journal?.state.releasing.size ?? 0) > 0 && w.gates.length > 0);
+    const giveBack = hold(w);
+    await borrower.crash({ losesDisk: true });
+    const [, other] = w.servers;
+    if (other !== undefined) borrower.connect(other);
+    const { addresses } = await attachAll(w, [[borrower, "again"]]);
+    expect(addresses).toHaveLength(1);
+    giveBack();
+    await w.settle(first);
+    await pass(w, 3_000);
+    expect(loans(w)).toContain(`${addresses[0]} by ${borrower.name}`);
+    await attachAll(
+      w,
+      Array.from({ length: 3 }, (_, i) => [owner, `c${i}`] as const),
+    );
+    expectNoDuplicate(w);
+  });
+
+  it("a list that lags shows a block that was given back and is another node's: it is not used", async () => {
+    const w = await start([pool("p", "10.65.0.0/30", 30)], { nodes: 2 });
+    const [one, two] = [node(w, 0), node(w, 1)];
+    await attachAll(w, [[one, "a"]]);
+    const [, late] = w.servers;
+    if (late === undefined) throw new Error("there are two servers");
+    late.isHeld = true;
+    await one.detach("a");
+    w.pools[0] = pool("p", "10.65.0.0/30", 30, { disabled: true });
+    await until(w, () => w.blocks.length === 0 && one.journal?.state.releasing.size === 0);
+    one.disconnect();
+    w.pools[0] = pool("p", "10.65.0.0/30", 30);
+    expect((await attachAll(w, [[two, "b"]])).addresses).toHaveLength(1);
+    one.connect(late);
+    await pass(w, 400_000);
+    expect(one.manager?.blocks()).toEqual([]);
+    await attachAll(w, [...Array.from({ length: 3 }, (_, i) => [two, `c${i}`] as const), [one, "d"]]);
+    expectNoDuplicate(w);
+  });
+});
+
 /** One life of a block and of a loan, from claim to end; resolves when all is at rest. What breaks off is tried again, as a runtime does. */
 async function lifeOfABlock(w: AddressesWorld): Promise<void> {
   const until = async (work: () => Promise<unknown>): Promise<void> => {
