@@ -295,9 +295,10 @@ describe("what an earlier life of a node has under way", () => {
     await one.crash({ losesDisk: true });
     const [, other] = w.servers;
     if (other !== undefined) one.connect(other);
-    expect((await attachAll(w, [[one, "b"]])).addresses).toHaveLength(1);
+    await until(w, () => one.manager?.isTrusted() === true);
     release();
     await w.settle(first);
+    expect((await attachAll(w, [[one, "b"]])).addresses).toHaveLength(1);
     expect(w.blocks.map((block) => [block.node, block.isDeleted])).toEqual([[one.name, false]]);
     await attachAll(
       w,
@@ -345,6 +346,7 @@ describe("what an earlier life of a node has under way", () => {
     w.pools[0] = pool("p", "10.65.0.0/30", 30, { disabled: true });
     await until(w, () => w.blocks.length === 0 && one.journal?.state.releasing.size === 0);
     one.disconnect();
+    await w.settle(first);
     w.pools[0] = pool("p", "10.65.0.0/30", 30);
     expect((await attachAll(w, [[two, "b"]])).addresses).toHaveLength(1);
     one.connect(late);
