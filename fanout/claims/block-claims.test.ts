@@ -151,6 +151,14 @@ describe("block claims", () => {
     expectSound(store);
   });
 
+  it("a block that is given again has a new claim: what the node asked for under the old one is void", async () => {
+    const { claims, store } = fixture();
+    const [first, again] = [await ask(claims), await ask(claims)];
+    expect(again.block.cidr).toBe(first.block.cidr);
+    expect([first.block.claim === undefined, again.block.claim === first.block.claim]).toEqual([false, false]);
+    expect(store.find("IPAMBlock", again.block.name)?.claim).toBe(again.block.claim);
+  });
+
   it("a block without free addresses is not given again", async () => {
     const { store, book, claims } = fixture();
     const cidr = parseCidr("10.65.0.0/26");

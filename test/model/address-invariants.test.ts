@@ -67,6 +67,7 @@ const INVARIANTS: readonly Invariant[] = [
       [MODEL, "a borrowed address given back, while the next life takes it over"],
       [MODEL, "a list that lags shows a block that was given back"],
       ["fanout/claims/holdings.test.ts", "a release under an older claim does nothing"],
+      ["fanout/claims/block-claims.test.ts", "a block that is given again has a new claim"],
       ["fanout/claims/endpoint-reports.test.ts", "a report under an older claim writes nothing"],
       ["src/controllers/collector.fv.test.ts", "an address that was given again since the finding is not freed"],
       ["src/ipam/ipam.test.ts", "a late release does not free another's address"],
