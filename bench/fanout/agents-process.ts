@@ -14,6 +14,7 @@ import { serveCalls } from "./worker.ts";
 /** Agents that may be without their view at once where it is not a storm that is measured. */
 const UNANSWERED_AT_ONCE = 400;
 const CONNECT_TIMEOUT_MS = 600_000;
+const RETRY_MS = 1_000;
 
 const recorder = new Recorder();
 const acks = new Acks();
@@ -25,6 +26,7 @@ let paused: SimulatedAgent[] = [];
 let bytesBefore = { received: 0, sent: 0 };
 let isKept = false;
 let onAnswered: () => void = () => undefined;
+let onEnded: (agent: SimulatedAgent) => void = () => undefined;
 let known: { readonly digest: bigint; readonly state: SharedState } | undefined;
 
 const listener: AgentListener = {
@@ -34,6 +36,7 @@ const listener: AgentListener = {
   },
   onEnded(agent: SimulatedAgent, isRefused: boolean) {
     if (isKept) keeper.onEnded(agent, isRefused);
+    else setTimeout(onEnded, RETRY_MS, agent);
   },
   onMove(agent: SimulatedAgent, move: Move) {
     if (isKept) keeper.onMove(agent, move);
@@ -71,6 +74,8 @@ async function connect(options: { readonly port: number; readonly isResume: bool
     };
     const timer = setTimeout(fail, CONNECT_TIMEOUT_MS);
     const connectNext = (): void => agents[next++]?.connect({ port: options.port, shared });
+    // It counts as an ended stream all the same.
+    onEnded = (agent) => agent.connect({ port: options.port, shared });
     onAnswered = () => {
       connectNext();
       if (++answered < agents.length) return;
@@ -80,6 +85,7 @@ async function connect(options: { readonly port: number; readonly isResume: bool
     for (let i = 0; i < (options.isStorm ? agents.length : UNANSWERED_AT_ONCE); i++) connectNext();
   });
   onAnswered = () => undefined;
+  onEnded = () => undefined;
   return { ms: performance.now() - began };
 }
 

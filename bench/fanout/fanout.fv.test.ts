@@ -96,6 +96,7 @@ describe("bench fanout, 50 agents", () => {
 
   it("the operator's list has every agent", () => {
     expect(resultOf("clients").listClientsMs).toHaveLength(2);
+    expect(resultOf("clients").clientsCallMs).toHaveLength(2);
   });
 
   it("a change costs fewer bytes than Typha would have sent for it", () => {

@@ -1,11 +1,16 @@
 /** Scenarios in which something goes wrong, or an operator asks: all agents at once with nothing, a server that dies, agents that do not read, the list of clients. */
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
+import { listClients } from "../../src/ctl/clients.ts";
+import { ctlSchema } from "../../src/ctl/config.ts";
+import { Connection } from "../../src/ctl/connection.ts";
 import { typhaSessions } from "../typha/typha.ts";
 import { rounded } from "./latency.ts";
 import { failuresNow, memoryOf, type Parts, perAgent, startServer } from "./parts.ts";
 import type { Measured } from "./result.ts";
 import type { Load, Scenario } from "./scenarios.ts";
+import { addressOf } from "./server-order.ts";
 
 /** The last of the agents that come back after a dead server have waited up to the cap of their back-off (15 s), and then the line. */
 const LEVEL_TIMEOUT_MS = 120_000;
@@ -126,11 +131,13 @@ export async function measureClientList(scenario: Scenario, parts: Parts): Promi
   const before = await server.call("usage", { isCollected: false });
   const began = performance.now();
   const listClientsMs: number[] = [];
+  const callMs: number[] = [];
   const failures: string[] = [];
   for (let round = 0; round < rounds; round++) {
     const start = performance.now();
-    const lines = await listClients(port, certificates?.operator);
+    const lines = await runListClients(port, certificates?.operator);
     listClientsMs.push(rounded(performance.now() - start));
+    callMs.push(rounded(await callForClients(port, certificates?.operator)));
     if (lines !== shape.agents + 1) failures.push(`sedge clients wrote ${lines} lines for ${shape.agents} agents`);
   }
   const elapsedMs = performance.now() - began;
@@ -140,12 +147,26 @@ export async function measureClientList(scenario: Scenario, parts: Parts): Promi
     seconds: rounded(elapsedMs / 1000),
     coreShare: rounded((after.cpuUs - before.cpuUs) / 1000 / elapsedMs),
     listClientsMs: listClientsMs.sort((a, b) => a - b),
+    clientsCallMs: callMs.sort((a, b) => a - b),
     failures,
   };
 }
 
+/** The same call without the start of a process: from the connection to the last client (ms). */
+async function callForClients(port: number, tls: TlsFiles | undefined): Promise<number> {
+  const began = performance.now();
+  const identity = tls === undefined ? {} : { tlsCert: tls.cert, tlsKey: tls.key, tlsCa: tls.ca };
+  const connection = new Connection(ctlSchema.parse({ server: addressOf(port), ...identity }));
+  try {
+    for await (const { node } of listClients(connection)) if (node === "") throw new Error("a client without a name");
+    return performance.now() - began;
+  } finally {
+    connection.close();
+  }
+}
+
 /** Lines that it writes. */
-function listClients(port: number, tls: { readonly ca: string; readonly cert: string; readonly key: string } | undefined): Promise<number> {
+function runListClients(port: number, tls: TlsFiles | undefined): Promise<number> {
   const program = fileURLToPath(new URL("../../bin/sedge.ts", import.meta.url));
   const identity = tls === undefined ? [] : ["--tls-cert", tls.cert, "--tls-key", tls.key, "--tls-ca", tls.ca];
   const child = spawn(process.execPath, [program, "clients", "--server", `127.0.0.1:${port}`, ...identity], { stdio: ["ignore", "pipe", "inherit"] });

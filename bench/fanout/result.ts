@@ -68,6 +68,8 @@ export interface ScenarioResult {
   };
   /** `sedge clients`, each call from its start to its last line (ms). */
   readonly listClientsMs?: readonly number[];
+  /** The call alone, without the start of a process (ms). */
+  readonly clientsCallMs?: readonly number[];
   readonly typha?: TyphaFigures;
   readonly baselines: Readonly<Partial<Record<BaselineName, BaselineFigures | { readonly skipped: string }>>>;
   /** What the scenario must show and did not. */

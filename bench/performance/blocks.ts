@@ -59,7 +59,7 @@ function fanoutBlock(name: string, lines: readonly ScenarioResult[]): string {
   const clients = find("clients");
   if (clients?.listClientsMs !== undefined)
     facts.push(
-      `\`sedge clients\`, the process from its start to its last line: ${fixed(clients.listClientsMs.at(Math.floor(clients.listClientsMs.length / 2)))} ms (the fastest ${fixed(clients.listClientsMs[0])} ms).`,
+      `\`sedge clients\`, the process from its start to its last line: ${fixed(clients.listClientsMs.at(Math.floor(clients.listClientsMs.length / 2)))} ms (the fastest ${fixed(clients.listClientsMs[0])} ms); the call alone, from connecting to the last client: ${fixed(clients.clientsCallMs?.at(Math.floor(clients.clientsCallMs.length / 2)))} ms (the fastest ${fixed(clients.clientsCallMs?.[0])} ms).`,
     );
   const failures = lines.flatMap(({ scenario, failures: found }) => found.map((failure) => `**${scenario} failed: ${failure}**`));
   return [

@@ -30,7 +30,8 @@ export async function measureHandshakes(options: TierOptions): Promise<Measured>
     const server = servers.at(0);
     await there.call("create", { first: 0, count: connected, sample, tls: certificates.agents.slice(0, connected) });
     await coming.call("create", { first: connected, count: storm, sample, tls: certificates.agents.slice(connected) });
-    await there.call("connect", { port: servers.ports[0] ?? 0, isResume: false, isStorm: false });
+    await there.call("keep", { ports: servers.ports, isConnected: false });
+    await waitUntil(async () => (await there.call("kept", undefined)).connected === connected, "the first agents connected");
     await server.call("level", { nodes: connected });
     await server.call("drive", { load: { ...CHURN, changes: 100 }, seconds: 0, nodes: connected });
     await there.call("begin", undefined);

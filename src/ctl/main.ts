@@ -1,21 +1,9 @@
-/** The operator's verbs. Exit codes: 0 done, 1 the call failed, 2 wrong usage. */
+/** The operator's verbs. Exit codes: 0 done, 1 the call failed, 2 wrong usage. Each is loaded when asked for: reading all of them takes longer than most answers. */
 import { ConfigError, describeFlags, loadConfig } from "../runtime/config.ts";
 import { AgentCallError } from "./agent-socket.ts";
-import { clientsCommand } from "./clients.ts";
 import { type CtlConfig, ctlSchema, expandShortFlags } from "./config.ts";
 import { CallError, Connection } from "./connection.ts";
-import { diffCommand } from "./diff.ts";
-import { ipamCommand } from "./ipam.ts";
-import { logLevelCommand } from "./log-level.ts";
 import { print } from "./output.ts";
-import { policyDiffCommand } from "./policy-diff.ts";
-import { policyEvaluateCommand } from "./policy-evaluate.ts";
-import { policyStatusCommand } from "./policy-status.ts";
-import { getCommand, watchCommand } from "./records.ts";
-import { statusCommand } from "./status.ts";
-import { traceCommand } from "./trace-command.ts";
-import { waitCommand } from "./wait.ts";
-import { whyCommand } from "./why.ts";
 
 type Verb = (connection: Connection, config: CtlConfig, positional: readonly string[]) => Promise<number>;
 
@@ -30,27 +18,27 @@ const USAGES: Readonly<Record<string, string>> = {
 const WORDS: Readonly<Record<string, number>> = { get: 2, watch: 2, why: 2, diff: 1, wait: 1, "log-level": 1, policy: 2 };
 
 const VERBS: Readonly<Record<string, Verb>> = {
-  status: statusCommand,
-  clients: clientsCommand,
-  get: getCommand,
-  watch: watchCommand,
-  why: whyCommand,
-  diff: diffCommand,
-  wait: waitCommand,
-  "log-level": logLevelCommand,
-  policy: (connection, config, [what, ...rest]) => {
-    if (what === "status") return policyStatusCommand(connection, config, rest);
+  status: async (connection, config) => (await import("./status.ts")).statusCommand(connection, config),
+  clients: async (connection, config) => (await import("./clients.ts")).clientsCommand(connection, config),
+  get: async (...call) => (await import("./records.ts")).getCommand(...call),
+  watch: async (...call) => (await import("./records.ts")).watchCommand(...call),
+  why: async (...call) => (await import("./why.ts")).whyCommand(...call),
+  diff: async (...call) => (await import("./diff.ts")).diffCommand(...call),
+  wait: async (...call) => (await import("./wait.ts")).waitCommand(...call),
+  "log-level": async (...call) => (await import("./log-level.ts")).logLevelCommand(...call),
+  policy: async (connection, config, [what, ...rest]) => {
+    if (what === "status") return (await import("./policy-status.ts")).policyStatusCommand(connection, config, rest);
     process.stderr.write(`usage: ${USAGES["policy"] ?? ""}\n`);
-    return Promise.resolve(2);
+    return 2;
   },
 };
 
 export async function main(argv: readonly string[]): Promise<number> {
   const [verb = "", ...rest] = argv;
-  if (verb === "policy" && rest[0] === "evaluate") return policyEvaluateCommand(rest.slice(1));
-  if (verb === "policy" && rest[0] === "diff") return policyDiffCommand(rest.slice(1), process.env);
-  if (verb === "trace") return traceCommand(rest, process.env);
-  if (verb === "ipam") return ipamCommand(rest, process.env);
+  if (verb === "policy" && rest[0] === "evaluate") return (await import("./policy-evaluate.ts")).policyEvaluateCommand(rest.slice(1));
+  if (verb === "policy" && rest[0] === "diff") return (await import("./policy-diff.ts")).policyDiffCommand(rest.slice(1), process.env);
+  if (verb === "trace") return (await import("./trace-command.ts")).traceCommand(rest, process.env);
+  if (verb === "ipam") return (await import("./ipam.ts")).ipamCommand(rest, process.env);
   const run = VERBS[verb];
   if (run === undefined) throw new Error(`no verb ${verb}`);
   const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });
