@@ -7,7 +7,7 @@ import { resourceKindOf } from "../model/parse-resource.ts";
 import type { ResourceKind } from "../model/resource.ts";
 import type { SourcedObject } from "./manifests.ts";
 
-/** Kinds that decide on verdicts. Staged policies do not. */
+/** Kinds that decide on verdicts, and staged policies, which would. */
 const WORLD_KINDS: readonly ResourceKind[] = [
   "Node",
   "Namespace",
@@ -23,15 +23,28 @@ const WORLD_KINDS: readonly ResourceKind[] = [
   "NetworkSet",
   "HostEndpoint",
   "Profile",
+  "StagedGlobalNetworkPolicy",
+  "StagedNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
 ];
 /** What --prune takes away when the new manifests do not have it. */
 const POLICY_KINDS: ReadonlySet<string> = new Set<ResourceKind>(["NetworkPolicy", "GlobalNetworkPolicy", "CalicoNetworkPolicy", "ClusterNetworkPolicy"]);
 const PAGE_SIZE = 500;
 
-/** As `kubectl apply` would: an object takes the place of the one with its kind, namespace and name, others are added. With `prune` policies that the change lacks go. */
-export function applyChange(world: readonly SourcedObject[], change: readonly SourcedObject[], prune: boolean): SourcedObject[] {
+export interface Change {
+  readonly change: readonly SourcedObject[];
+  /** Of these only kind, namespace and name count. */
+  readonly removed?: readonly SourcedObject[];
+  /** Policies that the change lacks go. */
+  readonly prune: boolean;
+}
+
+/** As `kubectl apply` and `kubectl delete` would: an object takes the place of the one with its kind, namespace and name, others are added. */
+export function applyChange(world: readonly SourcedObject[], { change, removed = [], prune }: Change): SourcedObject[] {
   const changed = new Map(change.map((entry) => [identityOf(entry.object), entry]));
+  const gone = new Set(removed.map((entry) => identityOf(entry.object)));
   const kept = world.flatMap((entry) => {
+    if (gone.has(identityOf(entry.object))) return [];
     const replacement = changed.get(identityOf(entry.object));
     if (replacement !== undefined) return [replacement];
     return prune && POLICY_KINDS.has(resourceKindOf(entry.object) ?? "") ? [] : [entry];

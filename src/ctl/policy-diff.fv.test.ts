@@ -67,6 +67,19 @@ describe("sedge policy diff", () => {
     expect(await run(["-f", "new.json", "--kubeconfig", "kubeconfig"], OPEN, api.url)).toMatchObject({ code: 0, stdout: "no difference between the pods\n" });
   });
 
+  it("--staged: what promoting a staged policy would change, of the cluster or of the new manifests; a name that there is not", async () => {
+    const spec = { selector: "app == 'web'", ingress: [{ action: "Deny" }] };
+    const staged = { apiVersion: "projectcalico.org/v3", kind: "StagedNetworkPolicy", metadata: { name: "s", namespace: "shop" }, spec: { order: 1, ...spec } };
+    const all = await run(["-f", "new.json", "-w", "world.json", "--staged", "all"], staged);
+    expect(all).toMatchObject({ code: 1, stdout: expect.stringMatching(/^newly denied:\nFROM .*\nshop\/client +shop\/web +80 +TCP +allow -> deny +/) });
+    expect((await run(["-f", "new.json", "-w", "world.json", "--staged", "snp/shop/s"], staged)).stdout).toBe(all.stdout);
+    expect(await run(["-f", "new.json", "-w", "world.json"], staged)).toMatchObject({ code: 0 });
+    expect(await run(["-f", "new.json", "-w", "world.json", "--staged", "t"], staged)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("no staged policy has that name; there are: StagedNetworkPolicy shop/s"),
+    });
+  });
+
   it("2 when it cannot be said: an address without a cluster, manifests that are wrong, flags that contradict", async () => {
     await using api = await serveHttp(nothing);
     expect(await run(["-f", "new.json", "--kubeconfig", "kubeconfig"], OPEN, api.url)).toMatchObject({ code: 2, stdout: "" });

@@ -11,16 +11,21 @@ import { type IpVersion, ipVersion } from "../net/ip.ts";
 import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
 import type { Direction } from "../policy/evaluate.ts";
 import { readManifests, type SourcedObject, type SourcedProblem } from "./manifests.ts";
+import { isNameProblem, parsePolicyName } from "./object-name.ts";
 import { json, print, table } from "./output.ts";
 import { applyChange, changesMembers, readWorld } from "./policy-diff-world.ts";
 import { answerProbe, type DirectionResult, type ProbeResult } from "./policy-probe.ts";
 import { buildWorld, type World, type WorldPod } from "./policy-world.ts";
+import { type Promotion, promotionsOf } from "./staged.ts";
 
 const USAGE = `usage: sedge policy diff -f NEW_MANIFESTS [-w WORLD_MANIFESTS | --kubeconfig FILE] [--prune] [-o json]
+       sedge policy diff --staged all | [KIND/]NAME [-f NEW_MANIFESTS] ...
 
   -f, --filename    what would be applied: a file, a directory, or - for stdin (YAML or JSON; repeatable)
   -w, --world       the cluster as manifests (pods, namespaces, policies, ...; repeatable); without it the cluster is read from its API
       --kubeconfig  without it KUBECONFIG, ~/.kube/config or the pod's service account
+      --staged      what promoting staged policies would change: all of them, or those of a name (repeatable; KIND/NAME, NAMESPACE/NAME). stagedAction Set
+                    and Learn put the policy in force, Delete takes the enforced one of the name away, Ignore does nothing
       --prune       policies that the new manifests do not have are taken away
   -o, --output      table (when left out) or json
 
@@ -59,14 +64,16 @@ export interface DiffInput {
   readonly change: readonly SourcedObject[];
   /** Policies of the world that the change lacks are gone after it. */
   readonly prune?: boolean;
+  /** Objects of the world that are gone after the change; of these only kind, namespace and name count. */
+  readonly removed?: readonly SourcedObject[];
   /** Told what of the policies after the change is not enforced as written. */
   readonly onNotice?: (notice: SourcedProblem) => void;
 }
 
 /** Pairs in order of names; pods that are there before and after only. Throws DiffError. */
-export function policyDiff({ world, change, prune = false, onNotice }: DiffInput): PolicyDifference[] {
+export function policyDiff({ world, change, removed = [], prune = false, onNotice }: DiffInput): PolicyDifference[] {
   const before = worldOf(world);
-  const after = worldOf(applyChange(world, change, prune));
+  const after = worldOf(applyChange(world, { change, removed, prune }));
   if (onNotice !== undefined) for (const notice of after.notices) onNotice(notice);
   const names = [...before.pods.keys()].filter((name) => after.pods.has(name)).sort();
   const cuts = new PortCuts([before, after], [...world, ...change]);
@@ -236,18 +243,27 @@ function servicePorts(objects: readonly SourcedObject[]): number[] {
 /** The command; `argv` is what follows "policy diff". */
 export async function policyDiffCommand(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   try {
-    const { filename = [], world = [], kubeconfig, prune, output, help } = readFlags(argv);
+    const { filename = [], world = [], staged = [], kubeconfig, prune, output, help } = readFlags(argv);
     if (help) {
       print(USAGE);
       return 0;
     }
-    if (filename.length === 0) throw new UsageError("-f is needed");
+    if (filename.length === 0 && staged.length === 0) throw new UsageError("-f or --staged is needed");
     if (output !== "json" && output !== "table") throw new UsageError(`-o ${output}: must be json or table`);
     if (world.length > 0 && kubeconfig !== undefined) throw new UsageError("-w and --kubeconfig: the cluster is read from one of them");
     if ([...filename, ...world].filter((path) => path === "-").length > 1) throw new UsageError("only one of -f and -w can be stdin");
     const change = readObjects(filename);
     const objects = world.length > 0 ? readObjects(world) : await readWorld(kubeconfig, env);
-    const differences = policyDiff({ world: objects, change, prune, onNotice: ({ source, message }) => process.stderr.write(`${source}: ${message}\n`) });
+    const notice = ({ source, message }: SourcedProblem): unknown => process.stderr.write(`${source}: ${message}\n`);
+    const promotions = promoted([...objects, ...change], staged);
+    for (const { staged: name, action } of promotions) if (action === "Ignore") notice({ source: name, message: "stagedAction is Ignore: it is left out" });
+    const differences = policyDiff({
+      world: objects,
+      change: [...change, ...promotions.flatMap(({ becomes }) => becomes ?? [])],
+      removed: promotions.flatMap(({ removes }) => removes ?? []),
+      prune,
+      onNotice: notice,
+    });
     print(output === "json" ? json(differences) : differenceText(differences));
     return differences.length === 0 ? 0 : 1;
   } catch (error) {
@@ -259,6 +275,24 @@ export async function policyDiffCommand(argv: readonly string[], env: Readonly<R
   }
 }
 
+/** The promotions that are asked for; one that is named and not there is an error. Of one in the world and in the change the latter counts. */
+function promoted(objects: readonly SourcedObject[], wanted: readonly string[]): readonly Promotion[] {
+  if (wanted.length === 0) return [];
+  const newest = [...new Map(promotionsOf(objects).map((promotion) => [promotion.staged, promotion])).values()];
+  if (wanted.includes("all")) return newest;
+  const names = wanted.map((text) => {
+    const name = parsePolicyName(text);
+    if (isNameProblem(name)) throw new UsageError(`--staged: ${name.problem}`);
+    const found = new Set(promotionsOf(objects, [name]).map(({ staged }) => staged));
+    if (found.size === 0)
+      throw new DiffError([
+        { source: `--staged ${text}`, message: `no staged policy has that name; there are: ${newest.map(({ staged }) => staged).join(", ") || "none"}` },
+      ]);
+    return found;
+  });
+  return newest.filter(({ staged }) => names.some((found) => found.has(staged)));
+}
+
 function readObjects(paths: readonly string[]): readonly SourcedObject[] {
   const { objects, problems } = readManifests(paths);
   if (problems.length > 0) throw new DiffError(problems);
@@ -268,6 +302,7 @@ function readObjects(paths: readonly string[]): readonly SourcedObject[] {
 function readFlags(argv: readonly string[]): {
   filename?: string[];
   world?: string[];
+  staged?: string[];
   kubeconfig?: string;
   prune: boolean;
   output: string;
@@ -279,6 +314,7 @@ function readFlags(argv: readonly string[]): {
       options: {
         filename: { type: "string", short: "f", multiple: true },
         world: { type: "string", short: "w", multiple: true },
+        staged: { type: "string", multiple: true },
         kubeconfig: { type: "string" },
         prune: { type: "boolean", default: false },
         output: { type: "string", short: "o", default: "table" },

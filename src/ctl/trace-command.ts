@@ -5,6 +5,8 @@
  * is read again, and an answer from one that never rests says so. Exit codes: 0 answered, 1 a call failed or an end is not known, 2 wrong usage.
  */
 import { z } from "zod";
+import { DatastoreError } from "../datastore/api-error.ts";
+import { POLICY_KIND_NAMES, POLICY_KINDS } from "../model/policy-kinds.ts";
 import type { Endpoint, HostEndpoint, NodeEntry, RecordKey, RecordValue } from "../model/record.ts";
 import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
 import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
@@ -16,12 +18,17 @@ import { decodeRecord } from "../wire/record-codec.ts";
 import { ctlSchema, expandShortFlags } from "./config.ts";
 import { CallError, Connection } from "./connection.ts";
 import { json, print } from "./output.ts";
+import { readWorld } from "./policy-diff-world.ts";
+import { policyStatuses } from "./policy-status.ts";
 import { protocolText, type Trace, type TraceEnd, type TraceRecords, type TraceStep, type TraceVerdict, trace, traceRecords } from "./trace.ts";
+import { StagedTraceError, stagedText, stagedVerdict } from "./trace-staged.ts";
 
-const USAGE = "usage: sedge trace SRC DST PORT [--protocol TCP] [flags]\n\nSRC and DST: NAMESPACE/POD or an address. PORT: a number; - for ICMP.\n";
-const schema = ctlSchema
-  .pick({ server: true, tlsCert: true, tlsKey: true, tlsCa: true, output: true, timeoutMs: true, help: true })
-  .extend({ protocol: z.string().default("TCP").describe("TCP, UDP, SCTP, ICMP or a protocol number") });
+const USAGE = "usage: sedge trace SRC DST PORT [--protocol TCP] [--staged] [flags]\n\nSRC and DST: NAMESPACE/POD or an address. PORT: a number; - for ICMP.\n";
+const schema = ctlSchema.pick({ server: true, tlsCert: true, tlsKey: true, tlsCa: true, output: true, timeoutMs: true, help: true }).extend({
+  protocol: z.string().default("TCP").describe("TCP, UDP, SCTP, ICMP or a protocol number"),
+  staged: z.boolean().default(false).describe("also what the staged policies would decide if all were promoted; they are read from the cluster's API"),
+  kubeconfig: z.string().optional().describe("--staged: without it KUBECONFIG, ~/.kube/config or the pod's service account"),
+});
 
 /** Times that a table which moves is read before the answer is given with a warning. */
 const TRIES = 3;
@@ -48,11 +55,13 @@ export async function traceCommand(argv: readonly string[], env: Readonly<Record
     const question = readQuestion(positional, config.protocol);
     const { answer, revision, isTorn } = await ask(connection, question);
     if (isTorn) process.stderr.write(`sedge trace: the table changed while it was read (revision ${revision} is the last); ask again if in doubt\n`);
-    if (config.output === "json") print(json({ revision, from: question.from, to: question.to, ...answer }));
-    else print(traceText(answer, revision));
+    const staged = config.staged ? stagedVerdict(await readWorld(config.kubeconfig, env), question) : undefined;
+    if (config.output === "json") print(json({ revision, from: question.from, to: question.to, ...answer, ...(staged === undefined ? {} : { staged }) }));
+    else print(`${traceText(answer, revision)}${staged === undefined ? await stagedHint(connection) : stagedText(staged)}`);
     return 0;
   } catch (error) {
-    if (!(error instanceof CallError) && !(error instanceof TraceError)) throw error;
+    const isKnown = error instanceof CallError || error instanceof TraceError || error instanceof DatastoreError || error instanceof StagedTraceError;
+    if (!isKnown && !(error instanceof Error && error.name === "KubeconfigError")) throw error;
     process.stderr.write(`sedge trace: ${error.message}\n`);
     return error instanceof TraceError ? error.exitCode : 1;
   } finally {
@@ -212,6 +221,22 @@ async function revisionOf(connection: Connection): Promise<bigint> {
   const { revision } = await connection.call<GetStatusResponse>((done) => client.getStatus({}, metadata, deadline, done));
   return revision;
 }
+
+/** That there is more to ask for, when there is. A server that cannot be asked for it has no hint to give. */
+async function stagedHint(connection: Connection): Promise<string> {
+  let staged = 0;
+  try {
+    for (const kind of STAGED_KINDS) staged += (await policyStatuses(connection, { kind, namespace: "", name: "" })).length;
+  } catch (error) {
+    if (error instanceof CallError) return "";
+    throw error;
+  }
+  return staged === 0
+    ? ""
+    : `${staged} staged ${staged === 1 ? "policy is" : "policies are"} not in force and not in this; --staged shows what they would decide\n`;
+}
+
+const STAGED_KINDS = POLICY_KIND_NAMES.filter((kind) => POLICY_KINDS[kind].isStaged);
 
 function traceText({ verdict, packet, egress, ingress }: Trace, revision: bigint): string {
   const port = packet.destinationPort === undefined ? "" : ` port ${packet.destinationPort}`;

@@ -2,8 +2,9 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { NodeName } from "../../src/model/names.ts";
+import type { NamespaceName, NodeName } from "../../src/model/names.ts";
 import { parseIp } from "../../src/net/ip.ts";
+import { calicoPolicy } from "../fakes/calico-objects.ts";
 import { namespace, node, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "../../bin/sedge.ts");
@@ -21,7 +22,8 @@ const EVENTS = upsert(
 
 describe("sedge trace", () => {
   it("asks a live server which rule decides", async () => {
-    await using f = await startFanout({ events: EVENTS });
+    const later = { kind: "StagedNetworkPolicy", namespace: "shop" as NamespaceName, name: "later", resourceVersion: "1", stagedAction: "Set" } as const;
+    await using f = await startFanout({ events: [...EVENTS, ...upsert({ ...later, policy: calicoPolicy("later", { in: "shop" }) })] });
     const run = (...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
       new Promise((resolve) => {
         execFile(process.execPath, [SEDGE, "trace", ...args, "--server", f.address], (error, stdout, stderr) => {
@@ -35,6 +37,7 @@ describe("sedge trace", () => {
       /=> tier default: policy\/KubernetesNetworkPolicy\/shop\/from-client: spec\.ingress\[0\]: allow any from set \S+ to anywhere\n/,
     );
     expect(allowed.stdout).toMatch(/set \S+ has 10\.65\.0\.2\n/);
+    expect(allowed.stdout).toMatch(/\n1 staged policy is not in force and not in this; --staged shows what they would decide\n$/);
     const denied = await run("shop/other", "shop/web", "80", "-o", "json");
     expect(JSON.parse(denied.stdout)).toMatchObject({
       from: "shop/other",
