@@ -3,6 +3,7 @@ import { z } from "zod";
 import { isPortInRange } from "../src/runtime/host-port.ts";
 import { LOG_LEVELS } from "../src/runtime/log.ts";
 import { DEFAULT_FAILSAFE_INBOUND, DEFAULT_FAILSAFE_OUTBOUND, parseFailsafePort } from "./plan/failsafe.ts";
+import { DEFAULT_LOG_PREFIX } from "./plan/names.ts";
 
 /** Text without a number at its end is refused for its form. */
 const PORT_RANGE = "the port must be 65535 or lower";
@@ -67,6 +68,13 @@ export const agentConfigSchema = z
       .default(false)
       .describe("Cut connections that are established and that a change of policy denies; without it they live until they end"),
     policyMetrics: z.boolean().default(true).describe("Packets and bytes of each rule of each policy of this node in /metrics"),
+    logPrefix: z
+      .string()
+      .min(1)
+      .max(80)
+      .regex(/^[ -~]+$/, "want printable ASCII")
+      .default(DEFAULT_LOG_PREFIX)
+      .describe("What a line of a Log rule begins with, as Calico's logPrefix: %t is the policy's tier, %k its kind, %n its name, %p its namespace and name"),
     mtu: z.number().int().min(1_280).max(65_535).default(1_500).describe("MTU of pods' interfaces, unless the CNI configuration says another"),
     policyWaitMs: z
       .number()

@@ -112,6 +112,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       nodeName: node,
       interfacePrefix,
       endpointToHostAction: config.endpointToHostAction,
+      logPrefix: config.logPrefix,
       failsafePorts: failsafePorts(config.failsafeInbound, config.failsafeOutbound),
     },
     clock,

@@ -4,7 +4,7 @@
  * nft's names are letters, digits and "/-_.", 255 bytes at most. A record key that does not fit keeps its readable beginning, which holds kind and
  * namespace, and ends in a hash: two keys can only meet within one namespace.
  */
-import type { RecordKey, SetType } from "../../src/model/record.ts";
+import type { Policy, RecordKey, SetType } from "../../src/model/record.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
 import type { NftTable } from "./nft/ruleset.ts";
 
@@ -43,6 +43,18 @@ export function commentText(text: string): string {
 /** What a log line begins with: 127 bytes at most, a colon and a blank at its end. */
 export function logPrefixText(text: string): string {
   return `${plainText(text, 125)}: `;
+}
+
+/** Calico's default, whose users look for it in their logs. */
+export const DEFAULT_LOG_PREFIX = "calico-packet";
+
+/**
+ * The prefix of a policy's Log rules, with Calico's placeholders filled in: %t tier, %k kind, %n name, %p the policy with its namespace ("shop/web"). Any other
+ * % stays as it is.
+ */
+export function expandLogPrefix(template: string, { policyKind, namespace, name, tier }: Pick<Policy, "policyKind" | "namespace" | "name" | "tier">): string {
+  const values: Readonly<Record<string, string>> = { t: tier, k: policyKind, n: name, p: namespace === "" ? name : `${namespace}/${name}` };
+  return template.replaceAll(/%([tknp])/g, (_whole, letter: string) => values[letter] ?? "");
 }
 
 function plainText(text: string, length: number): string {

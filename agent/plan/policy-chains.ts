@@ -8,7 +8,7 @@
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
 import { type Policy, type PolicyList, type RecordKey, type RuleAction, recordKey, type SetType, type Stack, type StackTier } from "../../src/model/record.ts";
-import { chainName, commentText, type Direction, tierChainName } from "./names.ts";
+import { chainName, commentText, type Direction, expandLogPrefix, tierChainName } from "./names.ts";
 import type { NftChain, NftRule, NftStatement } from "./nft/ruleset.ts";
 import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts } from "./rule.ts";
 
@@ -76,12 +76,18 @@ function suffixOf({ logsDenied, isUntracked }: RuleVariant): string {
   return `${isUntracked ? "/untracked" : ""}${logsDenied ? "/logged" : ""}`;
 }
 
+export interface PolicyContext {
+  readonly findSet: (id: string) => SetFacts;
+  /** With placeholders; see expandLogPrefix. */
+  readonly logPrefix: string;
+}
+
 /** Renderings that outlive one plan: of a policy as long as its value and the types of its sets stay. */
 export class PolicyCache {
   readonly #byAspect = new Map<string, WeakMap<Policy, CachedPolicy>>();
 
-  planned(key: RecordKey, policy: Policy, aspect: Aspect, findSet: (id: string) => SetFacts): PlannedPolicy {
-    const cache = cacheOf(this.#byAspect, aspectName(aspect));
+  planned(key: RecordKey, policy: Policy, aspect: Aspect, { findSet, logPrefix }: PolicyContext): PlannedPolicy {
+    const cache = cacheOf(this.#byAspect, `${aspectName(aspect)} ${logPrefix}`);
     const known = cache.get(policy);
     if (known !== undefined && known.facts.every(([id, facts]) => facts === findSet(id))) return known.planned;
     const { direction, variant } = aspect;
@@ -96,6 +102,7 @@ export class PolicyCache {
       },
       fail: (reason: string): void => void failures.push(`${direction} ${reason}`),
       use: (id: string, type: SetType): void => void uses.set(`${id} ${type}`, { id, type }),
+      logPrefix: expandLogPrefix(logPrefix, policy),
     };
     const rules = policy[direction].flatMap((rule) =>
       renderRule(rule, context, variant).map((rendered) => withSource(rendered, { policy: key, direction, rule: rule.origin, action: rule.action })),

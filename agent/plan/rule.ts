@@ -29,6 +29,8 @@ export interface RuleContext {
   fail(reason: string): void;
   /** A set that the rendered rule looks into. */
   use(id: string, type: SetType): void;
+  /** Of lines of Log rules that have none of their own, without the colon. */
+  readonly logPrefix: string;
 }
 
 /** What verdicts do besides deciding; policies are rendered once for each variant that a stack wants. */
@@ -70,7 +72,7 @@ export function renderRule(rule: Rule, context: RuleContext, variant: RuleVarian
   }
   return narrow(rule).flatMap((narrowed) =>
     matchAlternatives(narrowed, context).flatMap((matches) =>
-      verdicts(narrowed.rule, variant).map((verdict) => ({ statements: [...matches, ...verdict], comment })),
+      verdicts(narrowed.rule, context, variant).map((verdict) => ({ statements: [...matches, ...verdict], comment })),
     ),
   );
 }
@@ -147,7 +149,7 @@ function families(rule: Rule): readonly (IpVersion | undefined)[] {
   return namesAddresses(rule) ? [4, 6] : [undefined];
 }
 
-function verdicts(rule: Rule, variant: RuleVariant): readonly (readonly NftStatement[])[] {
+function verdicts(rule: Rule, { logPrefix }: RuleContext, variant: RuleVariant): readonly (readonly NftStatement[])[] {
   switch (rule.action) {
     case "allow":
       return [[COUNTER, ...(variant.isUntracked ? [{ kind: "notrack" } as const] : []), { kind: "accept" }]];
@@ -157,7 +159,7 @@ function verdicts(rule: Rule, variant: RuleVariant): readonly (readonly NftState
     case "pass":
       return [[COUNTER, { kind: "return" }]];
     case "log":
-      return [[LOG_LIMIT, { kind: "log", prefix: logPrefixText(rule.logPrefix ?? "sedge") }]];
+      return [[LOG_LIMIT, { kind: "log", prefix: logPrefixText(rule.logPrefix ?? logPrefix) }]];
     default:
       return assertNever(rule.action);
   }

@@ -15,6 +15,7 @@ import { planHosts } from "./host-chains.ts";
 import { limitChain } from "./limit-chains.ts";
 import {
   allowedSet,
+  DEFAULT_LOG_PREFIX,
   type Direction,
   FROM_ENDPOINT_MAP,
   INTERFACES_SET,
@@ -48,6 +49,8 @@ export interface PlanSettings {
   readonly endpointToHostAction?: EndpointToHostAction;
   /** Absent: the defaults. */
   readonly failsafePorts?: FailsafePorts;
+  /** Of lines of Log rules, with placeholders (see expandLogPrefix). Absent: DEFAULT_LOG_PREFIX. */
+  readonly logPrefix?: string;
 }
 
 export interface PlannedEndpoint {
@@ -106,7 +109,7 @@ export class PlanCache {
     this.#last = undefined;
     const changes = this.#take(input, last === undefined ? undefined : input.changed);
     if (last !== undefined && !changes.isStructural && isSameSetting(last.input, input)) {
-      const withPolicies = this.#withPolicies(last.plan, last.policies, changes.policies);
+      const withPolicies = this.#withPolicies(last, changes.policies, logPrefixOf(input));
       if (withPolicies !== undefined) {
         const plan = this.#withSets(withPolicies, changes.sets);
         this.#last = { plan, input, policies: last.policies };
@@ -148,14 +151,18 @@ export class PlanCache {
   }
 
   /** Policies whose own chains are all that changes; undefined: there are others. */
-  #withPolicies(plan: Plan, byAspect: PoliciesByAspect, policies: ReadonlyMap<RecordKey, Policy>): Plan | undefined {
+  #withPolicies(
+    { plan, policies: byAspect }: { readonly plan: Plan; readonly policies: PoliciesByAspect },
+    policies: ReadonlyMap<RecordKey, Policy>,
+    logPrefix: string,
+  ): Plan | undefined {
     if (policies.size === 0) return plan;
     const replaced: (readonly [aspect: Map<RecordKey, PlannedPolicy>, key: RecordKey, planned: PlannedPolicy])[] = [];
     for (const { aspect, planned: ofAspect } of byAspect.values()) {
       for (const [key, policy] of policies) {
         const before = ofAspect.get(key);
         if (before === undefined) continue;
-        const planned = this.policies.planned(key, policy, aspect, (id) => this.sets.facts(id));
+        const planned = this.policies.planned(key, policy, aspect, { findSet: (id) => this.sets.facts(id), logPrefix });
         if (!isExchangeable(before, planned)) return undefined;
         replaced.push([ofAspect, key, planned]);
       }
@@ -216,6 +223,10 @@ function isSameSetting(a: PlanInput, b: PlanInput): boolean {
     a.endpoints.length === b.endpoints.length &&
     a.endpoints.every((endpoint, i) => endpoint === b.endpoints[i])
   );
+}
+
+function logPrefixOf({ settings }: PlanInput): string {
+  return settings.logPrefix ?? DEFAULT_LOG_PREFIX;
 }
 
 class Planner {
@@ -287,7 +298,7 @@ class Planner {
     if (known !== undefined) return known;
     const policy = this.#input.records.get(key);
     if (policy?.kind !== "policy") return undefined;
-    const planned = this.#cache.policies.planned(key, policy, aspect, (id) => this.#cache.sets.facts(id));
+    const planned = this.#cache.policies.planned(key, policy, aspect, { findSet: (id) => this.#cache.sets.facts(id), logPrefix: logPrefixOf(this.#input) });
     for (const used of planned.uses) this.#useSet(used);
     for (const reason of planned.failures) this.#fail(key, reason);
     ofAspect.set(key, planned);

@@ -272,7 +272,9 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
   }
   for (const { value, nodes } of stacks.values()) put(value, nodes);
   const sets = new Map<string, { readonly use: SetUse; readonly nodes: Set<NodeName> }>();
-  for (const { record, uses, nodes } of policies) {
+  const everyNode = objects.flatMap((item) => (item.kind === "Node" ? item.name : []));
+  for (const { intent, record, uses, nodes } of policies) {
+    if (intent.isEverywhere === true) for (const name of everyNode) nodes.add(name);
     if (nodes.size === 0) continue;
     put(record, nodes);
     for (const one of uses.values()) {
@@ -680,7 +682,13 @@ const common = {
   ingress: fc.array(randomRule, { maxLength: 1 }),
   egress: fc.array(randomRule, { maxLength: 1 }),
 };
-const flags = fc.constantFrom({}, { applyOnForward: true }, { applyOnForward: true, doNotTrack: true }, { applyOnForward: true, preDNAT: true });
+const flags = fc.constantFrom(
+  {},
+  { isNeededEverywhere: true as const },
+  { applyOnForward: true },
+  { applyOnForward: true, doNotTrack: true },
+  { applyOnForward: true, preDNAT: true },
+);
 const calicoResource: fc.Arbitrary<Resource> = fc.oneof(
   fc.tuple(fc.constantFrom("a", "b"), fc.record({ ...common, in: where })).map(([name, rest]) => calicoPolicy(name, rest)),
   fc

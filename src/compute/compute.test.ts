@@ -450,6 +450,44 @@ describe("Compute: objects that cannot be understood", () => {
   });
 });
 
+describe("Compute: the hint that a policy is needed on every node", () => {
+  const hinted = globalPolicy("g", {
+    selector: "app == 'web'",
+    isNeededEverywhere: true,
+    ingress: [calicoRule("Allow", { source: { selector: "app == 'db'" } })],
+  });
+  const { isNeededEverywhere: _hint, ...plain } = hinted;
+
+  it("the policy and its sets are on nodes without an endpoint of it, and go with the node", () => {
+    const compute = started(node("n1"), node("n2"), web, db);
+    expect(lines(after(compute, upsert(hinted)))).toEqual([
+      "= endpoint/shop/web",
+      "= policy/GlobalNetworkPolicy//g +n1 +n2",
+      "= set/xID/ +n1 +n2",
+      "= stack/ID +n1",
+    ]);
+    expect(lines(after(compute, upsert(node("n3")))).filter((line) => !line.includes("node/"))).toEqual([
+      "> policy/GlobalNetworkPolicy//g +n3",
+      "> set/xID/ +n3",
+    ]);
+    expect(lines(after(compute, deletion(node("n3")))).filter((line) => !line.includes("node/"))).toEqual([
+      "> policy/GlobalNetworkPolicy//g -n3",
+      "> set/xID/ -n3",
+    ]);
+    expect(lines(after(compute, upsert(plain)))).toEqual(["> policy/GlobalNetworkPolicy//g -n2", "> set/xID/ -n2"]);
+    expect(lines(after(compute, upsert(hinted)))).toEqual(["> policy/GlobalNetworkPolicy//g +n2", "> set/xID/ +n2"]);
+    expect(lines(after(compute, deletion(hinted))).filter((line) => line.startsWith("-"))).toHaveLength(3);
+  });
+
+  it("also when it applies to nobody yet; a set that others use stays where they are", () => {
+    const compute = started(node("n1"), node("n2"), db);
+    expect(lines(after(compute, upsert(hinted)))).toEqual(["= policy/GlobalNetworkPolicy//g +n1 +n2", "= set/xID/ +n1 +n2"]);
+    const other = globalPolicy("h", { selector: "app == 'db'", ingress: hinted.ingress });
+    after(compute, upsert(other));
+    expect(lines(after(compute, deletion(hinted)))).toEqual(["- policy/GlobalNetworkPolicy//g -n1 -n2", "> set/xID/ -n1"]);
+  });
+});
+
 describe("Compute: network sets", () => {
   it("a prefix of one address is that address, in the shards of addresses", () => {
     const open = globalPolicy("g", { ingress: [calicoRule("Allow", { source: { selector: "role == 'x'" } })] });

@@ -32,6 +32,7 @@ import { AddressSets } from "./address-sets.ts";
 import { Addressing } from "./addressing.ts";
 import { type PolicyItem, RootState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
+import { EveryNode } from "./every-node.ts";
 import { describeSetUse, describeSubject } from "./explain.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
 import { Ledger } from "./ledger.ts";
@@ -69,12 +70,13 @@ export class Compute {
   readonly #index = new SelectorIndex<PolicyItem>();
   readonly #root = new RootState();
   readonly #nodeIndex = new NodeIndex();
+  readonly #everyNode = new EveryNode();
   readonly #services = new Services();
   readonly #tiers = new Tiers();
   readonly #namespaces = new Namespaces({ index: this.#index, onLoggingChange: (item) => this.#stacks.reconsider(item) });
   readonly #sets = new AddressSets({ endpoints: this.#index, nodes: this.#nodeIndex.index, services: this.#services });
   readonly #stacks = new Stacks({ index: this.#index, tiers: this.#tiers });
-  readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets });
+  readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets, everyNode: this.#everyNode });
   readonly #addresses = new PodAddresses();
   readonly #addressing = new Addressing();
   readonly #endpoints = new Endpoints({
@@ -98,6 +100,7 @@ export class Compute {
       this.#nodes.setNode(name, node);
       if (node === undefined) this.#nodeIndex.remove(name);
       else this.#nodeIndex.set(node);
+      this.#everyNode.set(name as NodeName, node !== undefined);
       this.#addressing.setNode(name as NodeName, node);
       this.#loans.setNode(name as NodeName, node !== undefined);
       this.#nodePools.setNode(name as NodeName, node);
@@ -171,12 +174,13 @@ export class Compute {
     this.#hosts.commit(ledger);
     this.#stacks.commit(ledger);
     this.#policies.commit(ledger);
-    this.#sets.commit(ledger, this.#stacks.movedSubjects());
+    this.#sets.commit(ledger, this.#everyNode.hasMoved ? [...this.#stacks.movedSubjects(), this.#everyNode] : this.#stacks.movedSubjects());
     this.#nodes.commit(ledger);
     this.#pools.commit(ledger);
     this.#loans.commit(ledger);
     this.#nodePools.commit(ledger);
     this.#stacks.settle();
+    this.#everyNode.settle();
     return { changes: ledger.changes(), problems: this.#problems.list() };
   }
 

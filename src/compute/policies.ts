@@ -3,10 +3,12 @@
  *
  * A policy's record depends on the policy alone: peers are named as sets, so that a pod that comes or goes never changes it.
  */
+import type { NodeName } from "../model/names.ts";
 import type { Policy, RecordKey, Rule, RuleSide } from "../model/record.ts";
 import type { IntentRule, IntentSide, PolicyIntent } from "../policy/intent.ts";
-import type { AddressSet, AddressSets } from "./address-sets.ts";
+import type { AddressSet, AddressSets, SetUser } from "./address-sets.ts";
 import { type Audience, audienceDifference, NO_NODES } from "./audience.ts";
+import type { EveryNode } from "./every-node.ts";
 import type { Ledger } from "./ledger.ts";
 import { listPlace } from "./policy-lists.ts";
 import { isSameValue } from "./same-value.ts";
@@ -22,6 +24,8 @@ interface PolicyState {
   readonly sets: readonly AddressSet[];
   /** undefined: it applies in no direction, so to nothing. */
   subject: Subject | undefined;
+  /** Every node has it, whether an endpoint there needs it or not. */
+  readonly isEverywhere: boolean;
 }
 
 /** Shared: most sides of most rules name no set. */
@@ -31,16 +35,21 @@ const NO_SETS: readonly string[] = [];
 interface Committed {
   readonly record: Policy;
   readonly audience: Audience;
+  /** Of one that every node had: the nodes, sorted. */
+  readonly nodes: readonly NodeName[] | undefined;
 }
 
 export class Policies {
   readonly #stacks: Stacks;
   readonly #sets: AddressSets;
+  readonly #everyNode: EveryNode;
+  readonly #everywhere = new Set<RecordKey>();
   readonly #policies = new Map<RecordKey, PolicyState>();
   readonly #committed = new Map<RecordKey, Committed>();
   readonly #dirty = new Set<RecordKey>();
 
-  constructor(options: { readonly stacks: Stacks; readonly sets: AddressSets }) {
+  constructor(options: { readonly stacks: Stacks; readonly sets: AddressSets; readonly everyNode: EveryNode }) {
+    this.#everyNode = options.everyNode;
     this.#stacks = options.stacks;
     this.#sets = options.sets;
   }
@@ -70,12 +79,22 @@ export class Policies {
       place: before?.stacked.place ?? listPlace(key),
     };
     const isPlaceKept = before !== undefined && before.subjectText === intent.subject.canonical && isSameValue(before.stacked, stacked);
-    if (isPlaceKept && isSameValue(before.record, record)) return;
+    const isEverywhere = intent.isEverywhere ?? false;
+    if (isPlaceKept && before.isEverywhere === isEverywhere && isSameValue(before.record, record)) return;
     const sets = [...uses.values()].map((use) => this.#sets.acquire(use));
-    const state: PolicyState = { record, sets, subjectText: intent.subject.canonical, stacked: isPlaceKept ? before.stacked : stacked, subject: undefined };
+    const state: PolicyState = {
+      record,
+      sets,
+      subjectText: intent.subject.canonical,
+      stacked: isPlaceKept ? before.stacked : stacked,
+      subject: undefined,
+      isEverywhere,
+    };
     if (isPlaceKept) state.subject = before.subject;
     else if (stacked.hasIngress || stacked.hasEgress) state.subject = this.#stacks.addPolicy(intent.subject, stacked);
-    if (state.subject !== undefined) for (const set of sets) set.addUser(state.subject);
+    for (const user of this.#usersOf(state)) for (const set of sets) set.addUser(user);
+    if (isEverywhere) this.#everywhere.add(key);
+    else this.#everywhere.delete(key);
     this.#policies.set(key, state);
     this.#dirty.add(key);
     if (before === undefined) return;
@@ -87,6 +106,7 @@ export class Policies {
     const before = this.#policies.get(key);
     if (before === undefined) return;
     this.#policies.delete(key);
+    this.#everywhere.delete(key);
     this.#dropUses(before);
     this.#dropPlace(before);
     this.#dirty.add(key);
@@ -94,6 +114,7 @@ export class Policies {
 
   commit(ledger: Ledger): void {
     for (const subject of this.#stacks.movedSubjects()) for (const policy of subject.policies()) this.#dirty.add(policy.key);
+    if (this.#everyNode.hasMoved) for (const key of this.#everywhere) this.#dirty.add(key);
     for (const key of this.#dirty) this.#commitOne(key, ledger);
     this.#dirty.clear();
   }
@@ -102,18 +123,20 @@ export class Policies {
     const before = this.#committed.get(key);
     const policy = this.#policies.get(key);
     const audience = policy?.subject?.audience;
-    if (policy === undefined || audience === undefined || audience.isEmpty) {
+    const everywhere = policy?.isEverywhere === true && audience !== undefined ? union(audience.sorted(), this.#everyNode.audience.sorted()) : undefined;
+    if (policy === undefined || audience === undefined || everywhere?.length === 0 || (everywhere === undefined && audience.isEmpty)) {
       if (before === undefined) return;
       this.#committed.delete(key);
-      ledger.remove(key, before.audience.before());
+      ledger.remove(key, before.nodes ?? before.audience.before());
       return;
     }
-    this.#committed.set(key, { record: policy.record, audience });
+    this.#committed.set(key, { record: policy.record, audience, nodes: everywhere });
     if (before === undefined) {
-      ledger.put(key, policy.record, { entered: audience.sorted(), left: NO_NODES });
+      ledger.put(key, policy.record, { entered: everywhere ?? audience.sorted(), left: NO_NODES });
       return;
     }
-    const delta = before.audience === audience ? audience.delta() : audienceDifference(before.audience.before(), audience.sorted());
+    const isPlain = everywhere === undefined && before.nodes === undefined && before.audience === audience;
+    const delta = isPlain ? audience.delta() : audienceDifference(before.nodes ?? before.audience.before(), everywhere ?? audience.sorted());
     if (before.record === policy.record || isSameValue(before.record, policy.record)) ledger.move(key, delta);
     else ledger.put(key, policy.record, delta);
   }
@@ -122,12 +145,23 @@ export class Policies {
     if (policy.subject !== undefined) this.#stacks.removePolicy(policy.subject, policy.stacked);
   }
 
+  /** For whose nodes its sets are. One that applies to nothing is nobody's. */
+  #usersOf({ subject, isEverywhere }: PolicyState): readonly SetUser[] {
+    if (subject === undefined) return [];
+    return isEverywhere ? [subject, this.#everyNode] : [subject];
+  }
+
   #dropUses(policy: PolicyState): void {
     for (const set of policy.sets) {
-      if (policy.subject !== undefined) set.removeUser(policy.subject);
+      for (const user of this.#usersOf(policy)) set.removeUser(user);
       this.#sets.release(set);
     }
   }
+}
+
+/** Of two sorted lists, sorted. */
+function union(a: readonly NodeName[], b: readonly NodeName[]): readonly NodeName[] {
+  return a.length === 0 ? b : [...new Set([...a, ...b])].sort();
 }
 
 export function policyKey(policy: { readonly policyKind: string; readonly namespace: string; readonly name: string }): RecordKey {

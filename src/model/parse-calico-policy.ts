@@ -88,10 +88,14 @@ function readFields(spec: Field, metadata: Metadata): ReadPolicy<CalicoPolicyFie
   const types = readTypes(spec);
   const isUsable = spec.problemCount === before;
   const rejects = denyActionOf(spec, metadata.annotations, false);
-  for (const hint of spec.child("performanceHints").items()) hint.oneOf(HINTS);
+  const hints = spec
+    .child("performanceHints")
+    .items()
+    .map((hint) => hint.oneOf(HINTS));
   const ingress = readCalicoRules(spec.child("ingress"), "ingress", { rejects });
   const egress = readCalicoRules(spec.child("egress"), "egress", { rejects });
-  return { value: { ...head, types, ingress, egress }, isUsable };
+  const isNeededEverywhere = hints.includes("AssumeNeededOnEveryNode");
+  return { value: { ...head, types, ingress, egress, ...(isNeededEverywhere ? { isNeededEverywhere } : {}) }, isUsable };
 }
 
 /** A number; absent for last. */

@@ -263,6 +263,8 @@ export interface CalicoPolicyFields {
   readonly types: readonly ("Ingress" | "Egress")[];
   readonly ingress: readonly CalicoRule[];
   readonly egress: readonly CalicoRule[];
+  /** performanceHints has AssumeNeededOnEveryNode. */
+  readonly isNeededEverywhere?: true;
 }
 
 export interface GlobalNetworkPolicy extends CalicoPolicyFields {

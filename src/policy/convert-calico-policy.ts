@@ -71,7 +71,11 @@ function convert(policy: CalicoPolicyFields, place: Place): Converted {
   const egress = types.includes("Egress") ? collected.convert(policy.egress, "egress") : undefined;
   const { policyKind, namespace, stage, appliesOnForward } = place;
   const head = { policyKind, namespace, name, tier, order };
-  const extras = { ...(stage === "normal" ? {} : { stage }), ...(appliesOnForward ? { appliesOnForward } : {}) };
+  const extras = {
+    ...(stage === "normal" ? {} : { stage }),
+    ...(appliesOnForward ? { appliesOnForward } : {}),
+    ...(policy.isNeededEverywhere === true ? { isEverywhere: true as const } : {}),
+  };
   if (readable.length === parts.length)
     return { ...collected.result(), intent: { ...head, subject: selectorOf(and(...readable)), ingress, egress, ...extras } };
   // To whom a policy of a namespace applies is at most that namespace.

@@ -25,6 +25,8 @@ export interface PolicyIntent {
   readonly stage?: PolicyStage;
   /** A normal policy that host endpoints use for what they forward, too. */
   readonly appliesOnForward?: true;
+  /** The hint AssumeNeededOnEveryNode: for nodes without an endpoint that it applies to, too. */
+  readonly isEverywhere?: true;
 }
 
 /** Where a packet meets the policy. Untracked and preDnat policies apply to host endpoints only; a profile comes after the last tier. */

@@ -36,7 +36,7 @@ const policyProperties: Schema = {
   ingress: rules("ingress"),
   egress: rules("egress"),
   performanceHints: {
-    description: "AssumeNeededOnEveryNode: programmed on nodes before an endpoint there needs it.",
+    description: "AssumeNeededOnEveryNode: every node has the policy and its sets before an endpoint there needs them.",
     type: "array",
     maxItems: 1,
     items: { type: "string", enum: ["AssumeNeededOnEveryNode"] },
