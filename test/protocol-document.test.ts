@@ -3,12 +3,20 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { AGENT_TRANSITIONS, type AgentEffect } from "../src/wire/agent-protocol.ts";
+import {
+  FEED_TRANSITIONS,
+  type FeedEffect,
+  type FeedEvent,
+  UPSTREAM_TRANSITIONS,
+  type UpstreamEffect,
+  type UpstreamEvent,
+} from "../src/wire/relay-protocol.ts";
 import { SESSION_TRANSITIONS, type SessionEffect, type SessionEvent } from "../src/wire/session-protocol.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const PAGE = readFileSync(join(ROOT, "docs/protocol.md"), "utf8");
 const FOLDERS = ["fanout", "src/wire", "agent", "test/model", "test/fv"];
-const TITLE = /\bit(?:\.each\([^)]*\))?\(\s*["`]([AS]\d+) /g;
+const TITLE = /\bit(?:\.each\([^)]*\))?\(\s*["`]([ASR]\d+) /g;
 
 const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
 const rows = (heading: string): string[][] => {
@@ -25,11 +33,20 @@ const rows = (heading: string): string[][] => {
     );
 };
 
+/** Rows of the table of the section "Relay" whose first heading is this. */
+const rowsAfter = (heading: string): string[][] => {
+  const all = rows("Relay");
+  const start = all.findIndex(([first]) => first === heading);
+  const width = all[start]?.length ?? 0;
+  const length = all.slice(start + 1).findIndex((row) => row.length !== width || row[0]?.startsWith("---") === true || row[0]?.endsWith("event") === true);
+  return all.slice(start + 1, start + 1 + length);
+};
+
 describe("docs/protocol.md", () => {
   it("each invariant is tested in the files that it names, and each numbered test belongs to an invariant that names its file", () => {
     const told = new Set(
-      [...rows("Agent"), ...rows("Server")]
-        .filter(([id]) => /^[AS]\d+$/.test(id ?? ""))
+      [...rows("Agent"), ...rows("Server"), ...rows("Relay")]
+        .filter(([id]) => /^[ASR]\d+$/.test(id ?? ""))
         .flatMap(([id, , files]) => [...(files ?? "").matchAll(/`([^`]+)`/g)].map(([, file]) => `${id} ${file}`)),
     );
     const found = new Set(
@@ -128,6 +145,86 @@ describe("docs/protocol.md", () => {
         expect(transition.next, `${name} while ${state}`).toBe(isEnd ? "over" : (next ?? state));
       }
     }
+  });
+
+  it("the parent's table is the code's", () => {
+    const WORDS: Readonly<Record<string, readonly FeedEffect[]>> = {
+      "check, RelayWelcome": ["greet"],
+      INVALID_ARGUMENT: ["end-invalid", "end-overdue"],
+      "compare, mark": ["subscribe"],
+      "take out": ["unsubscribe"],
+      record: ["record-ack"],
+      take: ["take-report"],
+      "send what is marked": ["answer"],
+      "commit with digest": ["go-live"],
+      UNAVAILABLE: ["end-draining"],
+      Move: ["send-move"],
+      ABORTED: ["end-replaced"],
+      forget: ["forget"],
+      "–": ["ignore"],
+    };
+    const EVENTS: Readonly<Record<string, FeedEvent>> = {
+      RelayHello: "hello",
+      Subscribe: "subscribe",
+      Unsubscribe: "unsubscribe",
+      RelayAck: "ack",
+      NodeReport: "report",
+      "not understood": "broken",
+      "all nodes named and held": "complete",
+      "answer sent": "answered",
+      draining: "drain",
+      "deadline of the drain": "drain-overdue",
+      "other session of the relay": "replaced",
+      "RelayHello overdue (its Subscribes too)": "hello-overdue",
+      "stream closed": "closed",
+    };
+    const cells = rowsAfter("parent's event");
+    expect(cells.map(([name]) => String(EVENTS[name ?? ""])).toSorted()).toEqual(Object.keys(FEED_TRANSITIONS.live).toSorted());
+    for (const [name, ...texts] of cells)
+      for (const [i, state] of (["greeting", "subscribing", "answering", "live"] as const).entries()) {
+        const transition = FEED_TRANSITIONS[state][EVENTS[name ?? ""] ?? "closed"];
+        const [words, next] = (texts[i] ?? "").split("→").map((part) => part.trim());
+        expect(WORDS[words ?? ""], `${name} while ${state}: "${texts[i]}"`).toContain(transition.effect);
+        const isEnd = transition.effect.startsWith("end-") || transition.effect === "forget";
+        expect(transition.next, `${name} while ${state}`).toBe(isEnd ? "over" : (next ?? state));
+      }
+  });
+
+  it("the relay's table is the code's", () => {
+    const WORDS: Readonly<Record<string, readonly UpstreamEffect[]>> = {
+      "send RelayHello, Subscribe": ["hello"],
+      begin: ["begin"],
+      stage: ["stage"],
+      apply: ["apply"],
+      "compare digest": ["heartbeat"],
+      "pass on": ["report", "move"],
+      ignore: ["ignore"],
+      violation: ["violation"],
+      "time out": ["time-out"],
+      "": ["close"],
+    };
+    const EVENTS: Readonly<Record<string, UpstreamEvent>> = {
+      open: "open",
+      RelayWelcome: "welcome",
+      part: "part",
+      delta: "delta",
+      answer: "answer",
+      RelayHeartbeat: "heartbeat",
+      NodeReportResult: "report-result",
+      Move: "move",
+      "unknown message": "unknown",
+      silence: "silence",
+      "stream closed": "closed",
+    };
+    const cells = rowsAfter("relay's event");
+    expect(cells.map(([name]) => String(EVENTS[name ?? ""])).toSorted()).toEqual(Object.keys(UPSTREAM_TRANSITIONS.live).toSorted());
+    for (const [name, ...texts] of cells)
+      for (const [i, state] of (["idle", "greeting", "answering", "live"] as const).entries()) {
+        const transition = UPSTREAM_TRANSITIONS[state][EVENTS[name ?? ""] ?? "closed"];
+        const [words, next] = (texts[i] ?? "").split("→").map((part) => part.trim());
+        expect(WORDS[words ?? ""], `${name} while ${state}: "${texts[i]}"`).toContain(transition.effect);
+        expect(transition.next, `${name} while ${state}`).toBe(words === "violation" ? "over" : (next ?? state));
+      }
   });
 
   it("every behaviour of Typha has a test that exists, or a reason", () => {

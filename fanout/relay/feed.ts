@@ -34,9 +34,16 @@ import { addMark, bytesOfMarks, commitMessage, EMPTY_UPDATE, type FeedView, feed
 import { comeAgain } from "./outstanding.ts";
 import { RelayedNode } from "./relayed-node.ts";
 
-/** From here on the stream counts as full; a relay reads for many nodes. */
-const MAX_BYTES_IN_FLIGHT = 1024 * 1024;
-const PART_BYTES = 128 * 1024;
+/** Bounds of one feed; tests make them small. */
+export interface FeedLimits {
+  /** From here on the stream counts as full. */
+  readonly maxBytesInFlight: number;
+  /** Size at which a part of a large commit is closed. */
+  readonly partBytes: number;
+}
+
+/** More than a node's session has: a relay reads for many nodes. */
+export const FEED_LIMITS: FeedLimits = { maxBytesInFlight: 1024 * 1024, partBytes: 128 * 1024 };
 /** As in a node's session: steady change cannot put a commit off for ever. */
 const MAX_ROUNDS = 4;
 /** Nodes of one relay. */
@@ -47,6 +54,7 @@ export interface FeedHost {
   readonly table: Table;
   readonly serverName: string;
   readonly heartbeatIntervalMs: number;
+  readonly limits: FeedLimits;
   /** Servers from the root to this one, by id. */
   path(): readonly string[];
   epoch(): string;
@@ -118,9 +126,14 @@ export class Feed implements StreamHandler {
     return this.#hello?.id ?? "";
   }
 
-  /** For people: what the certificate says, else what the relay says. */
+  /** For people, as the relay calls itself; several can share a certificate. */
   get name(): string {
-    return relayName(this.stream.identity) ?? this.#hello?.name ?? "";
+    return this.#hello?.name ?? this.identityName ?? "";
+  }
+
+  /** As its certificate calls it; undefined: it came without one. */
+  get identityName(): string | undefined {
+    return relayName(this.stream.identity);
   }
 
   get sentRevision(): bigint {
@@ -491,7 +504,7 @@ export class Feed implements StreamHandler {
   }
 
   get #isFull(): boolean {
-    return this.stream.bytesInFlight >= MAX_BYTES_IN_FLIGHT;
+    return this.stream.bytesInFlight >= this.#host.limits.maxBytesInFlight;
   }
 
   get #over(): boolean {
@@ -523,12 +536,13 @@ export class Feed implements StreamHandler {
 
   /** The commit, with all that is marked; or parts first, when that is too much for one message. */
   #finishParts(): void {
-    const { table, versions } = this.#host;
-    if (this.#rounds < MAX_ROUNDS && bytesOfMarks(this.#dirty, table, PART_BYTES) > PART_BYTES) {
+    const { table, versions, limits } = this.#host;
+    const { partBytes } = limits;
+    if (this.#rounds < MAX_ROUNDS && bytesOfMarks(this.#dirty, table, partBytes) > partBytes) {
       this.#rounds++;
       const marks = this.#dirty;
       this.#dirty = new Map();
-      this.#parts = feedParts(marks, this.#view, PART_BYTES);
+      this.#parts = feedParts(marks, this.#view, partBytes);
       return;
     }
     this.#parts = undefined;

@@ -13,7 +13,7 @@ import type { ClientState } from "../session/client-state.ts";
 import { CallError } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit } from "../table/table.ts";
-import { Feed, type FeedHost } from "./feed.ts";
+import { FEED_LIMITS, Feed, type FeedHost, type FeedLimits } from "./feed.ts";
 import type { RelayedNode } from "./relayed-node.ts";
 
 /** Servers between the root and a relay, the root among them. */
@@ -46,6 +46,7 @@ export interface FeedsOptions
   readonly clock: Clock;
   readonly log?: Logger;
   readonly helloTimeoutMs: number;
+  readonly limits?: Partial<FeedLimits>;
   /** A node below a relay has come or changed. */
   readonly onNode?: (node: RelayedNode) => void;
 }
@@ -67,6 +68,7 @@ export class Feeds {
     const { clock } = options;
     this.#host = {
       ...options,
+      limits: { ...FEED_LIMITS, ...options.limits },
       now: () => clock.now(),
       wallTimeUs: () => Math.round(clock.wallTime() * 1000),
       loopOf: (hello) => this.#loopOf(hello),
@@ -100,9 +102,9 @@ export class Feeds {
     return [...this.#below.keys()];
   }
 
-  /** Whether a relay of this name serves the node, so that it may speak for it. */
+  /** Whether a relay with a certificate of this name serves the node, so that it may speak for it. */
   serves(name: string, node: NodeId): boolean {
-    for (const feed of this.#registered) if (feed.name === name && feed.serves(node)) return true;
+    for (const feed of this.#registered) if (feed.identityName === name && feed.serves(node)) return true;
     return false;
   }
 
