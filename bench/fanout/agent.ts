@@ -1,13 +1,14 @@
 /**
- * One simulated agent: its stream, and either a whole view with the real protocol machine, or the counting kind. Acknowledges every commit at once as
- * received and programmed.
+ * One simulated agent: its stream, and either a whole view with the real protocol machine, or the counting kind. Acknowledges commits (see
+ * acks.ts) as received and programmed.
  */
 import type { SecureContext } from "node:tls";
 import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
-import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
+import { type AgentOutput, AgentSession } from "../../src/wire/agent-protocol.ts";
 import { AgentMessage, Compression, Hello, type Move, type ViewState } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { decodeBareUpdate, decodeServerMessage, type RawUpdate } from "../../src/wire/update-codec.ts";
 import { View } from "../../src/wire/view.ts";
+import { type AckSender, AckState, type Acks } from "./acks.ts";
 import { nodeName } from "./cluster.ts";
 import { frameMessage, GrpcStream } from "./grpc-stream.ts";
 import { LightView } from "./light-view.ts";
@@ -63,19 +64,6 @@ export interface SharedState {
   readonly records: number;
 }
 
-/** Acknowledgements are the same for all agents: the last one made is kept. */
-export class Acks {
-  #revision = -1;
-  #bytes: Buffer = Buffer.alloc(0);
-
-  of(revision: number): Buffer {
-    if (revision === this.#revision) return this.#bytes;
-    this.#revision = revision;
-    this.#bytes = frameMessage(encodeAck({ receivedRevision: BigInt(revision), programmedRevision: BigInt(revision), failed: [] }));
-    return this.#bytes;
-  }
-}
-
 interface Parts {
   readonly index: number;
   readonly recorder: Recorder;
@@ -87,8 +75,9 @@ interface Parts {
 }
 
 /** Keeps nothing but hashes. */
-export class CountingAgent implements SimulatedAgent {
+export class CountingAgent implements SimulatedAgent, AckSender {
   readonly #parts: Parts;
+  readonly #ackState = new AckState(this);
   readonly #view = new LightView();
   #stream: GrpcStream | undefined;
   #seed = 0n;
@@ -126,6 +115,10 @@ export class CountingAgent implements SimulatedAgent {
       },
     });
     this.#stream.send(frameMessage(encodeHello(this.#parts.index, this.#viewState(shared))));
+  }
+
+  sendAck(message: Buffer): void {
+    this.#stream?.send(message);
   }
 
   close(): void {
@@ -172,7 +165,9 @@ export class CountingAgent implements SimulatedAgent {
         return;
       case WELCOME_TAG: {
         const message = decodeServerMessage(bytes);
-        if (message?.$case === "welcome") this.#seed = message.value.hashSeed;
+        if (message?.$case !== "welcome") return;
+        this.#seed = message.value.hashSeed;
+        this.#parts.acks.intervalMs = message.value.ackIntervalMs;
         return;
       }
       case MOVE_TAG: {
@@ -192,14 +187,15 @@ export class CountingAgent implements SimulatedAgent {
     if (!isCommit) return;
     if (isAnswer) recorder.answer({ records: this.#answerRecords, viewRecords: this.#view.size + this.#sharedRecords });
     else recorder.delta({ agent: index, revision, committedAtUnixUs, bytes: messageBytes, records });
-    this.#stream?.send(acks.of(revision));
+    acks.due(this.#ackState, revision, isAnswer);
     if (isAnswer) listener.onAnswered(this);
   }
 }
 
 /** Runs the real protocol machine on a real view, which checks every record's hash and every digest. */
-export class CheckingAgent implements SimulatedAgent {
+export class CheckingAgent implements SimulatedAgent, AckSender {
   readonly #parts: Parts;
+  readonly #ackState = new AckState(this);
   #view = new View();
   #session: AgentSession;
   #stream: GrpcStream | undefined;
@@ -247,6 +243,10 @@ export class CheckingAgent implements SimulatedAgent {
     this.#carryOut(this.#session.open(), 0);
   }
 
+  sendAck(message: Buffer): void {
+    this.#stream?.send(message);
+  }
+
   close(): void {
     this.#session.closed();
     this.#stream?.close();
@@ -290,12 +290,13 @@ export class CheckingAgent implements SimulatedAgent {
               bytes: messageBytes,
               records: changes.size,
             });
-          this.#stream?.send(acks.of(Number(revision)));
+          acks.due(this.#ackState, Number(revision), output.isAnswer);
           if (output.isAnswer) listener.onAnswered(this);
           break;
         }
         case "heartbeat":
           recorder.heartbeats++;
+          acks.intervalMs = output.heartbeat.ackIntervalMs;
           break;
         case "repair":
           recorder.repairs++;

@@ -2,7 +2,8 @@
 import { createSecureContext } from "node:tls";
 import { addDigest, addTo, bucketBitsFor, bucketOfHash } from "../../src/wire/digest.ts";
 import type { Move } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { Acks, type AgentListener, CheckingAgent, CountingAgent, type SharedState, type SimulatedAgent } from "./agent.ts";
+import { type AckMode, Acks } from "./acks.ts";
+import { type AgentListener, CheckingAgent, CountingAgent, type SharedState, type SimulatedAgent } from "./agent.ts";
 import type { AgentTls } from "./certificates.ts";
 import { Keeper, type KeptFigures } from "./keeper.ts";
 import { isSharedKey } from "./light-view.ts";
@@ -44,7 +45,15 @@ const listener: AgentListener = {
 };
 
 /** Makes the agents; nothing is connected. `tls`: of each of them. */
-function create(options: { readonly first: number; readonly count: number; readonly sample: number; readonly tls: readonly AgentTls[] | undefined }): void {
+function create(options: {
+  readonly first: number;
+  readonly count: number;
+  readonly sample: number;
+  readonly tls: readonly AgentTls[] | undefined;
+  readonly acks: AckMode;
+}): void {
+  // Held back only while a load is driven.
+  acks.mode = options.acks === "none" ? "each" : options.acks;
   const { first, count, sample, tls } = options;
   const step = Math.max(1, Math.floor(count / sample));
   checking = [];
@@ -87,6 +96,11 @@ async function connect(options: { readonly port: number; readonly isResume: bool
   onAnswered = () => undefined;
   onEnded = () => undefined;
   return { ms: performance.now() - began };
+}
+
+/** Acknowledges what was held back; `mode` is how it goes on. */
+function acknowledge({ mode }: { readonly mode: AckMode }): void {
+  acks.release(mode);
 }
 
 function disconnect(): void {
@@ -193,7 +207,25 @@ function totalBytes(): { readonly received: number; readonly sent: number } {
   return { received, sent };
 }
 
-const methods = { create, connect, disconnect, forget, keep, reorder, letGo, resetKept, kept, countsOf, pause, resume, begin, beginAnew, finish, wrongDigests };
+const methods = {
+  create,
+  acknowledge,
+  connect,
+  disconnect,
+  forget,
+  keep,
+  reorder,
+  letGo,
+  resetKept,
+  kept,
+  countsOf,
+  pause,
+  resume,
+  begin,
+  beginAnew,
+  finish,
+  wrongDigests,
+};
 export type AgentsMethods = typeof methods;
 
 serveCalls(methods);

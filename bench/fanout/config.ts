@@ -1,6 +1,7 @@
 /** Settings of `sedge bench fanout`. The schema is the only home of name, type, range, default and meaning. */
 import { z } from "zod";
 import { DEFAULT_DELIVERY, DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
+import { ACK_MODES } from "./acks.ts";
 import { SCENARIO_NAMES } from "./scenarios.ts";
 
 export const benchConfigSchema = z
@@ -27,6 +28,10 @@ export const benchConfigSchema = z
       .describe(`What carries the record stream: ${DELIVERY_KINDS.join(" or ")}`),
     tls: z.boolean().default(false).describe("Mutual TLS, with a certificate for each agent"),
     slow: z.number().min(0.001).max(0.5).default(0.1).describe("Share of the agents that read nothing in the scenario slow"),
+    acks: z
+      .enum(ACK_MODES)
+      .default("paced")
+      .describe("When agents acknowledge: paced (as the server asks), each (every commit at once), none (when the load is over: what sending alone costs)"),
     seed: z.number().int().min(0).max(4_294_967_295).default(1).describe("Seed of the generated cluster and its changes"),
     sample: z
       .number()

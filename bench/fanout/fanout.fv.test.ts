@@ -12,6 +12,7 @@ beforeAll(async () => {
   const all = await runBench({
     delivery: DEFAULT_DELIVERY,
     isTls: false,
+    acks: "paced",
     slowShare: 0.1,
     shape: { agents: AGENTS, nodes: AGENTS, podsPerNode: 5, policies: 5, seed: 7 },
     scenarios: SCENARIO_NAMES,
@@ -119,6 +120,7 @@ describe("bench fanout over mutual TLS, 100 agents", () => {
     const all = await runBench({
       delivery: DEFAULT_DELIVERY,
       isTls: true,
+      acks: "each",
       slowShare: 0.1,
       shape: { agents: 100, nodes: 100, podsPerNode: 5, policies: 5, seed: 7 },
       scenarios: ["reconnect", "storm"],

@@ -36,6 +36,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     seconds,
     ratePerSecond: config.rate,
     delivery: config.delivery,
+    acks: config.acks,
     isTls: config.tls,
     slowShare: config.slow,
     sample: Math.min(config.sample, agents),
@@ -46,7 +47,17 @@ export async function main(argv: readonly string[]): Promise<number> {
   const lines = results.map((result) => `${JSON.stringify(result)}\n`).join("");
   process.stdout.write(lines);
   mkdirSync(out, { recursive: true });
-  const stem = join(out, ["fanout", agents, ...(nodes === agents ? [] : [`${nodes}-nodes`]), config.delivery, ...(config.tls ? ["tls"] : [])].join("-"));
+  const stem = join(
+    out,
+    [
+      "fanout",
+      agents,
+      ...(nodes === agents ? [] : [`${nodes}-nodes`]),
+      config.delivery,
+      ...(config.acks === "paced" ? [] : [`acks-${config.acks}`]),
+      ...(config.tls ? ["tls"] : []),
+    ].join("-"),
+  );
   writeFileSync(`${stem}.jsonl`, lines);
   writeFileSync(`${stem}.svg`, picture(results));
   say(`\n${table(results)}\n\n${stem}.jsonl, ${stem}.svg`);

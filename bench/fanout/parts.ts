@@ -1,6 +1,7 @@
 /** What a scenario works with, and what all of them say of it. */
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { TyphaSnapshot } from "../typha/typha.ts";
+import type { AckMode } from "./acks.ts";
 import type { AgentsMethods } from "./agents-process.ts";
 import type { Certificates } from "./certificates.ts";
 import type { ClusterShape } from "./cluster.ts";
@@ -17,6 +18,7 @@ export interface Parts {
   readonly shape: ClusterShape;
   readonly seconds: number;
   readonly delivery: DeliveryKind;
+  readonly acks: AckMode;
   readonly slowShare: number;
   /** Undefined: plain text. */
   readonly certificates: Certificates | undefined;

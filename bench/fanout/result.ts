@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { cpus, loadavg } from "node:os";
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { TyphaFigures } from "../typha/typha.ts";
+import type { AckMode } from "./acks.ts";
 import type { BaselineName } from "./baseline.ts";
 import type { ClusterShape } from "./cluster.ts";
 import { type LatencyFigures, rounded } from "./latency.ts";
@@ -23,6 +24,7 @@ export interface ScenarioResult {
   readonly what: string;
   readonly commit: string;
   readonly delivery: DeliveryKind;
+  readonly acks: AckMode;
   readonly isTls: boolean;
   readonly machine: Machine;
   readonly cluster: ClusterShape & { readonly pods: number; readonly records: number };
@@ -91,7 +93,7 @@ export interface BaselineFigures {
   readonly ratios: { readonly cpuPerDelivery: number; readonly p99: number };
 }
 
-export type Measured = Omit<ScenarioResult, "bench" | "commit" | "delivery" | "isTls" | "machine" | "cluster" | "baselines">;
+export type Measured = Omit<ScenarioResult, "bench" | "commit" | "delivery" | "acks" | "isTls" | "machine" | "cluster" | "baselines">;
 
 /** As it is now: asked before the run. */
 export function machine(): Machine {

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import { typhaDeltas, typhaSessions, typhaSnapshot } from "../typha/typha.ts";
+import type { AckMode } from "./acks.ts";
 import type { AgentsMethods } from "./agents-process.ts";
 import { type BaselineName, type BaselineRun, type Replay, runBaseline } from "./baseline.ts";
 import { type Certificates, makeCertificates } from "./certificates.ts";
@@ -18,8 +19,13 @@ import { type Load, SCENARIOS, type Scenario, type ScenarioName } from "./scenar
 import type { Started } from "./server-process.ts";
 import { Worker } from "./worker.ts";
 
+/** What 10,000 changes of one record within a second may cost one agent. */
+const HOT_MESSAGES = 30;
+const HOT_BYTES = 10_000;
+
 export interface RunOptions {
   readonly delivery: DeliveryKind;
+  readonly acks: AckMode;
   /** Mutual TLS, with a certificate for each agent. */
   readonly isTls: boolean;
   /** Of the agents, in the scenario with slow ones. */
@@ -41,7 +47,7 @@ export async function runBench(options: RunOptions): Promise<ScenarioResult[]> {
   const before = machine();
   const { measured, replays, started } = await measureServer(options);
   const baselines = options.hasBaseline && replays.length > 0 ? await measureBaselines(options, replays) : new Map<BaselineName, never>();
-  const common = { bench: "fanout", commit: commitOf(), delivery: options.delivery, isTls: options.isTls, machine: before } as const;
+  const common = { bench: "fanout", commit: commitOf(), delivery: options.delivery, acks: options.acks, isTls: options.isTls, machine: before } as const;
   return measured.map((one) => ({
     ...common,
     ...one,
@@ -58,7 +64,7 @@ async function measureServer(options: RunOptions): Promise<{ measured: Measured[
   const measured: Measured[] = [];
   const replays: Replay[] = [];
   try {
-    await parts.agents.call("create", { first: 0, count: shape.agents, sample, tls: certificates?.agents });
+    await parts.agents.call("create", { first: 0, count: shape.agents, sample, tls: certificates?.agents, acks: options.acks });
     say(`loading ${shape.nodes} nodes, ${shape.policies} policies`);
     const started = await parts.server.call("start", { shape, delivery, port: 0, tls: certificates?.server, history: [] });
     parts.port = started.port;
@@ -89,6 +95,7 @@ function startParts(options: RunOptions, certificates: Certificates | undefined)
     shape: options.shape,
     seconds: options.seconds,
     delivery: options.delivery,
+    acks: options.acks,
     slowShare: options.slowShare,
     certificates,
     snapshot: typhaSnapshot(options.shape),
@@ -198,8 +205,14 @@ async function measureLoad(
   await server.call("drive", { load: warmUp, seconds: 0 });
   await server.call("usage", { isCollected: true });
   await agents.call("begin", undefined);
-  const driven = await server.call("drive", { load, seconds });
+  const isAcknowledged = parts.acks !== "none" || load.isEachAlone;
+  if (!isAcknowledged) await agents.call("acknowledge", { mode: "none" });
+  const driven = await server.call("drive", { load, seconds, isAcknowledged });
   const after = await server.call("usage", { isCollected: false });
+  if (!isAcknowledged) {
+    await agents.call("acknowledge", { mode: "each" });
+    await server.call("level", {});
+  }
   const received = await agents.call("finish", undefined);
   history.push({ kind: load.kind, changes: load.warmUpChanges + driven.changes });
   const messages = received.messages;
@@ -207,6 +220,8 @@ async function measureLoad(
   if (load.isEachAlone && messages !== driven.expectedDeliveries)
     failures.push(`${driven.changes} changes must cost ${driven.expectedDeliveries} deliveries, they cost ${messages}`);
   if (messages > driven.expectedDeliveries) failures.push(`${messages} deliveries where at most ${driven.expectedDeliveries} were due`);
+  if (load.kind === "hot" && (received.mostMessagesOfOneAgent > HOT_MESSAGES || received.mostBytesOfOneAgent > HOT_BYTES))
+    failures.push(`${received.mostMessagesOfOneAgent} messages of ${received.mostBytesOfOneAgent} bytes to one agent, at most ${HOT_MESSAGES} of ${HOT_BYTES}`);
   const result: Measured = {
     scenario: scenario.name,
     what: scenario.what,

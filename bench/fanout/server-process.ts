@@ -188,7 +188,18 @@ async function drain(): Promise<void> {
 }
 
 /** Applies changes at the load's rate until `seconds` are over (or its number is done), and waits until so many agents (all, when not given) are level. */
-async function drive({ load, seconds, nodes = agents }: { readonly load: Load; readonly seconds: number; readonly nodes?: number }): Promise<Driven> {
+async function drive({
+  load,
+  seconds,
+  nodes = agents,
+  isAcknowledged = true,
+}: {
+  readonly load: Load;
+  readonly seconds: number;
+  readonly nodes?: number;
+  /** False: it ends when everything is with the system. */
+  readonly isAcknowledged?: boolean;
+}): Promise<Driven> {
   const changes = makeChanges(load.kind, load.changes ?? Math.max(1, Math.round(seconds * load.ratePerSecond)));
   const expectedDeliveries = changes.reduce((sum, { concerns }) => sum + (concerns?.length ?? agents), 0);
   acknowledged.reset();
@@ -207,7 +218,8 @@ async function drive({ load, seconds, nodes = agents }: { readonly load: Load; r
     if (load.isEachAlone) await acknowledgedBy(batch[0], { notBeforeMs: intervalMs });
   }
   const last = performance.now();
-  await level({ nodes });
+  if (isAcknowledged) await level({ nodes });
+  else await until(() => committed === given && everythingIsSent(), "sent", 10);
   const { user, system } = process.cpuUsage(cpu);
   return {
     changes: changes.length,
@@ -314,6 +326,13 @@ function makeChanges(kind: Load["kind"], count: number): Change[] {
   const generator = cluster;
   if (generator === undefined) throw new Error("start comes first");
   return Array.from({ length: count }, () => generator.change(kind));
+}
+
+function everythingIsSent(): boolean {
+  const { clients, bytesInFlight } = serving().sessions;
+  if (bytesInFlight > 0) return false;
+  for (const session of clients) if (session.state !== "live" || session.dirtyKeys > 0) return false;
+  return true;
 }
 
 /** Whether the agents of the first so many nodes are connected and level. */
