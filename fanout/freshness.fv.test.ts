@@ -81,4 +81,28 @@ describe("freshness", () => {
     // Only objects move what an agent is told: the bookmark did not.
     expect([...first.view.upstream]).toEqual([["Pod", 100n]]);
   });
+
+  it("S16 a server that seems to be behind finds out where its watch stands: the agent is served at its next try", async () => {
+    let version = "100";
+    const asked: string[] = [];
+    await using a = await startFanout({ events: WORLD, upstreamVersions: () => new Map([["Pod", "200"]]) });
+    await using b = await startFanout({
+      events: WORLD,
+      upstreamVersions: () => new Map([["Pod", version]]),
+      catchUp: (kind) => {
+        asked.push(kind);
+        version = "200";
+        return Promise.resolve();
+      },
+    });
+    const first = new GrpcAgent({ address: a.address, node: "n1" });
+    await until(() => expect(first.isLive).toBe(true));
+    first[Symbol.dispose]();
+    const refused = new GrpcAgent({ address: b.address, node: "n1", view: first.view });
+    await until(() => expect(refused.status?.code).toBe(status.UNAVAILABLE));
+    expect(asked).toEqual(["Pod"]);
+    const again = new GrpcAgent({ address: b.address, node: "n1", view: first.view });
+    onTestFinished(() => again[Symbol.dispose]());
+    await until(() => expect(again.isLive).toBe(true));
+  });
 });

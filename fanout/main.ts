@@ -158,6 +158,7 @@ async function runRoot(common: CommonOptions, { client, config, metrics, workers
     compute: new Compute(),
     store: new AddressWriter({ client, clock }),
     upstreamVersions: () => new Map(source.kinds().map(({ kind, resourceVersion }) => [kind, resourceVersion])),
+    catchUp: (kind) => source.catchUp(kind),
     upstreamAgeMs: () => source.upstreamAgeMs(),
     sourceCounters: () => source.counters(),
   });

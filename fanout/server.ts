@@ -109,6 +109,8 @@ export interface RootOptions {
   readonly upstreamAgeMs: () => number;
   /** Where the source's watches stand, by kind; without it agents are told nothing of the API's history, and any is served. */
   readonly upstreamVersions?: SourceVersions;
+  /** Finds out how far the kind's watch really is; asked when an agent is refused because it seems to be behind. Must not reject. */
+  readonly catchUp?: (kind: string) => Promise<void>;
   readonly sourceCounters?: () => Readonly<SourceCounters>;
   readonly relay?: undefined;
 }
@@ -250,6 +252,7 @@ export class FanoutServer implements Part {
       movesPerSecond,
       ...(versions === undefined ? {} : { versions }),
       ...(olderLimitMs === undefined ? {} : { olderLimitMs }),
+      ...(root?.catchUp === undefined ? {} : { onOlder: (kind) => void root.catchUp?.(kind).then(() => this.#engine?.refreshVersions()) }),
       ...(limits === undefined ? {} : { limits }),
       ...(flushWindowsMs === undefined ? {} : { flushWindowsMs }),
       upstream: () => this.#upstream(),

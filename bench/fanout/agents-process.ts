@@ -50,10 +50,10 @@ function create(options: {
   readonly count: number;
   readonly sample: number;
   readonly tls: readonly AgentTls[] | undefined;
-  readonly acks: AckMode;
+  readonly acks?: AckMode;
 }): void {
   // Held back only while a load is driven.
-  acks.mode = options.acks === "none" ? "each" : options.acks;
+  acks.mode = options.acks === "none" ? "each" : (options.acks ?? "paced");
   const { first, count, sample, tls } = options;
   const step = Math.max(1, Math.floor(count / sample));
   checking = [];

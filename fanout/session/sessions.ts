@@ -46,6 +46,8 @@ export interface SessionsOptions {
   readonly versions?: UpstreamPositions;
   /** An agent that knows a newer state of the API than this server, refused for this long while the API answers, is served: the API itself has gone back. */
   readonly olderLimitMs?: number;
+  /** An agent was refused because it knows a newer state of the kind. */
+  readonly onOlder?: (kind: string) => void;
   /** Bytes of shared records kept ready to be sent. */
   readonly packedBytes?: number;
   upstream(): { readonly ageMs: number; readonly isStale: boolean };
@@ -331,6 +333,7 @@ export class Sessions {
       this.#refusedOlder.delete(hello.node);
       return undefined;
     }
+    this.#options.onOlder?.(older.kind);
     return new CallError("older-upstream", `this server has ${older.kind} objects up to resourceVersion ${older.has}, the agent has seen newer ones`, {
       retryAfterMs: 2000,
     });

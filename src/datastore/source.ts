@@ -31,6 +31,7 @@ export class ClusterSource implements Part {
   /** Kinds whose list is not complete: all at first, then those being listed anew. */
   readonly #unlisted: Set<ResourceKind>;
   #status: SyncStatus = "wait-for-datastore";
+  readonly #stop = new AbortController();
 
   constructor(options: ClusterSourceOptions) {
     this.#options = options;
@@ -61,14 +62,18 @@ export class ClusterSource implements Part {
     // A kind that fails is a fault of this program, not of the server: the others stop too, and the supervisor hears of it.
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
-    await Promise.all(
-      this.#watches.map((watch) =>
-        watch.run(either).catch((error: unknown) => {
-          failed.abort();
-          throw error;
-        }),
-      ),
-    );
+    try {
+      await Promise.all(
+        this.#watches.map((watch) =>
+          watch.run(either).catch((error: unknown) => {
+            failed.abort();
+            throw error;
+          }),
+        ),
+      );
+    } finally {
+      this.#stop.abort();
+    }
   }
 
   /** Time since the server last answered for the kind that has been silent longest, in ms. */
@@ -79,6 +84,11 @@ export class ClusterSource implements Part {
   /** Where the kind's watch stands; "" before its first list. Opaque. */
   resourceVersionOf(kind: ResourceKind): string {
     return this.#watches.find((watch) => watch.kind === kind)?.status.resourceVersion ?? "";
+  }
+
+  /** Finds out now how far the kind's watch really is, instead of at its next bookmark; takes a second or two. A kind that it does not follow is ignored. Never rejects. */
+  async catchUp(kind: string): Promise<void> {
+    await this.#watches.find((watch) => watch.kind === kind)?.catchUp(this.#stop.signal);
   }
 
   kinds(): readonly KindStatus[] {

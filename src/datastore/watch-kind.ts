@@ -15,6 +15,7 @@ import { Backoff } from "../runtime/retry.ts";
 import type { ApiClient, Query } from "./api-client.ts";
 import { ApiError, ApiUnreachableError } from "./api-error.ts";
 import { API_RESOURCES, collectionPath } from "./api-resources.ts";
+import { quietUntil } from "./catch-up.ts";
 import { type JsonObject, numberAt, objectAt, stringAt } from "./json-object.ts";
 import { KindStore } from "./kind-store.ts";
 import type { WatchFrame } from "./media.ts";
@@ -106,6 +107,7 @@ export class WatchKind {
   #quietUntil = Number.NEGATIVE_INFINITY;
   #resourceVersion = "";
   #problem = "";
+  #isCatchingUp = false;
 
   constructor(options: WatchKindOptions) {
     const { kind, tuning, clock } = options;
@@ -137,6 +139,23 @@ export class WatchKind {
     while (!signal.aborted) {
       if (action === undefined) throw new Error(`${this.kind}: nothing left to do in state ${this.#machine.state.kind}`);
       action = await this.#perform(action, signal);
+    }
+  }
+
+  /** Brings `status.resourceVersion` to where the API is now, if the watch has all that happened so far. Never rejects; at most one runs at a time. */
+  async catchUp(signal: AbortSignal): Promise<void> {
+    const { state } = this.#machine;
+    if (state.kind !== "watch" || this.#isCatchingUp) return;
+    this.#isCatchingUp = true;
+    try {
+      const version = await quietUntil(this.#options.client, { kind: this.kind, from: state.resourceVersion, signal });
+      const after = this.#machine.state;
+      if (version !== undefined && after.kind === "watch" && after.resourceVersion === state.resourceVersion)
+        this.#advance({ kind: "progress", resourceVersion: version });
+    } catch (error) {
+      this.#options.log.debug({ kind: this.kind, err: error }, "where the watch stands could not be found out");
+    } finally {
+      this.#isCatchingUp = false;
     }
   }
 

@@ -7,6 +7,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ApiClient, type ObjectName } from "../../src/datastore/api-client.ts";
 import { API_RESOURCES, type ApiResource } from "../../src/datastore/api-resources.ts";
+import { quietUntil } from "../../src/datastore/catch-up.ts";
 import { clusterUid } from "../../src/datastore/cluster-uid.ts";
 import type { ApiConnection } from "../../src/datastore/connection.ts";
 import type { JsonObject } from "../../src/datastore/json-object.ts";
@@ -215,6 +216,25 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
         "upsert comes",
       ]);
       expect(followed.statuses).toContain("resync");
+    });
+
+    it("catchUp: a watch that nothing has come to for long is known to have everything, at once; one that is behind is not", async () => {
+      await namespace("still");
+      await using followed = follow({}, ["Namespace", "Pod"]);
+      await followed.until(() => followed.source.status === "in-sync");
+      const before = BigInt(followed.source.resourceVersionOf("Pod"));
+      const after = await admin.patch(API_RESOURCES.Namespace, { name: "still" }, { metadata: { labels: { seen: "yes" } } }, { type: "merge" });
+      const version = BigInt(String((after["metadata"] as JsonObject)["resourceVersion"]));
+      expect(version).toBeGreaterThan(before);
+      await followed.source.catchUp("Pod");
+      expect(BigInt(followed.source.resourceVersionOf("Pod"))).toBeGreaterThanOrEqual(version);
+      await followed.source.catchUp("NoSuchKind");
+      // A watch that hears nothing: what it missed is not taken for read.
+      await followed.until(() => followed.get({ kind: "Namespace", namespace: "", name: "still" }) !== undefined);
+      const probe = new ApiClient({ connection: api.connection });
+      const from = String(version - 1n);
+      expect(await quietUntil(probe, { kind: "Namespace", from, signal: AbortSignal.timeout(20_000) })).toBeUndefined();
+      probe.close();
     });
 
     it("cluster uid: the same for every client, kept over a restart", async () => {

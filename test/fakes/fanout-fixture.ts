@@ -51,6 +51,7 @@ export async function startFanout(
     readonly serverName?: string;
     readonly upstreamAgeMs?: () => number;
     readonly upstreamVersions?: () => ReadonlyMap<string, string>;
+    readonly catchUp?: (kind: string) => Promise<void>;
     readonly onReport?: (report: Report) => void;
   } = {},
 ): Promise<FanoutFixture> {
@@ -71,6 +72,7 @@ export async function startFanout(
     settings: { ...FAST, ...(options.delivery === undefined ? {} : { delivery: options.delivery }), ...options.settings },
     upstreamAgeMs: options.upstreamAgeMs ?? (() => 3),
     ...(options.upstreamVersions === undefined ? {} : { upstreamVersions: options.upstreamVersions }),
+    ...(options.catchUp === undefined ? {} : { catchUp: options.catchUp }),
     ...(options.onReport === undefined ? {} : { onReport: options.onReport }),
   });
   await server.listen();

@@ -20,6 +20,8 @@ import { partialMetadata, tableOf } from "./table.ts";
 const DEFAULT_WATCH_MS = 30 * 60_000;
 /** Time between bookmarks, milliseconds. */
 export const BOOKMARK_INTERVAL_MS = 10_000;
+/** A bookmark comes this long before a watch ends, milliseconds. */
+const LAST_BOOKMARK_MS = 2_000;
 /** A client that takes nothing for this long is disconnected, milliseconds. */
 export const STALLED_MS = 30_000;
 const WRITE_CHUNK_BYTES = 256 * 1024;
@@ -108,6 +110,14 @@ class Watch {
       isBookmarkDue = true;
       this.#wake?.();
     }, this.#context.bookmarkIntervalMs);
+    // As kube-apiserver does, so that who comes again knows from where.
+    const lastBookmark = setTimeout(
+      () => {
+        isBookmarkDue = true;
+        this.#wake?.();
+      },
+      Math.min(Math.max(0, timeoutMs - LAST_BOOKMARK_MS), 2 ** 31 - 1),
+    );
     this.#response.once("close", stop);
     this.#context.signal.addEventListener("abort", stop, { once: true });
     if (this.#context.signal.aborted) stop();
@@ -143,6 +153,7 @@ class Watch {
       unsubscribe();
       clearTimeout(timer);
       clearInterval(bookmarks);
+      clearTimeout(lastBookmark);
       this.#context.signal.removeEventListener("abort", stop);
       this.#response.end();
     }
