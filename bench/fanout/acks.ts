@@ -35,7 +35,7 @@ export class Acks {
   #revision = -1;
   #bytes: Buffer = Buffer.alloc(0);
   #waiting: AckState[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #isLookDue = false;
 
   /** The agent has the commit; an answer's is acknowledged at once. */
   due(state: AckState, revision: number, isAnswer: boolean): void {
@@ -52,7 +52,7 @@ export class Acks {
     }
     state.isWaiting = true;
     this.#waiting.push(state);
-    if (this.mode === "paced") this.#timer ??= setTimeout(() => this.#look(), LOOK_EVERY_MS);
+    if (this.mode === "paced") this.#lookLater();
   }
 
   /** Whatever waits is sent; `mode` is how it goes on. */
@@ -65,7 +65,7 @@ export class Acks {
   }
 
   #look(): void {
-    this.#timer = undefined;
+    this.#isLookDue = false;
     if (this.mode !== "paced") return;
     const now = performance.now();
     const still: AckState[] = [];
@@ -74,7 +74,13 @@ export class Acks {
       else still.push(state);
     }
     this.#waiting = still;
-    if (still.length > 0) this.#timer = setTimeout(() => this.#look(), LOOK_EVERY_MS);
+    if (still.length > 0) this.#lookLater();
+  }
+
+  #lookLater(): void {
+    if (this.#isLookDue) return;
+    this.#isLookDue = true;
+    setTimeout(() => this.#look(), LOOK_EVERY_MS);
   }
 
   #send(state: AckState, now: number): void {

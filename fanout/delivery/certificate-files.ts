@@ -3,6 +3,7 @@
  *
  * Invariant: what cannot be used (a file that is missing, half written, or a key of another certificate) changes nothing; the last good ones stay.
  */
+import { constants } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { StartError } from "../../src/runtime/start-error.ts";
@@ -19,6 +20,8 @@ export interface TlsContext {
   readonly ca: Buffer;
   /** Older peers do not exist: every client of ours speaks it. */
   readonly minVersion: "TLSv1.3";
+  /** No resumption: every connection is verified against the authority of today; a resumed session would carry the verdict of an earlier one. */
+  readonly secureOptions: number;
 }
 
 export class CertificateFiles {
@@ -52,7 +55,13 @@ export class CertificateFiles {
 }
 
 function readContext({ cert, key, ca }: TlsFiles): TlsContext {
-  const context = { cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(ca), minVersion: "TLSv1.3" } as const;
+  const context = {
+    cert: readFileSync(cert),
+    key: readFileSync(key),
+    ca: readFileSync(ca),
+    minVersion: "TLSv1.3",
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  } as const;
   createSecureContext(context);
   return context;
 }

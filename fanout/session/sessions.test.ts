@@ -165,9 +165,9 @@ describe("sessions", () => {
     for (let ms = 0; ms < 1_000; ms++) {
       for (let i = 0; i < 10; i++) f.commit(pool("hot", `10.${ms % 250}.${i}.0/24`));
       await f.clock.advance(1);
-      const { length = 0, 0: first } = agents[0]?.stream?.inFlight ?? [];
-      messages += length;
-      bytes += length * (first?.length ?? 0);
+      const sent = agents[0]?.stream?.inFlight ?? [];
+      messages += sent.length;
+      for (const message of sent) bytes += message.length;
       for (const agent of agents) agent.read();
     }
     await f.clock.advance(100);

@@ -4,7 +4,8 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import type { PeerStream } from "../../fanout/delivery/delivery.ts";
+import { DELIVERY_KINDS, type DeliveryKind, type PeerStream } from "../../fanout/delivery/delivery.ts";
+import { startGrpcDelivery } from "../../fanout/delivery/grpc-delivery.ts";
 import {
   CODE,
   EMPTY,
@@ -42,7 +43,7 @@ interface Stream {
 }
 
 /** The delivery alone, with handlers that note what they hear. */
-async function start(options: Partial<Http2DeliveryOptions> = {}): Promise<{
+async function start(options: Partial<Http2DeliveryOptions> = {}, kind: DeliveryKind = "http2"): Promise<{
   readonly address: string;
   readonly streams: Stream[];
   readonly abuses: Abuse[];
@@ -55,7 +56,7 @@ async function start(options: Partial<Http2DeliveryOptions> = {}): Promise<{
   const abuses: Abuse[] = [];
   const errors: unknown[] = [];
   const unary: { call: ServerUnaryCall<ListBlocksRequest, ListBlocksResponse>; done: sendUnaryData<ListBlocksResponse> }[] = [];
-  const delivery = await startHttp2Delivery({
+  const delivery = await (kind === "http2" ? startHttp2Delivery : startGrpcDelivery)({
     listen: [{ host: "127.0.0.1", port: 0, tls: undefined }],
     accept: (peer) => {
       const stream: Stream = { peer, messages: [], drains: 0, closes: 0 };
@@ -432,6 +433,18 @@ const FLOODS: readonly (readonly [Abuse, number, (peer: Http2Peer) => void])[] =
     },
   ],
   ["protocol-error", CODE.protocolError, (peer) => peer.write(data(1))],
+  [
+    // A window that grows beyond 2^31 - 1.
+    "protocol-error",
+    CODE.flowControlError,
+    (peer) => peer.write(windowUpdateFrame(0, 2 ** 31 - 1)),
+  ],
+  [
+    // DATA on a stream that its sender has reset.
+    "protocol-error",
+    CODE.streamClosed,
+    (peer) => peer.write(headers(1, callHeaders(SYNC)), resetStreamFrame(1, CODE.cancel), data(1, Buffer.from("x"))),
+  ],
 ];
 
 describe("attacks", () => {
@@ -448,6 +461,73 @@ describe("attacks", () => {
     f.streams[0]?.peer.send(Buffer.from("x"));
     await until(() => expect(body(other)).toEqual(message(Buffer.from("x"))));
     expect(f.errors).toEqual([]);
+  });
+
+  it("a stream's window that overflows ends the stream, not the connection; DATA for it afterwards is dropped, without a word and without being held", async () => {
+    const f = await start();
+    const peer = f.peer().open();
+    peer.write(headers(1, callHeaders(SYNC)));
+    await until(() => expect(f.streams).toHaveLength(1));
+    peer.write(windowUpdateFrame(1, 2 ** 31 - 1));
+    await until(() => expect(peer.resetCode(1)).toBe(CODE.flowControlError));
+    // Six times the connection's window: credit comes back, though nobody reads it.
+    for (let n = 0; n < 6; n++) {
+      const before = peer.ofType(FRAME.windowUpdate, 0).length;
+      for (let i = 0; i < 64; i++) peer.write(data(1, Buffer.alloc(16_384)));
+      await until(() => expect(peer.ofType(FRAME.windowUpdate, 0).length).toBeGreaterThan(before));
+    }
+    peer.write(headers(3, callHeaders(SYNC)), data(3, message(Buffer.from("on"))));
+    await until(() => expect(f.streams[1]?.messages).toEqual(["on"]));
+    expect([f.streams[0]?.messages, f.streams[0]?.closes, peer.goAway]).toEqual([[], 1, undefined]);
+  });
+
+  it("a record stream that announces 4 GB, or whose 20 KB unpack to 20 MB, ends with RESOURCE_EXHAUSTED at once; the next is served", async () => {
+    const f = await start();
+    const peer = f.peer().open();
+    peer.write(headers(1, callHeaders(SYNC)), data(1, Buffer.from([0, 0xff, 0xff, 0xff, 0xff])));
+    const bomb = message(gzipSync(Buffer.alloc(20_000_000)), 1);
+    peer.write(headers(3, callHeaders(SYNC, [["grpc-encoding", "gzip"]])));
+    for (let at = 0; at < bomb.length; at += 16_384) peer.write(data(3, bomb.subarray(at, at + 16_384)));
+    await until(() => expect([1, 3].map((id) => peer.ofType(FRAME.headers, id).length)).toEqual([1, 1]));
+    const ends = await statusesOf(peer);
+    expect([ends.get(1), ends.get(3)]).toEqual([status.RESOURCE_EXHAUSTED, status.RESOURCE_EXHAUSTED]);
+    peer.write(headers(5, callHeaders(SYNC)), data(5, message(Buffer.from("on"))));
+    await until(() => expect(f.streams[2]?.messages).toEqual(["on"]));
+  });
+
+  it("a preface that comes byte by byte has the time of any other, and one that is complete in time is served", async () => {
+    let now = 0;
+    const f = await start({ now: () => now, limits: { prefaceTimeoutMs: 40 } });
+    const [slow, patient] = [f.peer(), f.peer()];
+    const greeting = Buffer.concat([PREFACE, settingsFrame([])]);
+    for (const byte of PREFACE.subarray(0, 20)) slow.write(Buffer.from([byte]));
+    for (const byte of greeting) patient.write(Buffer.from([byte]));
+    await until(() => expect(patient.ofType(FRAME.settings).length).toBeGreaterThan(0));
+    now = 41;
+    await until(() => expect(slow.isClosed).toBe(true));
+    expect(f.abuses).toEqual(["slow-preface"]);
+    patient.write(headers(1, callHeaders(SYNC)), data(1, message(Buffer.from("on"))));
+    await until(() => expect(f.streams[0]?.messages).toEqual(["on"]));
+  });
+
+  it.each([true, false])("written straight to the socket or through the stream (%s): a slow reader gets every byte in order", async (isDirect) => {
+    const f = await start({ isDirect });
+    const peer = f.peer().open([[SETTING.initialWindowSize, 2 ** 31 - 1]]);
+    peer.write(windowUpdateFrame(0, 2 ** 31 - 1 - 65_535), headers(1, callHeaders(SYNC)));
+    await until(() => expect(f.streams).toHaveLength(1));
+    peer.socket.pause();
+    const stream = f.streams[0]?.peer;
+    const sent = Array.from({ length: 3_000 }, (_, i) => Buffer.alloc(1 + ((i * 7919) % 9_000), i));
+    for (const [i, bytes] of sent.entries()) {
+      stream?.send(bytes, i % 3 !== 0);
+      if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(stream?.bytesInFlight).toBeGreaterThan(0);
+    peer.socket.resume();
+    const expected = Buffer.concat(sent.map((bytes) => message(bytes)));
+    await until(() => expect(body(peer).length).toBe(expected.length));
+    expect(body(peer).equals(expected)).toBe(true);
+    await until(() => expect(stream?.bytesInFlight).toBe(0));
   });
 
   it("streams beyond the limit are refused, those below go on", async () => {
@@ -545,9 +625,9 @@ describe("attacks", () => {
     expect(patient.abuses).toEqual([]);
   });
 
-  it("a TLS session is not resumed: each connection is verified anew", async () => {
+  it.each(DELIVERY_KINDS)("%s: a TLS session is not resumed: each connection is verified anew", async (kind) => {
     await using pki = await certificates();
-    const f = await start({ listen: [{ host: "127.0.0.1", port: 0, tls: pki.tls }] });
+    const f = await start({ listen: [{ host: "127.0.0.1", port: 0, tls: pki.tls }] }, kind);
     const { cert, key } = await pki.authority.issue({ commonName: "n1" });
     const options = {
       port: Number(f.address.split(":").at(-1)),

@@ -5,7 +5,6 @@
  * fan-out server does little else. One timer serves all connections; all writes of a tick to one connection leave as one.
  * Rejected: node:http2 (its cost is near grpc-js's, and its bounds are not ours to set).
  */
-import { constants } from "node:crypto";
 import { createServer as createPlainServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from "node:tls";
 import { status } from "@grpc/grpc-js";
@@ -46,8 +45,6 @@ const BACKLOG = 4096;
 /** The longest timer that there is. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const ALPN = ["h2"];
-/** Every connection is verified against the authority of today: a resumed session would carry the verdict of an earlier one. */
-const NO_RESUMPTION = constants.SSL_OP_NO_TICKET;
 
 /** Opens the listeners; rejects with the address and the system's reason when one cannot be opened. */
 export async function startHttp2Delivery(options: Http2DeliveryOptions): Promise<Delivery> {
@@ -144,7 +141,7 @@ class Listener implements ConnectionHost {
   /** True: other certificates are used from now on. */
   reload(): boolean {
     if (this.#certificates?.reload() !== true) return false;
-    this.#tls?.setSecureContext({ ...this.#certificates.context, secureOptions: NO_RESUMPTION });
+    this.#tls?.setSecureContext(this.#certificates.context);
     return true;
   }
 
@@ -266,7 +263,6 @@ class Listener implements ConnectionHost {
   #tlsServer(certificates: CertificateFiles): TlsServer {
     const server = createTlsServer({
       ...certificates.context,
-      secureOptions: NO_RESUMPTION,
       requestCert: true,
       rejectUnauthorized: true,
       ALPNProtocols: ALPN,
