@@ -18,6 +18,7 @@ function line(scenario: string, fields: Partial<ScenarioResult>): Line {
     what: "",
     commit: "",
     delivery: "http2",
+    acks: "paced",
     isTls: false,
     machine: { node: "", cpu: "", cores: 2, loadAverage: 0 },
     cluster,

@@ -43,7 +43,10 @@ interface Stream {
 }
 
 /** The delivery alone, with handlers that note what they hear. */
-async function start(options: Partial<Http2DeliveryOptions> = {}, kind: DeliveryKind = "http2"): Promise<{
+async function start(
+  options: Partial<Http2DeliveryOptions> = {},
+  kind: DeliveryKind = "http2",
+): Promise<{
   readonly address: string;
   readonly streams: Stream[];
   readonly abuses: Abuse[];
