@@ -2,13 +2,13 @@
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { evaluate } from "../../src/ctl/policy-evaluate.ts";
+import { calicoManifests } from "./calico-manifests.ts";
 import {
   type CalicoPod,
   type CalicoSet,
   type CalicoWorld,
   type Condition,
   type Connection,
-  conditionText,
   type Entity,
   type Policy,
   passes,
@@ -130,16 +130,10 @@ const world: fc.Arbitrary<CalicoWorld> = fc.record({
   policies: unique(policy, 4),
 });
 
-function manifests({ namespaces, pods, sets, tiers, policies }: CalicoWorld): unknown[] {
-  const calico = (kind: string, namespace: string, name: string, rest: object): unknown => ({
-    apiVersion: "projectcalico.org/v3",
-    kind,
-    ...rest,
-    metadata: { name, ...(namespace === "" ? {} : { namespace }), ...("metadata" in rest ? (rest.metadata as object) : {}) },
-  });
+function manifests(given: CalicoWorld): unknown[] {
   return [
-    ...Object.entries(namespaces).map(([name, own]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels: own } })),
-    ...pods.map(({ namespace, name, labels: own, account, addresses, ports }) => ({
+    ...Object.entries(given.namespaces).map(([name, own]) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels: own } })),
+    ...given.pods.map(({ namespace, name, labels: own, account, addresses, ports }) => ({
       apiVersion: "v1",
       kind: "Pod",
       metadata: { namespace, name, labels: own },
@@ -150,39 +144,8 @@ function manifests({ namespaces, pods, sets, tiers, policies }: CalicoWorld): un
       },
       status: { podIPs: addresses.map((ip) => ({ ip })) },
     })),
-    ...sets.map(({ namespace, name, labels: own, nets }) =>
-      calico(namespace === "" ? "GlobalNetworkSet" : "NetworkSet", namespace, name, { metadata: { labels: own }, spec: { nets } }),
-    ),
-    ...tiers.map(({ name, order, defaultAction }) => calico("Tier", "", name, { spec: { order, defaultAction } })),
-    ...policies.map(({ namespace, name, ingress, egress, selector, namespaceSelector, ...spec }) => {
-      const types = [...(ingress === undefined ? [] : ["Ingress"]), ...(egress === undefined ? [] : ["Egress"])];
-      const text = (given: Condition | undefined): string | undefined => (given === undefined ? undefined : conditionText(given));
-      const written = (rule: Rule): unknown => ({ ...rule, source: entityManifest(rule.source), destination: entityManifest(rule.destination) });
-      const { tier: inTier, order } = spec;
-      return calico(namespace === "" ? "GlobalNetworkPolicy" : "NetworkPolicy", namespace, name, {
-        spec: {
-          tier: inTier,
-          order,
-          types,
-          selector: text(selector),
-          ...(namespaceSelector === undefined ? {} : { namespaceSelector: text(namespaceSelector) }),
-          ingress: (ingress ?? []).map(written),
-          egress: (egress ?? []).map(written),
-        },
-      });
-    }),
+    ...calicoManifests(given),
   ];
-}
-
-function entityManifest({ selector, notSelector, namespaceSelector, accounts, ...rest }: Entity): unknown {
-  const text = (given: Condition | undefined): string | undefined => (given === undefined ? undefined : conditionText(given));
-  return {
-    ...rest,
-    selector: text(selector),
-    notSelector: text(notSelector),
-    namespaceSelector: text(namespaceSelector),
-    ...(accounts === undefined ? {} : { serviceAccounts: { names: accounts } }),
-  };
 }
 
 const ends4 = [...ADDRESSES, "172.16.0.9"];

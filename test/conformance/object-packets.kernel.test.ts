@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { canUseNetns } from "../kernel/netns.ts";
 import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
+import { calicoManifests } from "./calico-manifests.ts";
 import { CALICO_CASES, CLUSTER_POLICY_CASES } from "./cases/calico.ts";
 import { CALICO_CORNERS } from "./cases/calico-corners.ts";
 import { calicoObject } from "./cases/calico-validation.ts";
@@ -14,10 +15,13 @@ import { type CaseProbe, probesOf } from "./cases/case.ts";
 import { CLUSTER_POLICY_SUITE, HOUSE_PLACES, HOUSE_PORTS } from "./cases/cluster-policy-suite.ts";
 import { HOST_CASES, HOST_PLACES } from "./cases/hosts.ts";
 import { houseManifests, houseWorld, literalHouseVerdicts } from "./cluster-policy-world.ts";
+import { type CalicoWorld, passes } from "./naive-calico.ts";
 import { PacketCluster } from "./packet-cluster.ts";
 import { packetProbes, packetVerdicts } from "./packet-judge.ts";
-import { allProbes, caseWorld, evaluatedVerdicts, worldManifests } from "./packet-world.ts";
+import { allProbes, caseWorld, endOf, evaluatedVerdicts, isOwnNode, worldManifests } from "./packet-world.ts";
+import { randomCalicoWorld } from "./random-calico.ts";
 import { randomHousePolicies, randomHouseProbes } from "./random-cluster-policies.ts";
+import { randomProbes } from "./random-policies.ts";
 
 const execute = promisify(execFile);
 
@@ -31,6 +35,7 @@ const HAIRPIN = `table ip hairpin {
 const SHARE = 29;
 const RANDOM_SETS = 30;
 const PROBES_PER_SET = 300;
+const RANDOM_CALICO_SETS = 60;
 
 /** Rows as written, with what the packets did. */
 function checkRows(cluster: PacketCluster, rows: readonly CaseProbe[]): void {
@@ -45,6 +50,14 @@ function mismatches(cluster: PacketCluster, probes: readonly PacketProbe[], expe
 }
 
 const share = (probes: readonly PacketProbe[], index: number): PacketProbe[] => probes.filter((_, i) => i % SHARE === index % SHARE);
+
+/** A node reaches its own pods whatever their ingress says. */
+function literalVerdict(given: CalicoWorld, probe: PacketProbe): "allow" | "deny" {
+  const { from, to, version, protocol, port } = probe;
+  const [source, destination] = [from, to].map((name) => endOf(caseWorld([]), name, version).address) as [string, string];
+  const connection = { source, destination, protocol, port: protocol === "ICMP" ? undefined : port };
+  return passes(given, connection) || isOwnNode(caseWorld([]), probe) ? "allow" : "deny";
+}
 
 describe.skipIf(!canUseNetns())("the cases' world", () => {
   let cluster: PacketCluster;
@@ -73,6 +86,22 @@ describe.skipIf(!canUseNetns())("the cases' world", () => {
   it.each(HOST_CASES.map((given) => [given.name, given] as const))("host endpoints: %s", async (_name, given) => {
     await cluster.applyObjects([...worldManifests(world), ...given.objects]);
     checkRows(cluster, probesOf(given, HOST_PLACES));
+  });
+
+  it("random policies, tiers and sets: packets, the program's evaluator and the independent one agree", async () => {
+    const counts = { allow: 0, deny: 0 };
+    for (let seed = 1; seed <= RANDOM_CALICO_SETS; seed++) {
+      const given = randomCalicoWorld(seed);
+      const manifests = [...worldManifests(world), ...calicoManifests(given)];
+      const probes = randomProbes(world, seed, PROBES_PER_SET);
+      await cluster.applyObjects(manifests);
+      const expected = evaluatedVerdicts(world, probes, manifests);
+      const literal = probes.map((probe) => literalVerdict(given, probe));
+      const wrong = probes.flatMap((probe, i) => (expected[i] === literal[i] ? [] : [`${describeProbe(probe)}: ${expected[i]}, literally ${literal[i]}`]));
+      expect([...wrong, ...mismatches(cluster, probes, expected)], `seed ${seed}: ${JSON.stringify(calicoManifests(given))}`).toEqual([]);
+      for (const verdict of expected) counts[verdict]++;
+    }
+    expect(Math.min(counts.allow, counts.deny) / (counts.allow + counts.deny)).toBeGreaterThan(0.2);
   });
 
   it("a pod that reaches itself by a Service: as its policies say, whatever is on the way", async () => {
