@@ -10,7 +10,10 @@ const durationMs = z
   .transform((text) => [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)].reduce((sum, [, value, unit]) => sum + Number(value) * (UNITS[unit ?? ""] ?? 0), 0));
 
 export const ctlSchema = z.strictObject({
-  server: z.string().default("127.0.0.1:5473").describe("fan-out server, HOST:PORT"),
+  server: z
+    .string()
+    .default("127.0.0.1:5473")
+    .describe("fan-out server, HOST:PORT; status, clients and rebalance ask all of A:PORT,B:PORT, and all that a name stands for"),
   tlsCert: z.string().optional().describe("client certificate (PEM file); with tlsKey and tlsCa the connection is mutual TLS, otherwise plain text"),
   tlsKey: z.string().optional().describe("key of the client certificate (PEM file)"),
   tlsCa: z.string().optional().describe("certificate authority of the server (PEM file)"),
@@ -23,6 +26,8 @@ export const ctlSchema = z.strictObject({
   generation: z.number().int().min(0).optional().describe("wait: until the server has this metadata.generation of the policy, or a later one"),
   timeout: durationMs.optional().describe("wait: give up after this long, for example 30s, 2m or 500ms"),
   count: z.number().int().min(1).optional().describe("watch: stop after this many changes"),
+  dryRun: z.boolean().optional().describe("rebalance: only say how many agents it would be"),
+  movesPerSecond: z.number().int().min(1).optional().describe("rebalance: agents asked in a second; without it what the server is set to"),
   timeoutMs: z.number().int().min(1).default(10_000).describe("give up after this long (unary calls)"),
   help: z.boolean().default(false).describe("print the flags"),
 });

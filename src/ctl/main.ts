@@ -17,9 +17,14 @@ const USAGES: Readonly<Record<string, string>> = {
 /** How many words a verb takes beside its flags, at most; none unless it stands here. */
 const WORDS: Readonly<Record<string, number>> = { get: 2, watch: 2, why: 2, diff: 1, wait: 1, "log-level": 1, policy: 2 };
 
+/** Verbs that ask every server that `--server` gives. */
+const TIER_VERBS: Readonly<Record<string, (config: CtlConfig) => Promise<number>>> = {
+  status: async (config) => (await import("./status.ts")).statusCommand(config),
+  clients: async (config) => (await import("./clients.ts")).clientsCommand(config),
+  rebalance: async (config) => (await import("./rebalance.ts")).rebalanceCommand(config),
+};
+
 const VERBS: Readonly<Record<string, Verb>> = {
-  status: async (connection, config) => (await import("./status.ts")).statusCommand(connection, config),
-  clients: async (connection, config) => (await import("./clients.ts")).clientsCommand(connection, config),
   get: async (...call) => (await import("./records.ts")).getCommand(...call),
   watch: async (...call) => (await import("./records.ts")).watchCommand(...call),
   why: async (...call) => (await import("./why.ts")).whyCommand(...call),
@@ -40,7 +45,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (verb === "trace") return (await import("./trace-command.ts")).traceCommand(rest, process.env);
   if (verb === "ipam") return (await import("./ipam.ts")).ipamCommand(rest, process.env);
   const run = VERBS[verb];
-  if (run === undefined) throw new Error(`no verb ${verb}`);
+  const ofTier = TIER_VERBS[verb];
+  if (run === undefined && ofTier === undefined) throw new Error(`no verb ${verb}`);
   const { config, positional } = loadConfig(ctlSchema, { argv: expandShortFlags(rest), env: process.env, program: "ctl" });
   if (config.help) {
     print(`usage: ${USAGES[verb] ?? `sedge ${verb} [flags]`}\n${describeFlags(ctlSchema)}`);
@@ -48,10 +54,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const surplus = positional.slice(WORDS[verb] ?? 0);
   if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
-  const connection = new Connection(config);
   process.once("SIGINT", () => process.exit(130));
+  const [server = config.server] = config.server.split(",");
+  const connection = new Connection({ ...config, server });
   try {
-    return await run(connection, config, positional);
+    return run === undefined ? ((await ofTier?.(config)) ?? 2) : await run(connection, config, positional);
   } catch (error) {
     if (!(error instanceof CallError) && !(error instanceof AgentCallError)) throw error;
     process.stderr.write(`sedge ${verb}: ${error.message}\n`);

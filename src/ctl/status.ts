@@ -1,21 +1,38 @@
-/** `sedge status`: the server at a glance; with `--socket`, the agent of this node beside it. */
+/** `sedge status`: the server, or each of those that are given, at a glance; with `--socket`, the agent of this node beside it. */
 import type { GetStatusResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { callAgent } from "./agent-socket.ts";
 import type { CtlConfig } from "./config.ts";
-import type { Connection } from "./connection.ts";
 import { duration, json, print, table } from "./output.ts";
+import { askServers, exitCodeOf } from "./servers.ts";
 
-export async function statusCommand(connection: Connection, config: CtlConfig): Promise<number> {
+export async function statusCommand(config: CtlConfig): Promise<number> {
   if (config.socket !== undefined) {
     const agent = await callAgent({ socketPath: config.socket, timeoutMs: config.timeoutMs, path: "/v1/status" });
     print(json(agent));
     return 0;
   }
-  const status = await connection.call<GetStatusResponse>((done) => connection.client.getStatus({}, connection.metadata, connection.deadline, done));
+  const { answers, failed } = await askServers(config, (connection) =>
+    connection.call<GetStatusResponse>((done) => connection.client.getStatus({}, connection.metadata, connection.deadline, done)),
+  );
+  const isOne = answers.length + failed.length <= 1;
   if (config.output === "json") {
-    print(json(status));
-    return 0;
+    const [first] = answers;
+    if (!isOne) print(json(answers.map(({ server, value }) => ({ address: server, ...value }))));
+    else if (first !== undefined) print(json(first.value));
+    return exitCodeOf("status", failed);
   }
+  for (const [i, { value }] of answers.entries()) {
+    if (i > 0) print("");
+    printStatus(value);
+  }
+  if (!isOne) {
+    const agents = answers.reduce((sum, { value }) => sum + value.clients, 0);
+    print(`\n${answers.length} of ${answers.length + failed.length} servers answer; ${agents} agents connected`);
+  }
+  return exitCodeOf("status", failed);
+}
+
+function printStatus(status: GetStatusResponse): void {
   const kinds = Object.entries(status.recordsByKind).sort(([a], [b]) => (a < b ? -1 : 1));
   print(
     table([
@@ -32,5 +49,4 @@ export async function statusCommand(connection: Connection, config: CtlConfig): 
     ]),
   );
   for (const { object, field, problem } of status.invalid) print(`  ${object}: ${field}: ${problem}`);
-  return 0;
 }

@@ -1,5 +1,6 @@
 /** manifests/ on a real kube-apiserver: every object is accepted, and each program's account may do exactly what the program does. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse as parseYaml } from "yaml";
 import { ClusterStatusWriter, SEDGE_STATUS } from "../../fanout/tier/cluster-status-writer.ts";
 import { Members } from "../../fanout/tier/members.ts";
 import { ApiClient } from "../../src/datastore/api-client.ts";
@@ -19,6 +20,7 @@ import type { NodeName } from "../../src/model/names.ts";
 import { RESOURCE_KINDS, type ResourceKind } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { renderCluster, renderNamespace } from "../../src/operator/render/cluster.ts";
+import { renderMonitoring } from "../../src/operator/render/monitoring.ts";
 import type { KubeObject } from "../../src/operator/render/object.ts";
 import { DEFAULT_VALUES, DEFAULT_NAMESPACE as NAMESPACE } from "../../src/operator/render/values.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -70,6 +72,11 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     objects.filter(({ kind }) => kind !== "ServiceAccount" && !/Role/.test(kind)).map((object) => [`${object.kind} ${object.metadata.name}`, object] as const),
   )("%s is accepted, with no field unknown", async (_name, object) => {
     await expect(create(object, { dryRun: "All", fieldValidation: "Strict" })).resolves.toMatchObject({ kind: object.kind });
+  });
+
+  it("the example of an autoscaler is accepted, with no field unknown", async () => {
+    const example = parseYaml(renderMonitoring().get("autoscaler.yaml") ?? "") as KubeObject;
+    await expect(create(example, { dryRun: "All", fieldValidation: "Strict" })).resolves.toMatchObject({ kind: "HorizontalPodAutoscaler" });
   });
 
   it("the server's account: the real source reaches in-sync and follows, the real writer claims and reports", async () => {

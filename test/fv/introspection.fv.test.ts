@@ -222,6 +222,34 @@ describe("sedge log-level", () => {
   });
 });
 
+describe("sedge with several servers", () => {
+  it("status, clients and rebalance ask all of them; one that does not answer is named and makes the exit code 1", async () => {
+    await using a = await startFanout({ events: WORLD, serverName: "pod-a" });
+    await using b = await startFanout({ events: WORLD, serverName: "pod-b" });
+    const agents = [agentFor(a.address, "n1"), agentFor(b.address, "n2")];
+    await until(() => expect(agents.map(({ isLive }) => isLive)).toEqual([true, true]));
+    const both = `${a.address},${b.address}`;
+    const clients = await sedge("clients", "--server", both);
+    expect(clients.code).toBe(0);
+    const rows = clients.stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/ {2,}/).slice(0, 2));
+    expect(rows).toEqual([
+      ["NODE", "SERVER"],
+      ["n1", a.address],
+      ["n2", b.address],
+    ]);
+    const status = await sedge("status", "--server", `${both},127.0.0.1:1`, "--timeout-ms", "2000");
+    expect(status).toMatchObject({ code: 1, stderr: expect.stringContaining("127.0.0.1:1") });
+    expect(status.stdout).toMatch(/pod-a[^]*pod-b[^]*2 of 3 servers answer; 2 agents connected/);
+    const rebalance = await sedge("rebalance", "--dry-run", "--server", both);
+    expect(rebalance).toMatchObject({ code: 0, stdout: expect.stringContaining(`${b.address}: 0 agents would be asked to move`) });
+    const one = JSON.parse((await sedge("status", "--server", a.address, "-o", "json")).stdout) as { readonly server: string };
+    expect(one.server).toBe("pod-a");
+  });
+});
+
 describe("sedge diff", () => {
   it("the same; a record that the agent has otherwise, one too many, one too few", async () => {
     await using f = await startFanout({ events: WORLD });

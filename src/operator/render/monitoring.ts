@@ -5,6 +5,8 @@
  * server and agent is scraped by itself, with labels `instance` and `node` from the scrape.
  */
 import { stringify } from "yaml";
+import { metadata, nameOf } from "./object.ts";
+import { DEFAULT_NAMESPACE } from "./values.ts";
 import { YAML_OPTIONS } from "./yaml-options.ts";
 
 interface Alert {
@@ -141,6 +143,8 @@ export const PANELS: readonly Panel[] = [
   { title: "Records", unit: "none", queries: { "{{kind}}": "max by (kind) (sedge_fanout_records)" } },
   { title: "Age of the API's data", unit: "s", queries: { "{{instance}}": "sedge_fanout_upstream_age_seconds" } },
   { title: "Apply on nodes", unit: "s", queries: quantiles("sedge_agent_apply_seconds") },
+  { title: "Servers' load", unit: "percentunit", queries: { "{{instance}}": "sedge_fanout_load_ratio" } },
+  { title: "Agents without a server, for how long", unit: "s", queries: quantiles("sedge_agent_without_server_seconds") },
   { title: "Objects not in force", unit: "none", queries: { "{{instance}}": "sedge_agent_failed_objects > 0", invalid: "max(sedge_fanout_invalid_objects)" } },
   { title: "Drift repaired on nodes", unit: "cps", queries: { "{{what}}": "sum by (what) (rate(sedge_agent_drift_repairs_total[$__rate_interval]))" } },
   {
@@ -156,6 +160,10 @@ export function renderMonitoring(): ReadonlyMap<string, string> {
       "alerts.yaml",
       `# Generated (npm run generate). Rules for Prometheus: rule_files, or the spec of a PrometheusRule.\n${stringify(alertRules(), YAML_OPTIONS)}`,
     ],
+    [
+      "autoscaler.yaml",
+      `# Generated (npm run generate). An example, not applied with the rest: it needs an adapter that serves pods' metrics (custom.metrics.k8s.io).\n${stringify(autoscaler(), YAML_OPTIONS)}`,
+    ],
     ["dashboard.json", `${JSON.stringify(dashboard(), undefined, 2)}\n`],
   ]);
 }
@@ -169,6 +177,25 @@ function alertRules(): unknown {
     annotations: { summary, action },
   }));
   return { groups: [{ name: "sedge", rules }] };
+}
+
+/** Holds the servers' mean load at 0.7; slow to go down, since every server that goes moves its agents. */
+function autoscaler(): unknown {
+  return {
+    apiVersion: "autoscaling/v2",
+    kind: "HorizontalPodAutoscaler",
+    metadata: metadata("fanout", DEFAULT_NAMESPACE),
+    spec: {
+      scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: nameOf("fanout") },
+      minReplicas: 2,
+      maxReplicas: 20,
+      metrics: [{ type: "Pods", pods: { metric: { name: "sedge_fanout_load_ratio" }, target: { type: "AverageValue", averageValue: "700m" } } }],
+      behavior: {
+        scaleUp: { policies: [{ type: "Pods", value: 2, periodSeconds: 60 }] },
+        scaleDown: { stabilizationWindowSeconds: 1800, policies: [{ type: "Pods", value: 1, periodSeconds: 300 }] },
+      },
+    },
+  };
 }
 
 const COLUMNS = 2;
