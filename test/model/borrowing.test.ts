@@ -90,6 +90,7 @@ describe("borrowing", () => {
     ["one block for all", "10.65.0.0/28", 28],
     ["fewer blocks than nodes", "10.65.0.0/28", 29],
     ["as many blocks as addresses", "10.65.0.0/28", 32],
+    ["of IPv6", "fd00:65::/124", 124],
   ])("a pool of 16 addresses and 40 pods over 3 nodes, %s: 16 are connected, wherever they are", async (_what, cidr, blockSize) => {
     const w = await start([pool("p", cidr, blockSize)]);
     const pods = Array.from({ length: 40 }, (_, i) => [node(w, i % 3), `c${i}`] as const);
