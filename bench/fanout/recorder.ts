@@ -62,6 +62,8 @@ export class Recorder {
     this.#answers = { answers: 0, unchanged: 0, full: 0, records: 0 };
     this.heartbeats = 0;
     this.repairs = 0;
+    this.ended = 0;
+    this.firstEnd = "";
   }
 
   end(reason: string): void {

@@ -51,6 +51,8 @@ export interface ScenarioResult {
   readonly perAgent?: { readonly cpuUs: number; readonly bytesReceived: number; readonly bytesSent: number };
   /** How the agents got level. */
   readonly answers?: AnswerCounts;
+  /** Of a storm: connections that ended before their view had come; their agents came again. */
+  readonly endedStreams?: number;
   readonly restart?: {
     /** From the kill until the new process had the whole cluster. */
     readonly downMs: number;

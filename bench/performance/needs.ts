@@ -106,8 +106,10 @@ function largestShare(measures: Measures, nodes: number): number {
 
 function steadyUs(measures: Measures, nodes: number, agents: number): number {
   const { idleUsPerClient, churnUsPerChange, broadcastUs } = measures;
-  // Computing a change costs every server; delivering it, only the share of the nodes concerned that are its own: the measured cost has both and is not divided.
-  return agents * idleUsPerClient + nodes * POD_EVENTS_PER_NODE * churnUsPerChange + nodes * NODE_CHANGES_PER_NODE * agents * broadcastUs;
+  // Computing a change costs every server; delivering it, the one that has the agent. What is measured has both: a delivery is taken out at what it costs among many.
+  const delivering = Math.min(churnUsPerChange, CONCERNED_NODES * broadcastUs);
+  const churn = nodes * POD_EVENTS_PER_NODE * (churnUsPerChange - delivering + delivering * (agents / nodes));
+  return agents * idleUsPerClient + churn + nodes * NODE_CHANGES_PER_NODE * agents * broadcastUs;
 }
 
 /** Bytes a second to the agents of one server. */
