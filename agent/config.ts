@@ -83,6 +83,10 @@ export const agentConfigSchema = z
       .max(30_000)
       .default(5_000)
       .describe("How long an ADD waits for the server to tell the pod's policy; after that the pod is closed until it is told"),
+    withoutPolicy: z
+      .enum(["closed", "refuse"])
+      .default("closed")
+      .describe("An ADD whose policy has not come in --policy-wait-ms: succeeds, the pod closed until it comes (closed), or fails and is tried again (refuse)"),
     cniQueueDir: z
       .string()
       .optional()

@@ -22,6 +22,7 @@ export class AgentMetrics implements ReconcileObserver {
   readonly #sinceCommit: Histogram;
   readonly #sinceReceipt: Histogram;
   readonly #applySeconds: Histogram;
+  readonly #podProtected: Histogram;
   readonly #operations: Counter;
   readonly #routeChanges: Counter;
   readonly #applyFailures: Counter;
@@ -50,6 +51,12 @@ export class AgentMetrics implements ReconcileObserver {
     this.#applySeconds = new Histogram({
       name: "sedge_agent_apply_seconds",
       help: "One apply: plan, transaction, routes",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#podProtected = new Histogram({
+      name: "sedge_agent_pod_protected_seconds",
+      help: "From the beginning of a pod's ADD to its policy in the kernel; of a pod whose policy comes after its ADD, when it comes",
       buckets: LATENCY_BUCKETS,
       registers,
     });
@@ -93,6 +100,10 @@ export class AgentMetrics implements ReconcileObserver {
 
   repaired(what: "table" | "routes"): void {
     this.#drift.inc({ what });
+  }
+
+  podProtected(seconds: number): void {
+    this.#podProtected.observe(seconds);
   }
 
   programmed({ sinceCommitSeconds, sinceReceiptSeconds }: Parameters<ReconcileObserver["programmed"]>[0]): void {

@@ -237,6 +237,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     interfacePrefix,
     mtu: config.mtu,
     policyWaitMs: config.policyWaitMs,
+    withoutPolicy: config.withoutPolicy,
     onConnected: () => shaper?.apply(),
     forgetConnections: (gone) => void kernel?.conntrack.deleteByAddress({ addresses: new Set(gone) }),
   });

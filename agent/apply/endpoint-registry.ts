@@ -33,14 +33,24 @@ export class EndpointRegistry implements LocalEndpoints {
   readonly #deadlineMs: number;
   readonly #endpoints = new Map<PodKey, LocalEndpoint>();
   readonly #waiters = new Set<Waiter>();
+  /** Endpoints whose policy is not in the kernel yet: since when, and with which change. */
+  readonly #unprotected = new Map<PodKey, { readonly since: number; readonly sequence: number }>();
+  readonly #onProtected: (seconds: number) => void;
   #sequence = 0;
   #isRestored = false;
   #trouble = "the kernel has not been programmed yet";
 
-  constructor(options: { readonly clock: Clock; readonly onChange: () => void; readonly deadlineMs: number }) {
+  /** `onProtected`: once for each `upsert`, with the time from its ADD's beginning to its policy in the kernel. */
+  constructor(options: {
+    readonly clock: Clock;
+    readonly onChange: () => void;
+    readonly deadlineMs: number;
+    readonly onProtected?: (seconds: number) => void;
+  }) {
     this.#clock = options.clock;
     this.#onChange = options.onChange;
     this.#deadlineMs = options.deadlineMs;
+    this.#onProtected = options.onProtected ?? (() => undefined);
   }
 
   /** False until the pods of the last run are known: nothing may be swept before. */
@@ -59,15 +69,17 @@ export class EndpointRegistry implements LocalEndpoints {
     this.#changed();
   }
 
-  upsert(endpoint: LocalEndpoint, { waitForPolicyMs = 0, signal }: UpsertOptions = {}): Promise<ProgrammedEndpoint> {
+  upsert(endpoint: LocalEndpoint, { waitForPolicyMs = 0, since = this.#clock.now(), signal }: UpsertOptions = {}): Promise<ProgrammedEndpoint> {
     this.#endpoints.set(endpoint.podKey, endpoint);
     this.#changed();
+    this.#unprotected.set(endpoint.podKey, { since, sequence: this.#sequence });
     return this.#wait({ podKey: endpoint.podKey, kind: "upsert", policyDeadline: this.#clock.now() + waitForPolicyMs }, waitForPolicyMs, signal);
   }
 
   async remove(podKey: PodKey, containerId: string): Promise<void> {
     if (this.#endpoints.get(podKey)?.containerId !== containerId) return;
     this.#endpoints.delete(podKey);
+    this.#unprotected.delete(podKey);
     this.#changed();
     await this.#wait({ podKey, kind: "remove", policyDeadline: 0 }, 0, undefined);
   }
@@ -78,6 +90,11 @@ export class EndpointRegistry implements LocalEndpoints {
 
   /** An apply has ended well. */
   settle({ sequence, withPolicy, failed }: Progress): void {
+    for (const [podKey, { since, sequence: changed }] of this.#unprotected) {
+      if (changed > sequence || failed.has(podKey) || !withPolicy.has(podKey)) continue;
+      this.#unprotected.delete(podKey);
+      this.#onProtected((this.#clock.now() - since) / 1_000);
+    }
     for (const waiter of this.#waiters) {
       if (waiter.sequence > sequence) continue;
       const failure = failed.get(waiter.podKey);

@@ -29,6 +29,8 @@ export interface UpsertOptions {
    * with a drop for both directions meanwhile.
    */
   readonly waitForPolicyMs?: number;
+  /** When its ADD began, by the agent's clock: for the time until it is protected. Absent: now. */
+  readonly since?: number;
   readonly signal?: AbortSignal;
 }
 

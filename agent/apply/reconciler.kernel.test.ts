@@ -70,7 +70,13 @@ class Machine implements AsyncDisposable {
       settings: { nodeName: "n1", interfacePrefix: "cali" },
       clock: systemClock,
       log: silentLogger(),
-      observer: { applied: () => undefined, failed: () => undefined, repaired: (what) => repaired.push(what), programmed: () => undefined },
+      observer: {
+        applied: () => undefined,
+        failed: () => undefined,
+        repaired: (what) => repaired.push(what),
+        programmed: () => undefined,
+        podProtected: () => undefined,
+      },
       onProgrammed(state) {
         states.push(state);
         for (const resolve of waiting.splice(0)) resolve(state);

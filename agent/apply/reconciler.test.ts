@@ -77,7 +77,7 @@ function start(values: readonly RecordValue[], nft = new PickyNft()) {
     settings: { nodeName: "n1", interfacePrefix: "cali" },
     clock,
     log: silentLogger(),
-    observer: { applied: () => undefined, failed: () => failures++, repaired: () => undefined, programmed: () => undefined },
+    observer: { applied: () => undefined, failed: () => failures++, repaired: () => undefined, programmed: () => undefined, podProtected: () => undefined },
     onProgrammed: (state) => states.push(state),
     checkIntervalMs: 60_000,
   });

@@ -50,6 +50,8 @@ export interface ReconcileObserver {
   /** One apply, in seconds; with its nftables operations and route changes. */
   applied(facts: { readonly seconds: number; readonly operations: number; readonly routes: number }): void;
   failed(): void;
+  /** A pod's policy is in the kernel, so long after its ADD began. */
+  podProtected(seconds: number): void;
   /** Someone else changed what is ours, and it was put right. */
   repaired(what: "table" | "routes"): void;
   /** From the commit at the server, by its clock, and from the receipt here, to the kernel. */
@@ -111,7 +113,12 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
-    this.#registry = new EndpointRegistry({ clock: options.clock, onChange: () => this.#dirty.mark(), deadlineMs: ENDPOINT_DEADLINE_MS });
+    this.#registry = new EndpointRegistry({
+      clock: options.clock,
+      onChange: () => this.#dirty.mark(),
+      deadlineMs: ENDPOINT_DEADLINE_MS,
+      onProtected: (seconds) => options.observer.podProtected(seconds),
+    });
     this.#table = new KernelTable(options.nft);
     this.#routes = options.rtnetlink === undefined ? undefined : new KernelRoutes(options.rtnetlink);
   }

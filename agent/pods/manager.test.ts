@@ -11,7 +11,7 @@ import { Journal } from "../addresses/journal.ts";
 import { type AddressManager, createAddressManager } from "../addresses/manager.ts";
 import type { UsedAddress } from "../addresses/recovery.ts";
 import { EndpointNotProgrammedError } from "../apply/local-endpoints.ts";
-import { createPodManager, type PodManager } from "./manager.ts";
+import { createPodManager, type PodManager, type PodManagerOptions } from "./manager.ts";
 import { UnconnectedPodLinks } from "./unconnected-pod-links.ts";
 
 const POOL: Pool = { kind: "pool", name: "p", cidr: parseCidr("10.65.0.0/24"), natOutgoing: false, disabled: false, blockSize: 28 };
@@ -26,7 +26,7 @@ interface World {
   readonly forgotten: string[];
 }
 
-async function start(before?: World): Promise<World> {
+async function start(before?: World, over: Pick<PodManagerOptions, "withoutPolicy"> = {}): Promise<World> {
   const files = new MemoryJournalFiles(before?.files.files);
   const api = before?.api ?? new FakeBlockApi({ node: "n1", pools: [POOL] });
   const links = before?.links ?? new UnconnectedPodLinks();
@@ -44,7 +44,7 @@ async function start(before?: World): Promise<World> {
     usedAddresses,
     cooldownMs: 0,
   });
-  const pods = createPodManager({ ...common, addresses, links, endpoints, mtu: 1450, forgetConnections: (gone) => forgotten.push(...gone) });
+  const pods = createPodManager({ ...common, ...over, addresses, links, endpoints, mtu: 1450, forgetConnections: (gone) => forgotten.push(...gone) });
   return { files, api, links, endpoints, addresses, pods, forgotten };
 }
 
@@ -103,6 +103,19 @@ describe("PodManager", () => {
     } else world.endpoints.upsert = (endpoint) => Promise.reject(new EndpointNotProgrammedError(endpoint.podKey, "no"));
     await expect(world.pods.add(request("a"))).rejects.toThrow("no");
     expect([world.links.specs.size, world.endpoints.list(), world.addresses.attachments()]).toEqual([0, [], []]);
+  });
+
+  it("policy that does not come in time: the pod is connected, closed; an agent that is set to refuse leaves nothing and says come again", async () => {
+    const closed = await start();
+    closed.endpoints.upsert = () => Promise.resolve({ hasPolicy: false });
+    expect(await closed.pods.add(request("a"))).toMatchObject({ hasPolicy: false });
+    const world = await start(undefined, { withoutPolicy: "refuse" });
+    world.endpoints.upsert = () => Promise.resolve({ hasPolicy: false });
+    await expect(world.pods.add(request("a"))).rejects.toMatchObject({ code: "no-policy" });
+    expect([world.links.specs.size, world.addresses.attachments()]).toEqual([0, []]);
+    // One that is no pod of Kubernetes has no policy to wait for.
+    await world.pods.add({ ...request("b"), namespace: "", pod: "" });
+    expect(world.links.specs.size).toBe(1);
   });
 
   it("a new sandbox of the same pod takes over; the late DEL of the old one changes nothing", async () => {

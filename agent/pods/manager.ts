@@ -32,6 +32,8 @@ export interface PodManagerOptions {
   readonly mtu: number;
   /** How long an ADD waits for the server to tell the pod's policy (ms); then it succeeds, and the pod is closed until it is told. Default 5 s. */
   readonly policyWaitMs?: number;
+  /** What then: "closed" as said, or "refuse": the ADD fails, leaves nothing, and the runtime comes again. Default "closed". */
+  readonly withoutPolicy?: "closed" | "refuse";
   /** What pods ask for; without it every pod is given what every pod may have. */
   readonly wishes?: PodWishes;
   /** A pod is connected, or gone, and nobody was told yet: what else hangs on its interface can be made. */
@@ -131,6 +133,7 @@ class Manager implements PodManager {
       const { addresses, links, endpoints } = this.#options;
       const wanted: AttachmentRequest = { ...request, ...(mtu === undefined ? {} : { mtu }) };
       await this.#takeOver(wanted);
+      const since = this.#options.clock.now();
       let isNew = false;
       try {
         const wish = await this.#wishOf(wanted, signal);
@@ -147,7 +150,9 @@ class Manager implements PodManager {
         if (!isNew && links.check(spec).length > 0) links.connect(spec);
         const isKubernetes = attachment.pod !== "";
         const waitForPolicyMs = isKubernetes ? (this.#options.policyWaitMs ?? DEFAULT_POLICY_WAIT_MS) : 0;
-        const { hasPolicy } = await endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, ...(signal === undefined ? {} : { signal }) });
+        const { hasPolicy } = await endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, since, ...(signal === undefined ? {} : { signal }) });
+        if (!hasPolicy && isKubernetes && this.#options.withoutPolicy === "refuse")
+          throw new PodError("no-policy", `the server has not told the policy of pod ${podKeyOf(attachment)} in ${waitForPolicyMs} ms`);
         this.#options.onConnected?.();
         return { attachment, mtu: spec.mtu, hasPolicy };
       } catch (error) {

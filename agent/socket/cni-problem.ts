@@ -35,7 +35,7 @@ const LINK_CODES: Readonly<Record<PodLinkProblem, number>> = {
   "name-taken": BAD_ENVIRONMENT,
   kernel: 104,
 };
-const POD_CODES: Readonly<Record<PodProblem, number>> = { "unknown-attachment": UNKNOWN_CONTAINER, broken: 105 };
+const POD_CODES: Readonly<Record<PodProblem, number>> = { "unknown-attachment": UNKNOWN_CONTAINER, broken: 105, "no-policy": TRY_AGAIN };
 const POLICY_NOT_PROGRAMMED = 106;
 
 export function problemOf(error: unknown): CniProblem {
@@ -84,6 +84,8 @@ function summary(code: AddressProblem | PodLinkProblem | PodProblem): string {
       return "the kernel refused the pod's interface";
     case "unknown-attachment":
       return "unknown container";
+    case "no-policy":
+      return "the pod's policy has not arrived";
     case "broken":
       return "container's connection is not as it was made";
     default:

@@ -23,7 +23,7 @@ const LINK: Readonly<Record<PodLinkProblem, ErrorName>> = {
   "name-taken": "invalidEnvironment",
   kernel: "kernel",
 };
-const POD: Readonly<Record<PodProblem, ErrorName>> = { "unknown-attachment": "unknownContainer", broken: "broken" };
+const POD: Readonly<Record<PodProblem, ErrorName>> = { "unknown-attachment": "unknownContainer", broken: "broken", "no-policy": "tryAgainLater" };
 
 const rows: readonly (readonly [error: Error, name: ErrorName])[] = [
   ...Object.entries(ADDRESS).map(([code, name]) => [new AddressError(code as AddressProblem, "why"), name] as const),

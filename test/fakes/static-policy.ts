@@ -39,7 +39,7 @@ export function staticPolicy({
     settings: { nodeName: "n1", interfacePrefix: prefix },
     clock: systemClock,
     log,
-    observer: { applied: () => undefined, failed: () => undefined, repaired: () => undefined, programmed: () => undefined },
+    observer: { applied: () => undefined, failed: () => undefined, repaired: () => undefined, programmed: () => undefined, podProtected: () => undefined },
     onProgrammed: () => undefined,
     checkIntervalMs: 60_000,
   });
