@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { loadConfig } from "../src/runtime/config.ts";
-import { fanoutConfigSchema, listenersOf } from "./config.ts";
+import { type FanoutConfig, fanoutConfigSchema, listenersOf, relayOf, workerProblems } from "./config.ts";
 
-const load = (...argv: string[]): ReturnType<typeof listenersOf> => listenersOf(loadConfig(fanoutConfigSchema, { argv, env: {}, program: "fanout" }).config);
+const config = (...argv: string[]): FanoutConfig => loadConfig(fanoutConfigSchema, { argv, env: {}, program: "fanout" }).config;
+const load = (...argv: string[]): ReturnType<typeof listenersOf> => listenersOf(config(...argv));
 const TLS = ["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"];
 const tls = { cert: "c", key: "k", ca: "a" };
 
@@ -38,6 +39,25 @@ describe("fanout settings", () => {
     ["--peer", "10.0.0.2:99999"],
   ])("%s %s → no such port", (flag, address) => {
     expect(() => load(flag, address)).toThrow(`${flag}: the port must be 65535 or lower`);
+  });
+
+  it.each([
+    [["--upstream", "a:1,b:2", "--upstream", "unix:/run/x.sock", ...TLS], ["a:1", "b:2", "unix:/run/x.sock"], tls, false],
+    [["--upstream", "127.0.0.1:1", "--upstream-plaintext", "--upstream-nodes", "all"], ["127.0.0.1:1"], undefined, true],
+  ])("%j → a relay below %j", (argv, parents, certificate, isForAll) => {
+    expect(relayOf(config(...argv))).toEqual({ relay: { parents, tls: certificate, isForAll }, problems: [] });
+  });
+
+  it.each([
+    [["--upstream", "a:1"], "needs --tls-cert"],
+    [["--upstream", "10.0.0.1:1", "--upstream-plaintext"], "no loopback address"],
+    [["--upstream-plaintext"], "without --upstream"],
+    [["--workers", "2", "--delivery", "grpc-js"], "needs --delivery http2"],
+    [["--workers", "2", "--listen", "unix:/x", ...TLS], "cannot be shared"],
+    [["--workers", "2", "--upstream", "a:1", ...TLS], "start more relays"],
+  ])("%j → %s", (argv, problem) => {
+    const settings = config(...argv);
+    expect([...relayOf(settings).problems, ...workerProblems(settings)].join()).toContain(problem);
   });
 
   it("every setting says what it is", () => {

@@ -135,7 +135,12 @@ function workersOf(
       logLevel: config.logLevel,
       parent,
       listen: listen.map((one) => ({ ...one, isPortShared: true })),
-      settings: { ...settings, service: undefined, peers: [] },
+      // Together they are one server.
+      settings: {
+        ...settings,
+        agentsPerServer: Math.ceil(config.agentsPerServer / config.workers),
+        movesPerSecond: Math.max(1, config.movesPerSecond / config.workers),
+      },
     },
     clock,
     log: log.child({ component: "workers" }),
@@ -151,6 +156,7 @@ async function runRoot(common: CommonOptions, { client, config, metrics, workers
   if (uid === undefined) return;
   const door = workersReport === undefined ? undefined : privateDoor();
   const certificate = common.listen.find(({ tls }) => tls !== undefined)?.tls;
+  const workers = door === undefined || workersReport === undefined ? [] : [workersOf(common, { config, parent: door.listen.host, onReport: workersReport })];
   const server: FanoutServer = new FanoutServer({
     ...common,
     ...(door === undefined ? {} : { listen: [door.listen], ...(certificate === undefined ? {} : { certificate }) }),
@@ -161,9 +167,11 @@ async function runRoot(common: CommonOptions, { client, config, metrics, workers
     catchUp: (kind) => source.catchUp(kind),
     upstreamAgeMs: () => source.upstreamAgeMs(),
     sourceCounters: () => source.counters(),
+    onEvent: (event) => {
+      for (const one of workers) one.note(event);
+    },
   });
   const source = new ClusterSource({ client, clock, log, sink: server.sink });
-  const workers = door === undefined || workersReport === undefined ? [] : [workersOf(common, { config, parent: door.listen.host, onReport: workersReport })];
   for (const one of workers) metrics.workers = one;
   try {
     await server.listen();

@@ -112,6 +112,8 @@ export interface RootOptions {
   /** Finds out how far the kind's watch really is; asked when an agent is refused because it seems to be behind. Must not reject. */
   readonly catchUp?: (kind: string) => Promise<void>;
   readonly sourceCounters?: () => Readonly<SourceCounters>;
+  /** Every event of the source, before compute sees it. */
+  readonly onEvent?: (event: ClusterEvent) => void;
   readonly relay?: undefined;
 }
 
@@ -125,6 +127,8 @@ export interface RelayOptions {
 
 export type FanoutServerOptions = (RootOptions | RelayOptions) & {
   readonly serverName: string;
+  /** What the tier knows it by, when that is another name. */
+  readonly memberName?: string;
   readonly version: string;
   readonly listen: readonly GrpcListen[];
   /** Its certificate, for other servers and the metric of its end; that of the first listener that has one unless given. */
@@ -195,7 +199,7 @@ export class FanoutServer implements Part {
     const sourceVersions = root?.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: root.upstreamVersions });
     this.#metrics = new FanoutMetrics(registry);
     const { service, advertise, agentsPerServer, movesPerSecond } = this.#settings;
-    this.members = new Members({ serverName: options.serverName, service, advertise, peers });
+    this.members = new Members({ serverName: options.memberName ?? options.serverName, service, advertise, peers });
     this.#choices = new Choices(this.members);
     this.#load = new Load({ clock, clients: () => this.sessions.clients.size, capacity: agentsPerServer });
     this.table = new Table({ seed: root === undefined ? 0n : seedOf(root.clusterUid) });
@@ -525,6 +529,7 @@ export class FanoutServer implements Part {
       onEvent: (event) => {
         this.#book.apply(event);
         this.members.apply(event);
+        root.onEvent?.(event);
       },
       onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
       onInSync: () => this.#onInSync(),

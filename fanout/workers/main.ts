@@ -13,6 +13,7 @@ import type { FromWorker, MetricJson, ToWorker, WorkerSettings } from "./message
 
 const stopping = new AbortController();
 const registry = new Registry();
+let server: FanoutServer | undefined;
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 process.on("disconnect", () => stopping.abort());
@@ -20,6 +21,9 @@ process.on("message", (message: ToWorker) => {
   switch (message.kind) {
     case "start":
       void start(message.settings);
+      return;
+    case "members":
+      for (const event of message.events) server?.members.apply(event);
       return;
     case "stop":
       stopping.abort();
@@ -33,8 +37,9 @@ process.on("message", (message: ToWorker) => {
 async function start({ worker, serverName, version, logLevel, parent, listen, settings }: WorkerSettings): Promise<void> {
   const log = createLogger({ level: logLevel, program: "fanout" }).child({ worker });
   try {
-    const server = new FanoutServer({
+    server = new FanoutServer({
       serverName: `${serverName}/${worker}`,
+      memberName: serverName,
       version,
       listen,
       relay: { parents: [parent], tls: undefined, isForAll: false, ownQuestions: "none" },

@@ -1,4 +1,5 @@
-/** What the main process and its workers say to each other, as JSON over the channel that `fork` opens. */
+/** What the main process and its workers say to each other, as structured clones over the channel that `fork` opens. */
+import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Report } from "../../src/runtime/health.ts";
 import type { LogLevel } from "../../src/runtime/log.ts";
 import type { GrpcListen } from "../delivery/grpc-delivery.ts";
@@ -7,6 +8,7 @@ import type { FanoutSettings } from "../server.ts";
 export interface WorkerSettings {
   /** From 1. */
   readonly worker: number;
+  /** Of the main process: what the tier knows this server by. */
   readonly serverName: string;
   readonly version: string;
   readonly logLevel: LogLevel;
@@ -18,6 +20,8 @@ export interface WorkerSettings {
 
 export type ToWorker =
   | { readonly kind: "start"; readonly settings: WorkerSettings }
+  /** What tells which servers the cluster has. */
+  | { readonly kind: "members"; readonly events: readonly ClusterEvent[] }
   /** Drain, then end. */
   | { readonly kind: "stop" }
   | { readonly kind: "collect"; readonly question: number };

@@ -8,6 +8,8 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { AggregatorRegistry, type Counter, type Registry } from "prom-client";
+import type { ClusterEvent } from "../../src/model/event.ts";
+import { describeKey, keyOf } from "../../src/model/resource.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -52,6 +54,9 @@ export class Workers implements Part {
   readonly #questions = new Map<number, (metrics: readonly MetricJson[]) => void>();
   readonly #restarts: Counter;
   #listen: readonly GrpcListen[];
+  /** By object: what a worker that starts has to know of the servers of the cluster. */
+  readonly #members = new Map<string, ClusterEvent>();
+  #news: ClusterEvent[] = [];
   #question = 0;
   #isStopping = false;
 
@@ -69,6 +74,17 @@ export class Workers implements Part {
   /** Process ids by worker, for tests and logs. */
   get pids(): ReadonlyMap<number, number | undefined> {
     return new Map([...this.#workers].map(([number, { process }]) => [number, process.pid]));
+  }
+
+  /** An event of the cluster: workers learn what they tell agents of the servers that there are. */
+  note(event: ClusterEvent): void {
+    const { service } = this.#options.settings.settings;
+    if (service === undefined || event.kind === "status" || event.kind === "invalid") return;
+    const key = event.kind === "upsert" ? keyOf(event.resource) : event.key;
+    if (key.kind !== "Node" && (key.kind !== "EndpointSlice" || key.namespace !== service.namespace)) return;
+    if (event.kind === "upsert") this.#members.set(describeKey(key), event);
+    else this.#members.delete(describeKey(key));
+    if (this.#news.push(event) === 1) setImmediate(() => this.#tellNews());
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -141,7 +157,7 @@ export class Workers implements Part {
     onListening: () => void,
   ): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly failure: string | undefined }> {
     const { clock, log, settings } = this.#options;
-    const child = fork(new URL("./main.ts", import.meta.url), [], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    const child = fork(new URL("./main.ts", import.meta.url), [], { stdio: ["ignore", "inherit", "inherit", "ipc"], serialization: "advanced" });
     const worker: Worker = { number, process: child, startedAt: clock.now(), heardAt: clock.now(), report: { live: true, ready: false, detail: "starting" } };
     this.#workers.set(number, worker);
     let failure: string | undefined;
@@ -166,6 +182,7 @@ export class Workers implements Part {
       }
     });
     send(child, { kind: "start", settings: { ...settings, worker: number, listen: this.#listen } });
+    if (this.#members.size > 0) send(child, { kind: "members", events: [...this.#members.values()] });
     return new Promise((resolve) => {
       const kill = new AbortController();
       const drainMs = settings.settings.drainMs ?? 0;
@@ -225,6 +242,12 @@ export class Workers implements Part {
       answered.abort();
       this.#questions.delete(question);
     }
+  }
+
+  #tellNews(): void {
+    const events = this.#news;
+    this.#news = [];
+    for (const { process } of this.#workers.values()) send(process, { kind: "members", events });
   }
 
   #report(): void {

@@ -5,12 +5,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { Registry } from "prom-client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { Workers } from "../../fanout/workers/workers.ts";
 import { startEmbeddedApi } from "../../src/datastore/embedded/start.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import type { Report } from "../../src/runtime/health.ts";
+import { silentLogger } from "../../src/runtime/log.ts";
 import { processStartTime } from "../../src/runtime/process-start.ts";
 import type { ClientPage, GetStatusResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
-import { CHANNEL_OPTIONS, GrpcAgent } from "../fakes/fanout-fixture.ts";
+import { CHANNEL_OPTIONS, FAST, GrpcAgent, node, pool, serverSlice, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
 const NODES = Array.from({ length: 12 }, (_, i) => `n${i}`);
@@ -79,11 +84,11 @@ class LastingAgents implements Disposable {
 
   constructor(address: string) {
     const connect = (): void => {
-      for (const node of NODES) {
-        const before = this.agents.get(node);
+      for (const name of NODES) {
+        const before = this.agents.get(name);
         if (before !== undefined && before.status === undefined) continue;
         before?.[Symbol.dispose]();
-        this.agents.set(node, new GrpcAgent({ address, node, ...(before === undefined ? {} : { view: before.view }) }));
+        this.agents.set(name, new GrpcAgent({ address, node: name, ...(before === undefined ? {} : { view: before.view }) }));
       }
     };
     connect();
@@ -114,6 +119,51 @@ async function clientsOf(address: string): Promise<[string, boolean, string][]> 
 }
 
 describe("sedge fanout --workers", () => {
+  it("agents learn from a worker which servers the cluster has, and the worker that starts anew knows it too", async () => {
+    await using root = await startFanout({ events: upsert(node("n0", 1), pool()) });
+    const reports: Report[] = [];
+    const workers = new Workers({
+      count: 1,
+      settings: {
+        serverName: "pod-a",
+        version: "0",
+        logLevel: "silent",
+        parent: root.address,
+        listen: [{ host: "127.0.0.1", port: 0, tls: undefined, isPortShared: true }],
+        settings: { ...FAST, service: { namespace: "sedge-system", name: "sedge-fanout" } },
+      },
+      clock: systemClock,
+      log: silentLogger(),
+      registry: new Registry(),
+      onReport: (report) => reports.push(report),
+    });
+    const stopping = new AbortController();
+    const running = workers.run(stopping.signal);
+    onTestFinished(async () => {
+      stopping.abort();
+      await running;
+    });
+    workers.note({
+      kind: "upsert",
+      resource: serverSlice(
+        "s",
+        ["a", "b"].map((name, i) => ({ pod: `pod-${name}`, address: `192.0.2.${i + 1}:5473` })),
+      ),
+    });
+    const serversOf = async (): Promise<void> => {
+      expect(reports.at(-1)?.ready).toBe(true);
+      using agent = new GrpcAgent({ address: `127.0.0.1:${workers.listen[0]?.port}`, node: "n0" });
+      await until(() => expect(agent.isLive || agent.status !== undefined).toBe(true));
+      const welcome = agent.outputs.find((output) => output.kind === "welcome");
+      expect(welcome?.welcome.servers?.servers.map(({ name }) => name).toSorted()).toEqual(["pod-a", "pod-b"]);
+    };
+    await until(serversOf);
+    const before = workers.pids.get(1) ?? 0;
+    process.kill(before, "SIGKILL");
+    await until(() => expect([undefined, before]).not.toContain(workers.pids.get(1)));
+    await until(serversOf);
+  }, 90_000);
+
   it("agents on one port are spread over the processes; a worker that is killed is started again and its agents resume; a clean end", async () => {
     const { child, address, pids, metricsPort, healthPort, ended } = await startProgram();
     using agents = new LastingAgents(address);
