@@ -1,6 +1,7 @@
 /**
  * What carrying alone costs, without sessions, records or acknowledgements: the same 200 bytes to all clients over both deliveries, beside Node's sockets that
- * are only written to; plain and with mutual TLS. `sedge bench delivery [clients]`; one JSON line a server.
+ * are only written to, plain and with mutual TLS, and beside a loop of write() in C (plain, where a compiler is). `sedge bench delivery [clients]`; one JSON
+ * line a server, with its ratios to both.
  */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
@@ -10,7 +11,9 @@ import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { FLAG, FRAME, frame, PREFACE, SETTING, settingsFrame, windowUpdateFrame } from "../../fanout/delivery/http2/frames.ts";
 import { encodeHeaders } from "../../fanout/delivery/http2/hpack.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
+import { runBaseline } from "../fanout/baseline.ts";
 import { Worker } from "../fanout/worker.ts";
+import { BURST, FRAME_BYTES, MESSAGE_BYTES, ROUNDS, SPACING_MS } from "./load.ts";
 import type { DeliveryServerMethods, ServerKind } from "./server-process.ts";
 
 const KINDS: readonly ServerKind[] = ["sockets", "http2", "grpc-js"];
@@ -48,7 +51,9 @@ try {
   const files = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
   await Promise.all([writeFile(files.ca, authority.cert), writeFile(files.cert, server.cert), writeFile(files.key, server.key)]);
   const tlsOptions = { ca: authority.cert, cert: client.cert, key: client.key, servername: "localhost", ALPNProtocols: ["h2"] };
+  const c = await measureC();
   for (const tls of [undefined, files]) {
+    let nodeUs: number | undefined;
     for (const kind of KINDS) {
       const worker = new Worker<DeliveryServerMethods>(new URL("server-process.ts", import.meta.url), { nodeFlags: ["--expose-gc"] });
       const { port } = await worker.call("start", { kind, tls });
@@ -57,14 +62,49 @@ try {
         tlsOptions: tls === undefined ? undefined : tlsOptions,
       });
       const figures = await worker.call("measure", { clients });
-      const rounded = Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, Math.round(value * 100) / 100]));
-      process.stdout.write(`${JSON.stringify({ bench: "delivery", server: kind, isTls: tls !== undefined, ...rounded })}\n`);
+      if (kind === "sockets") nodeUs = figures.usPerDelivery;
+      const timesNode = nodeUs === undefined ? {} : { timesNodeSockets: figures.usPerDelivery / nodeUs };
+      const timesC = c === undefined || tls !== undefined ? {} : { timesC: figures.usPerDelivery / c.usPerDelivery };
+      write(kind, tls !== undefined, { ...figures, ...timesNode, ...timesC });
       for (const socket of sockets) socket.destroy();
       await worker.stop();
     }
   }
 } finally {
   await rm(dir, { recursive: true, force: true });
+}
+
+function write(server: string, isTls: boolean, figures: Readonly<Record<string, number>>): void {
+  const rounded = Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, Math.round(value * 100) / 100]));
+  process.stdout.write(`${JSON.stringify({ bench: "delivery", server, isTls, ...rounded })}\n`);
+}
+
+/** The same load on the loop in C; undefined without a compiler. */
+async function measureC(): Promise<{ readonly usPerDelivery: number } | undefined> {
+  const recipients = Array.from({ length: clients }, (_, index) => index);
+  const messages = (count: number): { atUs: number; bytes: number; recipients: number[] }[] =>
+    Array.from({ length: ROUNDS * count }, (_, index) => ({
+      atUs: Math.floor(index / count) * SPACING_MS * 1000,
+      bytes: MESSAGE_BYTES + FRAME_BYTES,
+      recipients,
+    }));
+  const replays = [
+    { name: "single", messages: messages(1) },
+    { name: "burst", messages: messages(BURST) },
+  ];
+  const result = await runBaseline("c-write-loop", { agents: clients, isTls: false, replays });
+  if ("skipped" in result) {
+    process.stderr.write(`C loop: ${result.skipped}\n`);
+    return undefined;
+  }
+  const usOf = (name: string): number => {
+    const run = result.runs.get(name);
+    if (run === undefined) throw new Error(`the C loop has no run ${name}`);
+    return run.cpuUs / run.deliveries;
+  };
+  const figures = { clients, usPerDelivery: usOf("single"), burstUsPerDelivery: usOf("burst") };
+  write("c-write-loop", false, figures);
+  return figures;
 }
 
 async function connectAll(port: number, { greeting, tlsOptions }: { greeting: Buffer; tlsOptions: ConnectionOptions | undefined }): Promise<Socket[]> {

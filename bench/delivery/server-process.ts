@@ -8,6 +8,7 @@ import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { type GrpcDeliveryOptions, startGrpcDelivery } from "../../fanout/delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "../../fanout/delivery/http2/http2-delivery.ts";
 import { serveCalls } from "../fanout/worker.ts";
+import { BURST, FRAME_BYTES, MESSAGE_BYTES, ROUNDS, SPACING_MS } from "./load.ts";
 
 export type ServerKind = "sockets" | "http2" | "grpc-js";
 
@@ -21,16 +22,10 @@ export interface DeliveryFigures {
   readonly idleCpuMsPerSecond: number;
 }
 
-const MESSAGE_BYTES = 200;
-/** What HTTP/2 and gRPC add. */
-const FRAME_BYTES = 14;
-const SPACING_MS = 400;
-const ROUNDS = 10;
 const WARM_UP_ROUNDS = 5;
-const BURST = 10;
 const IDLE_MS = 5_000;
 const BACKLOG = 4096;
-const outputs: { send(bytes: Uint8Array): void }[] = [];
+const outputs: { send(bytes: Uint8Array, isUrgent: boolean): void }[] = [];
 let messageBytes = MESSAGE_BYTES;
 let rssBefore = 0;
 
@@ -67,7 +62,8 @@ async function rounds(count: number, messages: number): Promise<number> {
   for (let round = 0; round < count; round++) {
     for (let n = 0; n < messages; n++) {
       const message = Buffer.alloc(messageBytes, n);
-      for (const output of outputs) output.send(message);
+      // As sessions do: a lone message does not wait for others of its tick.
+      for (const output of outputs) output.send(message, messages === 1);
     }
     await sleep(SPACING_MS);
   }

@@ -153,7 +153,12 @@ function tierFacts({ scenario, handshakes, relay, typha, moves }: TierResult): s
 }
 
 function deliveryBlock(lines: readonly DeliveryLine[]): string {
-  const NAMES: Readonly<Record<string, string>> = { sockets: "Node's sockets, only written to", http2: "our own HTTP/2 (the default)", "grpc-js": "grpc-js" };
+  const NAMES: Readonly<Record<string, string>> = {
+    "c-write-loop": "a loop of write() in C",
+    sockets: "Node's sockets, only written to",
+    http2: "our own HTTP/2 (the default)",
+    "grpc-js": "grpc-js",
+  };
   const rows = lines.map(({ server, isTls, usPerDelivery, burstUsPerDelivery, kbPerClient, idleCpuMsPerSecond }) => [
     `${NAMES[server] ?? server}${isTls ? ", mutual TLS" : ""}`,
     fixed(usPerDelivery),

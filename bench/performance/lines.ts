@@ -12,8 +12,9 @@ export interface DeliveryLine {
   readonly clients: number;
   readonly usPerDelivery: number;
   readonly burstUsPerDelivery: number;
-  readonly kbPerClient: number;
-  readonly idleCpuMsPerSecond: number;
+  /** Absent of the loop in C. */
+  readonly kbPerClient?: number;
+  readonly idleCpuMsPerSecond?: number;
 }
 
 /** The line of `bench stuck`, as far as the page tells of it. */
