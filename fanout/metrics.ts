@@ -3,6 +3,7 @@ import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { COUNTER_NAMES, type SourceCounters } from "../src/datastore/source-counters.ts";
 import { CountingHistogram } from "./counting-histogram.ts";
 import { ABUSES, type Abuse } from "./delivery/http2/limits.ts";
+import { LIMITED, type Limited } from "./identity-limits.ts";
 import type { SessionObserver } from "./session/session.ts";
 import { CALL_PROBLEMS, type CallError, type CallProblem } from "./status.ts";
 
@@ -58,6 +59,7 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #blockWrites: Counter<"outcome">;
   readonly #refusedPeers: Counter<"reason">;
   readonly #moves: Counter;
+  readonly #limited: Counter<"what">;
   readonly #statusWrites: Counter<"outcome">;
 
   constructor(registry: Registry) {
@@ -97,6 +99,13 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
       labelNames: ["outcome"],
       registers,
     });
+    this.#limited = new Counter({
+      name: "sedge_fanout_rate_limited_total",
+      help: "Streams, claims and reports of nodes that were refused because the node asked too often",
+      labelNames: ["what"],
+      registers,
+    });
+    for (const what of LIMITED) this.#limited.inc({ what }, 0);
     this.#moves = new Counter({ name: "sedge_fanout_moves_asked_total", help: "Agents asked to move to the server that is their first choice", registers });
     this.#refusedPeers = new Counter({
       name: "sedge_fanout_http2_refusals_total",
@@ -143,6 +152,10 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
 
   refusedPeer(reason: Abuse): void {
     this.#refusedPeers.inc({ reason });
+  }
+
+  limited(what: Limited): void {
+    this.#limited.inc({ what });
   }
 
   askedToMove(agents: number): void {

@@ -25,11 +25,12 @@ import { Borrowing } from "./claims/borrowing.ts";
 import { EndpointReports } from "./claims/endpoint-reports.ts";
 import { Holdings } from "./claims/holdings.ts";
 import type { TlsFiles } from "./delivery/certificate-files.ts";
-import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind } from "./delivery/delivery.ts";
+import { DEFAULT_DELIVERY, type Delivery, type DeliveryKind, type PeerStream, type StreamHandler } from "./delivery/delivery.ts";
 import { type GrpcDeliveryOptions, type GrpcListen, type IdentityOfCall, startGrpcDelivery } from "./delivery/grpc-delivery.ts";
 import { startHttp2Delivery } from "./delivery/http2/http2-delivery.ts";
 import { Engine, type RecordComputer } from "./engine.ts";
 import { type Identity, requireNode } from "./identity.ts";
+import { IdentityLimits, type IdentityRates } from "./identity-limits.ts";
 import { Load } from "./load.ts";
 import { FanoutMetrics, registerGauges } from "./metrics.ts";
 import { PolicyStatuses } from "./policy-status/statuses.ts";
@@ -76,6 +77,8 @@ export interface FanoutSettings {
   readonly agentsPerServer: number;
   /** Agents that are asked to move, in a second. */
   readonly movesPerSecond: number;
+  /** What one node may ask in a time. */
+  readonly identityRates?: Partial<IdentityRates>;
   /** See SessionsOptions. */
   readonly olderLimitMs?: number;
   readonly limits?: Partial<SessionLimits>;
@@ -154,6 +157,9 @@ const CERTIFICATE_CHECK_MS = 10_000;
 /** How long closing the listeners may take after all sessions have ended. */
 const STOP_GRACE_MS = 1_000;
 
+/** Nothing more is heard of a stream that was refused before it began. */
+const REFUSED_STREAM: StreamHandler = { onMessage: () => undefined, onDrain: () => undefined, onClosed: () => undefined };
+
 export class FanoutServer implements Part {
   readonly name = "fanout";
   /** Names this run of the server. */
@@ -173,6 +179,7 @@ export class FanoutServer implements Part {
   readonly #choices: Choices;
   readonly #rebalancer: Rebalancer;
   readonly #load: Load;
+  readonly #limits: IdentityLimits;
   /** On how many nodes each policy is in force. */
   readonly policies: PolicyStatuses;
   readonly #options: FanoutServerOptions;
@@ -198,6 +205,12 @@ export class FanoutServer implements Part {
     const root = options.relay === undefined ? options : undefined;
     const sourceVersions = root?.upstreamVersions === undefined ? undefined : new UpstreamVersions({ kinds: RESOURCE_KINDS, source: root.upstreamVersions });
     this.#metrics = new FanoutMetrics(registry);
+    const rates = this.#settings.identityRates;
+    this.#limits = new IdentityLimits({
+      now: () => clock.now(),
+      onRefused: (what) => this.#metrics.limited(what),
+      ...(rates === undefined ? {} : { rates }),
+    });
     const { service, advertise, agentsPerServer, movesPerSecond } = this.#settings;
     this.members = new Members({ serverName: options.memberName ?? options.serverName, service, advertise, peers });
     this.#choices = new Choices(this.members);
@@ -277,7 +290,10 @@ export class FanoutServer implements Part {
         },
       },
       report: (session, report) => {
-        if (session.node !== undefined) this.#takeReport({ session, node: session.node.name, report, reply: (result) => session.reply(result) });
+        if (session.node === undefined) return;
+        const refusal = this.#limits.refusal("reports", session.stream.identity);
+        if (refusal === undefined) this.#takeReport({ session, node: session.node.name, report, reply: (result) => session.reply(result) });
+        else session.reply({ block: report.block, generation: report.generation, error: refusal.message, retry: true, ended: [], superseded: false });
       },
     });
     this.#engine = root === undefined ? undefined : this.#makeEngine(root, { sourceVersions, commitGapMs });
@@ -290,7 +306,11 @@ export class FanoutServer implements Part {
         : claimService({
             book: this.#book,
             ...claimsOf(root.store, { book: this.#book, clock }),
-            requireNode: (identity, node) => this.#requireNode(identity, node),
+            requireNode: (identity, node) => {
+              this.#requireNode(identity, node);
+              const refusal = this.#limits.refusal("claims", identity);
+              if (refusal !== undefined) throw refusal;
+            },
             refusal: () => this.#refusal(),
             onClaim: (result) => this.#metrics.claimed(result),
             onError: (error) => log.error({ err: error }, "call failed"),
@@ -373,7 +393,7 @@ export class FanoutServer implements Part {
     const reflection = new ReflectionService([SYNC_SERVICE, RELAY_SERVICE, INTROSPECTION_SERVICE, HEALTH, ...REFLECTION]);
     const options: GrpcDeliveryOptions = {
       listen,
-      accept: (stream) => this.sessions.accept(stream),
+      accept: (stream) => this.#accept(stream),
       acceptRelay: (stream) => this.feeds.accept(stream),
       unary: this.#unary,
       services: [
@@ -508,6 +528,13 @@ export class FanoutServer implements Part {
       clusterNodes: () => this.members.nodeCount,
       certificateEndsAt: () => (Number.isFinite(secondsLeft) ? clock.wallTime() + secondsLeft * 1_000 : undefined),
     });
+  }
+
+  #accept(stream: PeerStream): StreamHandler {
+    const refusal = this.#limits.refusal("streams", stream.identity);
+    if (refusal === undefined) return this.sessions.accept(stream);
+    stream.end(refusal);
+    return REFUSED_STREAM;
   }
 
   #refusal(): CallError | undefined {

@@ -20,6 +20,8 @@ export type CallProblem =
   | "new-epoch"
   | "unknown-object"
   | "no-free-block"
+  | "too-many-streams"
+  | "too-many-calls"
   | "api-unavailable"
   | "internal";
 
@@ -41,6 +43,9 @@ const STATUS: Readonly<Record<CallProblem, { readonly code: status; readonly has
   "parent-lost": { code: status.UNAVAILABLE, hasRetry: true },
   "new-epoch": { code: status.UNAVAILABLE, hasRetry: true },
   "unknown-object": { code: status.NOT_FOUND, hasRetry: false },
+  "too-many-streams": { code: status.RESOURCE_EXHAUSTED, hasRetry: true },
+  // An agent takes RESOURCE_EXHAUSTED of a claim for a pool that is full.
+  "too-many-calls": { code: status.UNAVAILABLE, hasRetry: true },
   "no-free-block": { code: status.RESOURCE_EXHAUSTED, hasRetry: true },
   "api-unavailable": { code: status.UNAVAILABLE, hasRetry: true },
   internal: { code: status.INTERNAL, hasRetry: false },

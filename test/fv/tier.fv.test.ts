@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { FanoutSettings } from "../../fanout/server.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
 import type { GetObjectStatusResponse, PolicyStatus, RebalanceResponse, ReplicaReport } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { rankServers } from "../../src/wire/rendezvous.ts";
-import { IntrospectionServiceClient } from "../../src/wire/service.ts";
+import { IntrospectionServiceClient, SyncServiceClient } from "../../src/wire/service.ts";
 import {
   CHANNEL_OPTIONS,
   type FanoutFixture,
@@ -45,7 +46,7 @@ interface World extends AsyncDisposable {
   introspect(server: number, uri: string): Promise<IntrospectionServiceClient>;
 }
 
-async function startTier(count: number): Promise<World> {
+async function startTier(count: number, settings: Partial<FanoutSettings> = {}): Promise<World> {
   const directory = await mkdtemp(join(tmpdir(), "sedge-tier-"));
   const authority = await createCertificateAuthority();
   const { cert, key } = await authority.issue({ commonName: "fanout", uris: ["spiffe://sedge/fanout"] });
@@ -53,7 +54,9 @@ async function startTier(count: number): Promise<World> {
   await Promise.all([writeFile(tls.ca, authority.cert), writeFile(tls.cert, cert), writeFile(tls.key, key)]);
   const servers: FanoutFixture[] = [];
   for (let i = 0; i < count; i++)
-    servers.push(await startFanout({ events: WORLD, tls, serverName: `pod-${i}`, settings: { service: SERVICE, movesPerSecond: 1_000, drainMs: 2_000 } }));
+    servers.push(
+      await startFanout({ events: WORLD, tls, serverName: `pod-${i}`, settings: { service: SERVICE, movesPerSecond: 1_000, drainMs: 2_000, ...settings } }),
+    );
   const slices = servers.map(({ secureAddress }, i) => serverSlice(`s${i}`, [{ pod: `pod-${i}`, address: secureAddress }]));
   for (const { server } of servers) server.sink(upsert(...slices));
   await until(() => expect(servers.map(({ server }) => server.members.ready.length)).toEqual(servers.map(() => count)));
@@ -139,6 +142,28 @@ describe("a tier of servers", () => {
     await b.server.close();
     const after = await a.server.tier.objectStatuses([request]);
     expect(after).toMatchObject([{ nodes: 3, nodesProgrammed: 2, programmedAtUnixUs: 0n, unheard: ["pod-1"] }]);
+  });
+
+  it("a node that asks too often is refused by name with when to come again, and counted; its neighbour is served", async () => {
+    await using tier = await startTier(1, { identityRates: { streams: { burst: 3, perSecond: 0.01 }, claims: { burst: 2, perSecond: 0.01 } } });
+    const [f] = tier.servers;
+    const own = await tier.channel("spiffe://sedge/node/n1");
+    const streams = Array.from({ length: 5 }, () => new GrpcAgent({ address: f?.secureAddress ?? "", node: "n1", credentials: own }));
+    onTestFinished(() => streams.forEach((stream) => stream[Symbol.dispose]()));
+    await until(() => expect(streams.filter((stream) => stream.status?.code === status.RESOURCE_EXHAUSTED)).toHaveLength(2));
+    const refused = streams.find((stream) => stream.status?.code === status.RESOURCE_EXHAUSTED);
+    expect(refused?.status?.details).toContain("node n1");
+    expect(Number(refused?.status?.metadata.get("retry-after-ms")[0])).toBeGreaterThan(1_000);
+    const claims = new SyncServiceClient(f?.secureAddress ?? "", own, CHANNEL_OPTIONS);
+    onTestFinished(() => claims.close());
+    const list = (): Promise<unknown> => unary((done) => claims.listBlocks({ node: "n1", takeOver: [] }, done));
+    await list();
+    await list();
+    await expect(list()).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    await tier.agent(0, "n2");
+    const text = (await f?.registry.metrics()) ?? "";
+    expect(text).toMatch(/^sedge_fanout_rate_limited_total\{what="streams"\} 2$/m);
+    expect(text).toMatch(/^sedge_fanout_rate_limited_total\{what="claims"\} 1$/m);
   });
 
   it("another server may read and nothing else; a node may not even read", async () => {
