@@ -5,7 +5,6 @@
  * takes nothing away: the table stays, its age grows, and the next session costs an exchange of digests.
  * Invariants: the table is at every moment a whole commit of one parent; a node's view is served only while it is held. Every wait has a bound.
  */
-import { type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import type { NodeName } from "../../src/model/names.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -14,13 +13,14 @@ import type { Part } from "../../src/runtime/supervisor.ts";
 import { addDigest, bucketBitsFor } from "../../src/wire/digest.ts";
 import type { RelayAck, RelayHeartbeat, RelayHello, RelayWelcome, Subscribe, SubscribedNode } from "../../src/wire/gen/sedge/sync/v1/relay.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { encodeRelayMessage, type RelayCommit, type RelayMessageValue, type UpstreamOutput, UpstreamSession } from "../../src/wire/relay-protocol.ts";
-import { connectRelay, failureOf, type RelayConnection, type SessionFailure, type TlsFiles } from "../../src/wire/sync-connection.ts";
+import type { RelayCommit, UpstreamOutput } from "../../src/wire/relay-protocol.ts";
+import type { RelayConnection, SessionFailure, TlsFiles } from "../../src/wire/sync-connection.ts";
 import { CallError } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import { type Commit, MirrorError, type Table } from "../table/table.ts";
 import { RelayedVersions } from "../upstream-versions.ts";
 import { MAX_PATH } from "./feeds.ts";
+import { Link } from "./link.ts";
 import { comeAgain, Outstanding } from "./outstanding.ts";
 
 export interface UpstreamOptions {
@@ -56,9 +56,6 @@ export interface UpstreamOptions {
   readonly onSessionEnd?: (failure: SessionFailure) => void;
 }
 
-/** For the connection and the parent's RelayWelcome. */
-const GREETING_TIMEOUT_MS = 10_000;
-const SILENT_HEARTBEATS = 3;
 const LASTING_FAILURE_DELAY_MS = 30_000;
 const LINGER_MS = 300_000;
 /** Subscribes are cut so that each is far below the largest message that a server takes. */
@@ -462,127 +459,6 @@ export class Upstream implements Part {
         release();
         this.#forAll.delete(name);
       }
-    }
-  }
-}
-
-interface LinkOptions {
-  readonly address: string;
-  readonly tls: TlsFiles | undefined;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly hello: () => { hello: RelayHello; subscribes: Subscribe[] };
-  readonly carryOut: (output: UpstreamOutput) => void;
-}
-
-/** One connection to a parent and its stream. */
-class Link {
-  readonly address: string;
-  connection: RelayConnection | undefined;
-  session: UpstreamSession | undefined;
-  welcome: RelayWelcome | undefined;
-  wasLive = false;
-  moveTo: readonly string[] | undefined;
-  readonly #options: LinkOptions;
-  #stream: ClientDuplexStream<Uint8Array, Uint8Array> | undefined;
-  #silenceLimitMs = GREETING_TIMEOUT_MS;
-  #heardAt = 0;
-  #failure: SessionFailure | undefined;
-  #isOver = false;
-
-  constructor(options: LinkOptions) {
-    this.address = options.address;
-    this.#options = options;
-  }
-
-  get isLive(): boolean {
-    return this.wasLive && !this.#isOver;
-  }
-
-  becameLive(): void {
-    this.wasLive = true;
-  }
-
-  greeted(welcome: RelayWelcome): void {
-    this.welcome = welcome;
-    if (welcome.heartbeatIntervalMs > 0) this.#silenceLimitMs = Math.max(1_000, SILENT_HEARTBEATS * welcome.heartbeatIntervalMs);
-  }
-
-  write(message: RelayMessageValue): void {
-    this.writeBytes(encodeRelayMessage(message));
-  }
-
-  writeBytes(bytes: Uint8Array): void {
-    if (!this.#isOver && this.#stream?.writable === true) this.#stream.write(bytes);
-  }
-
-  leave(targets: readonly string[]): void {
-    this.moveTo = targets;
-    this.#stream?.cancel();
-  }
-
-  fail(failure: SessionFailure): void {
-    this.#failure ??= failure;
-    this.#stream?.cancel();
-  }
-
-  end({ reason, detail }: { readonly reason: string; readonly detail: string }): void {
-    if (reason === "closed") return;
-    this.fail({ code: reason.toUpperCase(), detail, retryAfterMs: 0, isLasting: false });
-  }
-
-  async run(signal: AbortSignal): Promise<SessionFailure> {
-    const ended = new AbortController();
-    try {
-      this.connection = await connectRelay(this.address, this.#options.tls);
-      if (!signal.aborted) await this.#exchange(this.connection, signal, ended.signal);
-      return this.#failure ?? { code: "OK", detail: "the parent ended the stream", retryAfterMs: 0, isLasting: false };
-    } catch (error) {
-      return this.#failure ?? failureOf(error);
-    } finally {
-      this.#isOver = true;
-      ended.abort();
-      this.session?.closed();
-      this.#stream?.cancel();
-      this.connection?.close();
-    }
-  }
-
-  async #exchange(connection: RelayConnection, signal: AbortSignal, ended: AbortSignal): Promise<void> {
-    const { clock, hello, log } = this.#options;
-    const stream = connection.openRelay(new Metadata());
-    this.#stream = stream;
-    stream.on("error", () => undefined);
-    const onAbort = (): void => stream.cancel();
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#heardAt = clock.now();
-    void this.#watchSilence(ended).catch((error: unknown) => log.error({ err: error }, "the watch over silence failed"));
-    try {
-      const session = new UpstreamSession(hello());
-      this.session = session;
-      this.#carryOut(session.open());
-      for await (const bytes of stream) {
-        this.#heardAt = clock.now();
-        this.#carryOut(session.receive(bytes as Uint8Array));
-        if (session.state === "over" || this.moveTo !== undefined || this.#failure !== undefined) return;
-      }
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
-
-  #carryOut(outputs: readonly UpstreamOutput[]): void {
-    for (const output of outputs) this.#options.carryOut(output);
-  }
-
-  async #watchSilence(ended: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    while (!ended.aborted) {
-      await clock.sleep(this.#silenceLimitMs / 4, ended);
-      if (ended.aborted || clock.now() - this.#heardAt < this.#silenceLimitMs) continue;
-      this.#carryOut(this.session?.silence() ?? []);
-      this.#stream?.cancel();
-      return;
     }
   }
 }
