@@ -16,7 +16,7 @@ const STREAM = 1;
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 const LARGEST_WINDOW = 2 ** 31 - 1;
 const FIRST_WINDOW = 65_535;
-/** The windows are opened again after so much. */
+/** The windows are opened again after so much; sooner where they are narrower. */
 const WINDOW_STEP = 2 ** 29;
 /** What gRPC puts before a message. */
 const GRPC_PREFIX_BYTES = 5;
@@ -43,19 +43,28 @@ export class GrpcStream {
   #message: Buffer[] = [];
   #messageBytes = 0;
   #received = 0;
+  readonly #step: number;
   #streamWindow = FIRST_WINDOW;
   #connectionWindow = FIRST_WINDOW;
   #held: Buffer | undefined;
   #isOver = false;
 
-  /** `tls` undefined: plain text. */
+  /** `tls` undefined: plain text. `windowBytes`: what the server may send before more is allowed; as much as there is when not given. */
   constructor({
     port,
     path,
     events,
     tls,
-  }: { readonly port: number; readonly path: string; readonly events: StreamEvents; readonly tls?: SecureContext | undefined }) {
+    windowBytes = LARGEST_WINDOW,
+  }: {
+    readonly port: number;
+    readonly path: string;
+    readonly events: StreamEvents;
+    readonly tls?: SecureContext | undefined;
+    readonly windowBytes?: number;
+  }) {
     this.#events = events;
+    this.#step = Math.min(WINDOW_STEP, Math.floor(windowBytes / 4));
     const where = { host: "127.0.0.1", port, noDelay: true };
     this.#socket =
       tls === undefined
@@ -67,8 +76,8 @@ export class GrpcStream {
     this.#socket.write(
       Buffer.concat([
         PREFACE,
-        SETTINGS,
-        windowUpdate(0, LARGEST_WINDOW - FIRST_WINDOW),
+        settings(windowBytes),
+        ...(windowBytes > FIRST_WINDOW ? [windowUpdate(0, windowBytes - FIRST_WINDOW)] : []),
         frame({ type: FRAME.headers, flags: FLAG.endHeaders, stream: STREAM, payload: requestHeaders(path, port) }),
       ]),
     );
@@ -197,7 +206,7 @@ export class GrpcStream {
 
   #countReceived(bytes: number): void {
     this.#received += bytes;
-    if (this.#received < WINDOW_STEP) return;
+    if (this.#received < this.#step) return;
     this.#socket.write(Buffer.concat([windowUpdate(0, this.#received), windowUpdate(STREAM, this.#received)]));
     this.#received = 0;
   }
@@ -232,8 +241,13 @@ function windowUpdate(stream: number, increment: number): Buffer {
   return frame({ type: FRAME.windowUpdate, flags: 0, stream, payload });
 }
 
-/** No push; the widest stream window, so that the server alone decides how fast it sends. */
-const SETTINGS = frame({ type: FRAME.settings, flags: 0, stream: 0, payload: Buffer.from([0, 2, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]) });
+/** No push, and the window of a stream (a wide one lets the server alone decide how fast it sends). */
+function settings(windowBytes: number): Buffer {
+  const payload = Buffer.from([0, 2, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+  payload.writeUInt32BE(windowBytes, 8);
+  return frame({ type: FRAME.settings, flags: 0, stream: 0, payload });
+}
+
 const SETTINGS_ACK = frame({ type: FRAME.settings, flags: FLAG.ack, stream: 0, payload: Buffer.alloc(0) });
 
 /** HPACK (RFC 7541) without Huffman and without the dynamic table: static names by index, texts shorter than 127 bytes. */

@@ -6,6 +6,8 @@ import { nodeName } from "../fanout/cluster.ts";
 import { frameMessage, GrpcStream } from "../fanout/grpc-stream.ts";
 
 const [, , port = "0", first = "0", count = "0"] = process.argv;
+/** HTTP/2's own default. */
+const WINDOW_BYTES = 65_535;
 let live = 0;
 
 for (let i = 0; i < Number(count); i++) {
@@ -21,6 +23,8 @@ for (let i = 0; i < Number(count); i++) {
   const stream = new GrpcStream({
     port: Number(port),
     path: "/sedge.sync.v1.SyncService/Sync",
+    // As gRPC clients have it: the kernel's buffers alone would take an hour's changes.
+    windowBytes: WINDOW_BYTES,
     events: { onMessage: (bytes) => carryOut(session.receive(Uint8Array.from(bytes))), onEnd: (reason) => process.send?.({ ended: reason }) },
   });
   const carryOut = (outputs: ReturnType<AgentSession["receive"]>): void => {

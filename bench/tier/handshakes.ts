@@ -46,8 +46,7 @@ export async function measureHandshakes(options: TierOptions): Promise<Measured>
     const storming = waitUntil(async () => (await coming.call("kept", undefined)).connected === storm, "all connected");
     const churning = new AbortController();
     const churn = churnUntil(churning.signal, server, connected);
-    const stormMs = await storming.finally(() => churning.abort());
-    await churn;
+    const [stormMs] = await Promise.all([storming.finally(() => churning.abort()), churn]);
     await server.call("level", { nodes: total });
     const levelAfterMs = Math.round(performance.now() - began);
     const after = await servers.usage();

@@ -26,7 +26,7 @@ export function startAgents(): Worker<AgentsMethods> {
 }
 
 const POLL_MS = 20;
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 600_000;
 
 /** Resolves with how long it took (ms). */
 export async function waitUntil(isTrue: () => Promise<boolean>, what: string, timeoutMs = TIMEOUT_MS): Promise<number> {
