@@ -7,6 +7,13 @@ export const controllersConfigSchema = z.strictObject({
   identity: z.string().default("").describe("This program in the Lease; host name and process when empty"),
   leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another"),
   collectIntervalMs: z.number().int().min(100).max(86_400_000).default(300_000).describe("Addresses are looked through this often"),
+  tierIntervalMs: z
+    .number()
+    .int()
+    .min(100)
+    .max(3_600_000)
+    .default(10_000)
+    .describe("Tiers are looked after this often: the built-in ones are there, deleted ones go when empty"),
   poolIntervalMs: z
     .number()
     .int()

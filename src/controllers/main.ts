@@ -17,6 +17,7 @@ import { Collector } from "./collector.ts";
 import { controllersConfigSchema } from "./config.ts";
 import { passMetrics } from "./metrics.ts";
 import { PoolController } from "./pools.ts";
+import { TierController } from "./tiers.ts";
 
 const LEASE_NAME = "sedge-controllers";
 
@@ -54,6 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     intervalMs: config.poolIntervalMs,
     readBlocks: (stop) => readBlocks(client, stop),
   });
+  const tiers = new TierController({ client, clock, log: log.child({ component: "tiers" }), intervalMs: config.tierIntervalMs });
   const leader = new Leader({
     client,
     clock,
@@ -62,7 +64,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     name: LEASE_NAME,
     identity: config.identity === "" ? `${hostname()}_${process.pid}` : config.identity,
     leaseMs: config.leaseMs,
-    work: async (stop) => void (await Promise.all([collector.run(stop), pools.run(stop)])),
+    work: async (stop) => void (await Promise.all([collector.run(stop), pools.run(stop), tiers.run(stop)])),
   });
   const metrics = await serveMetrics(registry, parseHostAndPort(config.metricsListen));
   const healthEndpoint = await serveHealth(health, parseHostAndPort(config.healthListen));

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse as parseYaml } from "yaml";
 import { ClusterStatusWriter, SEDGE_STATUS } from "../../fanout/tier/cluster-status-writer.ts";
 import { Members } from "../../fanout/tier/members.ts";
+import { TierController } from "../../src/controllers/tiers.ts";
 import { ApiClient } from "../../src/datastore/api-client.ts";
 import { ApiError } from "../../src/datastore/api-error.ts";
 import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
@@ -168,6 +169,18 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
   it("the controllers' account: what they do, and nothing else", async () => {
     const client = await clientOf("sedge-controllers");
     for (const kind of ["IPPool", "IPAMBlock", "BlockAffinity", "Pod", "Node"] as const) await client.list(API_RESOURCES[kind]);
+    const tiers = new TierController({ client, clock: systemClock, log: silentLogger(), intervalMs: 1 });
+    const { signal } = new AbortController();
+    await tiers.pass(signal);
+    await tiers.pass(signal);
+    const ready = { conditions: [{ type: "Ready", status: "True" }] };
+    expect((await client.list(API_RESOURCES.Tier)).items).toMatchObject(
+      ["default", "kube-admin", "kube-baseline"].map((name) => ({ metadata: { name }, status: ready })),
+    );
+    await admin.delete(API_RESOURCES.Tier, { name: "kube-admin" });
+    await tiers.pass(signal);
+    await tiers.pass(signal);
+    expect((await client.list(API_RESOURCES.Tier)).items).toHaveLength(3);
     expect(await allowed(client)).toEqual([...rulesOf("ClusterRole", "sedge-controllers"), ...rulesOf("Role", "sedge-controllers-lease")].sort());
     await expectForbidden(client, NOT_FOR_ANYBODY);
     await expectForbidden(client, [

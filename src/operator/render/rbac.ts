@@ -72,7 +72,9 @@ function controllerRules(): readonly Rule[] {
     ...of(["Pod", "Node"], ["get"]),
     ...of(["IPAMBlock", "BlockAffinity"], ["delete", "get", "update"]),
     ...of(["IPPool"], ["update"]),
-    { apiGroups: [API_RESOURCES.IPPool.group], resources: [`${API_RESOURCES.IPPool.plural}/status`], verbs: ["update"] },
+    { apiGroups: [API_RESOURCES.IPPool.group], resources: [`${API_RESOURCES.IPPool.plural}/status`, `${API_RESOURCES.Tier.plural}/status`], verbs: ["update"] },
+    ...of(["Tier"], ["create", "list", "update"]),
+    ...of(["GlobalNetworkPolicy", "CalicoNetworkPolicy", "ClusterNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy"], ["list"]),
   ];
 }
 
