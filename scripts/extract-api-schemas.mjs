@@ -10,6 +10,7 @@ const wanted = {
   api__v1: { out: "core.v1.json", kinds: ["Node", "Namespace", "Pod", "Service", "ServiceAccount", "Event"] },
   "apis__networking.k8s.io__v1": { out: "networking.v1.json", kinds: ["NetworkPolicy"] },
   "apis__coordination.k8s.io__v1": { out: "coordination.v1.json", kinds: ["Lease"] },
+  "apis__discovery.k8s.io__v1": { out: "discovery.v1.json", kinds: ["EndpointSlice"] },
   "apis__apiextensions.k8s.io__v1": { out: "apiextensions.v1.json", kinds: ["CustomResourceDefinition"] },
 };
 const [source, api, apimachinery] = process.argv.slice(2);
@@ -61,7 +62,7 @@ function messagesOf(path, messages) {
 }
 
 const messages = {};
-for (const folder of ["core/v1", "networking/v1", "coordination/v1"]) messagesOf(join(api, folder, "generated.proto"), messages);
+for (const folder of ["core/v1", "networking/v1", "coordination/v1", "discovery/v1"]) messagesOf(join(api, folder, "generated.proto"), messages);
 for (const folder of ["pkg/apis/meta/v1", "pkg/api/resource", "pkg/runtime", "pkg/util/intstr"])
   messagesOf(join(apimachinery, folder, "generated.proto"), messages);
 const reached = new Set();
@@ -73,6 +74,7 @@ const reach = (name) => {
 for (const kind of ["Node", "Namespace", "Pod", "Service", "ServiceAccount", "Event", "Binding"]) reach(`io.k8s.api.core.v1.${kind}`);
 reach("io.k8s.api.networking.v1.NetworkPolicy");
 reach("io.k8s.api.coordination.v1.Lease");
+reach("io.k8s.api.discovery.v1.EndpointSlice");
 reach("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
 writeFileSync(
   join(target, "protobuf.json"),

@@ -10,6 +10,35 @@ const APPLY = "application/apply-patch+yaml";
 
 export function writeCases(scope: GetScope): void {
   describe("writes", () => {
+    it("an EndpointSlice: defaults, columns, what is refused, a type that stays", async () => {
+      const { api, namespace } = scope();
+      const path = `/apis/discovery.k8s.io/v1/namespaces/${await namespace()}/endpointslices`;
+      const slice = (more: Body): Body => ({ apiVersion: "discovery.k8s.io/v1", kind: "EndpointSlice", metadata: { name: "web-1" }, ...more });
+      const good = {
+        addressType: "IPv4",
+        ports: [{ port: 80 }],
+        endpoints: [{ addresses: ["10.0.0.1"], conditions: { ready: true } }, { addresses: ["10.0.0.2"] }],
+      };
+      const refused: readonly (readonly [Body, string])[] = [
+        [{ ...good, addressType: "IPv5" }, "addressType"],
+        [{ ...good, endpoints: [{ addresses: ["::1"] }] }, "endpoints[0].addresses[0]"],
+        [{ ...good, endpoints: [{ addresses: [] }] }, "endpoints[0].addresses"],
+        [{ ...good, ports: [{ port: 80, protocol: "ICMP" }] }, "ports[0].protocol"],
+      ];
+      for (const [bad, field] of refused) {
+        const { code, body } = await api.ask("POST", path, { body: slice(bad) });
+        expect([code, (at(body, "details", "causes") as Json[]).map((cause) => at(cause, "field"))], field).toEqual([422, expect.arrayContaining([field])]);
+      }
+      const { code, body } = await api.ask("POST", path, { body: slice(good) });
+      expect(code).toBe(201);
+      expect(body).toMatchObject({ metadata: { generation: 1 }, ports: [{ name: "", port: 80, protocol: "TCP" }] });
+      const moved = await api.ask("PATCH", `${path}/web-1`, { body: { addressType: "IPv6", endpoints: [] }, type: MERGE });
+      expect(moved).toMatchObject({ code: 422, body: { message: expect.stringContaining("field is immutable") } });
+      const table = (await api.ask("GET", path, { accept: "application/json;as=Table;v=v1;g=meta.k8s.io" })).body;
+      expect((at(table, "columnDefinitions") as Json[]).map((column) => at(column, "name"))).toEqual(["Name", "AddressType", "Ports", "Endpoints", "Age"]);
+      expect((at(table, "rows", 0, "cells") as Json[]).slice(0, 4)).toEqual(["web-1", "IPv4", "80", "10.0.0.1,10.0.0.2"]);
+    });
+
     it("create: server-owned metadata, defaults, 201; again → 409 AlreadyExists", async () => {
       const { api, namespace } = scope();
       const ns = await namespace();

@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  AGE,
   CRD_COLUMNS,
   EVENT_COLUMNS,
   LEASE_COLUMNS,
+  NAME,
   NAMESPACE_COLUMNS,
   NETWORK_POLICY_COLUMNS,
   NODE_COLUMNS,
@@ -13,6 +15,7 @@ import {
   SERVICE_COLUMNS,
 } from "./columns.ts";
 import { customResourceDefinitionRules } from "./crd.ts";
+import { ENDPOINT_SLICE_COLUMNS, endpointSliceRules } from "./endpoint-slice.ts";
 import { pathLabel } from "./field-selector.ts";
 import type { JsonObject } from "./json.ts";
 import { arrayAt, ensureObject, isObject, stringAt, valueAt } from "./json.ts";
@@ -34,6 +37,7 @@ const DOCUMENTS: Readonly<Record<string, string>> = {
   v1: "core.v1.json",
   "networking.k8s.io/v1": "networking.v1.json",
   "coordination.k8s.io/v1": "coordination.v1.json",
+  "discovery.k8s.io/v1": "discovery.v1.json",
   "apiextensions.k8s.io/v1": "apiextensions.v1.json",
 };
 
@@ -124,7 +128,7 @@ const EVENT_FIELDS = [
 ];
 
 /** The others leave metadata.generation out, as kube-apiserver does. */
-const KINDS_WITH_GENERATION: ReadonlySet<string> = new Set(["Pod", "NetworkPolicy", "CustomResourceDefinition"]);
+const KINDS_WITH_GENERATION: ReadonlySet<string> = new Set(["Pod", "NetworkPolicy", "EndpointSlice", "CustomResourceDefinition"]);
 
 const core = { apiVersion: "v1", schemaPrefix: "io.k8s.api.core.v1" } as const;
 
@@ -186,6 +190,15 @@ const DEFINITIONS: readonly Definition[] = [
     isNamespaced: true,
     columns: NETWORK_POLICY_COLUMNS,
     rules: networkPolicyRules,
+  },
+  {
+    apiVersion: "discovery.k8s.io/v1",
+    schemaPrefix: "io.k8s.api.discovery.v1",
+    kind: "EndpointSlice",
+    plural: "endpointslices",
+    isNamespaced: true,
+    columns: [NAME, ...ENDPOINT_SLICE_COLUMNS, AGE],
+    rules: endpointSliceRules,
   },
   {
     apiVersion: "coordination.k8s.io/v1",
