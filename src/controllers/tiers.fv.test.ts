@@ -39,7 +39,8 @@ async function tiers(): Promise<readonly string[]> {
 }
 
 async function ready(name: string): Promise<unknown> {
-  return (objectAt(await client.get(API_RESOURCES.Tier, { name }), "status")?.["conditions"] as unknown[])[0];
+  const conditions = objectAt(await client.get(API_RESOURCES.Tier, { name }), "status")?.["conditions"];
+  return Array.isArray(conditions) ? (conditions[0] as unknown) : undefined;
 }
 
 const BUILT_IN = ["kube-admin 1000 Pass", "default 1000000 Deny", "kube-baseline 10000000 Pass"];
