@@ -29,7 +29,8 @@ const PACKED_TAG = 0x32;
 
 export interface SimulatedAgent {
   readonly index: number;
-  readonly bytes: { readonly received: number; readonly sent: number };
+  /** TCP bytes of all its connections so far. */
+  readonly bytes: Bytes;
   connect(options: ConnectOptions): void;
   /** Ends the connection without a word, and keeps the view. */
   close(): void;
@@ -40,6 +41,11 @@ export interface SimulatedAgent {
   resume(): void;
   /** Digest of the whole view, given that of the records that all nodes have. */
   digest(shared: bigint): bigint;
+}
+
+interface Bytes {
+  readonly received: number;
+  readonly sent: number;
 }
 
 /** Who decides what comes after a connection. */
@@ -80,6 +86,8 @@ export class CountingAgent implements SimulatedAgent, AckSender {
   readonly #ackState = new AckState(this);
   readonly #view = new LightView();
   #stream: GrpcStream | undefined;
+  /** Of the connections before. */
+  #past: Bytes = { received: 0, sent: 0 };
   #seed = 0n;
   #bits = FIRST_BITS;
   #sharedRecords = 0;
@@ -94,12 +102,13 @@ export class CountingAgent implements SimulatedAgent, AckSender {
     return this.#parts.index;
   }
 
-  get bytes(): { readonly received: number; readonly sent: number } {
-    return this.#stream?.bytes ?? { received: 0, sent: 0 };
+  get bytes(): Bytes {
+    return sumOf(this.#past, this.#stream?.bytes);
   }
 
   connect({ port, shared }: ConnectOptions): void {
     const { tls, recorder, listener } = this.#parts;
+    this.#past = this.bytes;
     this.#answerRecords = 0;
     this.#sharedRecords = shared?.records ?? 0;
     this.#stream = new GrpcStream({
@@ -199,6 +208,8 @@ export class CheckingAgent implements SimulatedAgent, AckSender {
   #view = new View();
   #session: AgentSession;
   #stream: GrpcStream | undefined;
+  /** Of the connections before. */
+  #past: Bytes = { received: 0, sent: 0 };
   /** Of the answer under way. */
   #answerRecords = 0;
 
@@ -215,12 +226,13 @@ export class CheckingAgent implements SimulatedAgent, AckSender {
     return this.#view;
   }
 
-  get bytes(): { readonly received: number; readonly sent: number } {
-    return this.#stream?.bytes ?? { received: 0, sent: 0 };
+  get bytes(): Bytes {
+    return sumOf(this.#past, this.#stream?.bytes);
   }
 
   connect({ port }: ConnectOptions): void {
     const { tls, recorder, listener } = this.#parts;
+    this.#past = this.bytes;
     this.#answerRecords = 0;
     this.#session = this.#newSession();
     this.#stream = new GrpcStream({
@@ -314,6 +326,10 @@ export class CheckingAgent implements SimulatedAgent, AckSender {
       }
     }
   }
+}
+
+function sumOf(past: Bytes, now: Bytes | undefined): Bytes {
+  return { received: past.received + (now?.received ?? 0), sent: past.sent + (now?.sent ?? 0) };
 }
 
 /** In an Update, packed or not. */

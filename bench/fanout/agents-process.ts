@@ -72,7 +72,6 @@ function create(options: {
 /** Connects all; resolves when each has its whole view. `isResume`: they have one already and say so. `isStorm`: all at the same moment. */
 async function connect(options: { readonly port: number; readonly isResume: boolean; readonly isStorm: boolean }): Promise<{ readonly ms: number }> {
   const began = performance.now();
-  bytesBefore = { received: 0, sent: 0 };
   const shared = options.isResume ? sharedState() : undefined;
   let next = 0;
   let answered = 0;
@@ -162,13 +161,7 @@ function begin(): void {
   bytesBefore = totalBytes();
 }
 
-/** As `begin`, where all connections are to be made anew: the bytes of the present ones do not count. */
-function beginAnew(): void {
-  recorder.reset();
-  bytesBefore = { received: 0, sent: 0 };
-}
-
-/** What was received since `begin`, and TCP bytes both ways (of the present connections). */
+/** What was received since `begin`, and TCP bytes both ways. */
 function finish(): Received & { readonly wire: { readonly received: number; readonly sent: number } } {
   const { received, sent } = totalBytes();
   return { ...recorder.received(), wire: { received: received - bytesBefore.received, sent: sent - bytesBefore.sent } };
@@ -222,7 +215,6 @@ const methods = {
   pause,
   resume,
   begin,
-  beginAnew,
   finish,
   wrongDigests,
 };

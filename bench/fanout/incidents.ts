@@ -50,7 +50,7 @@ export async function measureStorm(scenario: Scenario, parts: Parts): Promise<Me
 export async function measureRestart(scenario: Scenario, parts: Parts): Promise<Measured> {
   const { agents, shape, delivery, certificates, port, history } = parts;
   await agents.call("keep", { ports: [port], isConnected: true });
-  await agents.call("beginAnew", undefined);
+  await agents.call("begin", undefined);
   const killed = performance.now();
   await parts.server.kill();
   const server = startServer();

@@ -41,7 +41,7 @@ export async function measureHandshakes(options: TierOptions): Promise<Measured>
     await there.call("begin", undefined);
     const before = await servers.usage();
     const began = performance.now();
-    await coming.call("beginAnew", undefined);
+    await coming.call("begin", undefined);
     await coming.call("keep", { ports: servers.ports, isConnected: false });
     const storming = waitUntil(async () => (await coming.call("kept", undefined)).connected === storm, "all connected");
     const churning = new AbortController();

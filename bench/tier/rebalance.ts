@@ -24,7 +24,7 @@ export async function measureRebalance(options: TierOptions): Promise<Measured> 
     await untilLevel(servers, count);
     await agents.call("reorder", { ports });
     await agents.call("resetKept", undefined);
-    await agents.call("beginAnew", undefined);
+    await agents.call("begin", undefined);
     const before = await servers.usage();
     const began = performance.now();
     const { moving } = await rebalance(ports[0] ?? 0, movesPerSecond);

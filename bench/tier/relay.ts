@@ -57,7 +57,7 @@ export async function measureRelay(options: TierOptions): Promise<Measured> {
     const digestFailures = await failuresNow(servers, agents, 0);
 
     await agents.call("resetKept", undefined);
-    await agents.call("beginAnew", undefined);
+    await agents.call("begin", undefined);
     const before = await servers.usage();
     const killed = performance.now();
     await relays[0]?.kill();
@@ -70,7 +70,7 @@ export async function measureRelay(options: TierOptions): Promise<Measured> {
     say(`a relay was killed: all level after ${levelAfterKillMs} ms; all move to the root`);
     const killFailures = await failuresNow(servers, agents, afterKill.repairs);
 
-    await agents.call("beginAnew", undefined);
+    await agents.call("begin", undefined);
     const moved = performance.now();
     await agents.call("letGo", undefined);
     await agents.call("disconnect", undefined);

@@ -25,7 +25,7 @@ export async function measureRollingRestart(options: TierOptions): Promise<Measu
     await untilLevel(servers, count);
     say(`connected: ${(await agents.call("countsOf", { ports: servers.ports })).join(", ")}`);
     await agents.call("resetKept", undefined);
-    await agents.call("beginAnew", undefined);
+    await agents.call("begin", undefined);
     const before = await servers.usage();
     const levelAfterMs: number[] = [];
     let drained = 0;
