@@ -1,11 +1,11 @@
 /** A node for tests of the CNI side with the kernel: a namespace of its own, an agent (test/fakes/cni-agent.ts) in it that can be killed, and pods' namespaces. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { CniAgentOptions } from "../fakes/cni-agent.ts";
+import { type CniAgentOptions, DIE_AT_FILE } from "../fakes/cni-agent.ts";
 import { type CniReply, callCni } from "../fakes/cni-caller.ts";
 import { createNetns, type Netns } from "../kernel/netns.ts";
 
@@ -54,6 +54,11 @@ export class Node implements AsyncDisposable {
     const ended = once(agent, "exit");
     agent.kill("SIGKILL");
     await ended;
+  }
+
+  /** The agent that is there kills itself at this point of the next request for its victim. */
+  async armAgent(dieAt: number): Promise<void> {
+    await writeFile(join(this.directory, DIE_AT_FILE), String(dieAt));
   }
 
   /** Resolves when the agent has ended by itself. */

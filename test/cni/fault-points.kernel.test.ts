@@ -15,13 +15,12 @@ const MOST = 40;
 
 describe.skipIf(!canUseNetns() || !hasCniExecutable())("kill -9 at every write", () => {
   it("of an ADD", { timeout: 180_000 }, async () => {
-    await using node = await Node.start({ policyFor: PODS });
+    await using node = await Node.start({ policyFor: PODS, victim: VICTIM });
     const steady = addressesOf(await node.add("steady"));
     await startEcho(await node.podNetns("steady"));
     let points = 0;
     for (let at = 1; ; at++) {
-      await node.killAgent();
-      await node.startAgent({ dieAt: at, victim: VICTIM });
+      await node.armAgent(at);
       const cut = await node.add(VICTIM);
       if (cut.code === 0) break;
       points++;
@@ -45,10 +44,9 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("kill -9 at every write",
   });
 
   it("of an ADD that is only asked for again, under the same id: the same pod, once, and whole", { timeout: 180_000 }, async () => {
-    await using node = await Node.start({ policyFor: PODS });
+    await using node = await Node.start({ policyFor: PODS, victim: VICTIM });
     for (let at = 1; at < MOST; at++) {
-      await node.killAgent();
-      await node.startAgent({ dieAt: at, victim: VICTIM });
+      await node.armAgent(at);
       if ((await node.add(VICTIM)).code === 0) break;
       await node.agentEnded();
       await node.startAgent();
@@ -62,16 +60,13 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("kill -9 at every write",
   });
 
   it("of a DEL", { timeout: 180_000 }, async () => {
-    await using node = await Node.start({ policyFor: PODS });
+    await using node = await Node.start({ policyFor: PODS, victim: VICTIM });
     const steady = addressesOf(await node.add("steady"));
     await startEcho(await node.podNetns("steady"));
     let points = 0;
     for (let at = 1; ; at++) {
-      await node.killAgent();
-      await node.startAgent();
       expect((await node.add(VICTIM)).code).toBe(0);
-      await node.killAgent();
-      await node.startAgent({ dieAt: at, victim: VICTIM });
+      await node.armAgent(at);
       // One whose agent goes is left on disk for the next, and is a success for the runtime.
       expect((await node.call("DEL", VICTIM)).code, `point ${at}`).toBe(0);
       if (await node.isAgentUp()) break;

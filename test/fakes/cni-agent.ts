@@ -6,6 +6,7 @@
  * Socket, state, queue and the pretended API's file are in the directory, so that a second process finds what the first left. The pretended policy
  * routes a pod's addresses to its interface, as the reconcile loop does, and allows everything. Prints "ready" when the socket is there.
  */
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Journal } from "../../agent/addresses/journal.ts";
 import { DiskJournalFiles } from "../../agent/addresses/journal-files.ts";
@@ -44,12 +45,13 @@ export interface CniAgentOptions {
   readonly annotations?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** Default 1500. */
   readonly mtu?: number;
-  /** The process kills itself at this point after the first request for `victim`; see fault-points.ts. */
-  readonly dieAt?: number;
+  /** The next request that names this container is counted from when the file `die-at` is in the directory: the point in it ends the process; see fault-points.ts. */
   readonly victim?: string;
 }
 
 const PREFIX = "cali";
+/** See `victim`. */
+export const DIE_AT_FILE = "die-at";
 
 export function poolOf(cidr: string, blockSize: { readonly v4: number; readonly v6: number } = { v4: 28, v6: 124 }): Pool {
   const parsed = parseCidr(cidr);
@@ -73,7 +75,7 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
     pools: options.pools.map((cidr) => poolOf(cidr, options.blockSize)),
     ...(options.isApiInMemory === true ? {} : { file: join(directory, "api.json") }),
   });
-  const points = options.dieAt === undefined ? undefined : new FaultPoints(options.dieAt);
+  const points = options.victim === undefined ? undefined : new FaultPoints();
   points?.watchNetlink();
   const host = options.hasKernel ? RtnetlinkDriver.open() : undefined;
   const files = await DiskJournalFiles.open(join(directory, "state"));
@@ -92,7 +94,10 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   const service = new CniService({ pods, addresses, limitation: () => undefined });
   const cni: Pick<CniService, "answer"> = {
     async answer(verb, body, stop) {
-      if (JSON.stringify(body).includes(`"${options.victim ?? ""}"`)) points?.arm();
+      if (points !== undefined && JSON.stringify(body).includes(`"${options.victim}"`)) {
+        const dieAt = takeDieAt(directory);
+        if (dieAt !== undefined) points.arm(dieAt);
+      }
       const answer = await service.answer(verb, body, stop);
       points?.reached("the answer");
       return answer;
@@ -105,6 +110,14 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   policy?.close();
   await journal.close();
   host?.close();
+}
+
+function takeDieAt(directory: string): number | undefined {
+  const file = join(directory, DIE_AT_FILE);
+  if (!existsSync(file)) return undefined;
+  const dieAt = Number(readFileSync(file, "utf8"));
+  rmSync(file);
+  return dieAt;
 }
 
 if (process.argv[1] === import.meta.filename) {

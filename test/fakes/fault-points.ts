@@ -8,21 +8,15 @@ import type { JournalFiles } from "../../agent/addresses/journal-files.ts";
 import { NetlinkSocket } from "../../agent/drivers/netlink/socket.ts";
 
 export class FaultPoints {
-  readonly #dieAt: number;
-  #count = 0;
-  #isArmed = false;
+  #left = Number.POSITIVE_INFINITY;
 
-  /** The process kills itself at this point, the first is 1. */
-  constructor(dieAt: number) {
-    this.#dieAt = dieAt;
-  }
-
-  arm(): void {
-    this.#isArmed = true;
+  /** The process kills itself at this point from now on, the first is 1. */
+  arm(dieAt: number): void {
+    this.#left = dieAt;
   }
 
   reached(what: string): void {
-    if (!this.#isArmed || ++this.#count !== this.#dieAt) return;
+    if (--this.#left !== 0) return;
     process.stdout.write(`killed before: ${what}\n`);
     process.kill(process.pid, "SIGKILL");
   }
