@@ -33,6 +33,7 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
       `--tls-ca=${TLS_DIR}/ca.crt`,
       `--metrics-listen=0.0.0.0:${PORTS.fanoutMetrics}`,
       `--health-listen=127.0.0.1:${PORTS.fanoutHealth}`,
+      `--workers=${fanout.workers}`,
       `--drain-ms=${fanout.drainMs}`,
       `--log-level=${fanout.logLevel}`,
       "--server-name=$(POD_NAME)",
@@ -51,7 +52,11 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
     ...probes(PORTS.fanoutHealth, "127.0.0.1"),
     resources: fanout.resources,
     securityContext: CONFINED,
-    volumeMounts: [{ name: "tls", mountPath: TLS_DIR, readOnly: true }],
+    volumeMounts: [
+      { name: "tls", mountPath: TLS_DIR, readOnly: true },
+      // The socket between the main process and its workers.
+      { name: "tmp", mountPath: "/tmp" },
+    ],
   };
   const podSpec = {
     serviceAccountName: nameOf("fanout"),
@@ -67,7 +72,10 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
     topologySpreadConstraints: [{ maxSkew: 1, topologyKey: "topology.kubernetes.io/zone", whenUnsatisfiable: "ScheduleAnyway", labelSelector: selector }],
     securityContext: { fsGroup: NOBODY },
     containers: [container],
-    volumes: [{ name: "tls", secret: { secretName: fanout.tlsSecret, defaultMode: 0o440 } }],
+    volumes: [
+      { name: "tls", secret: { secretName: fanout.tlsSecret, defaultMode: 0o440 } },
+      { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "1Mi" } },
+    ],
   };
   return [
     service(namespace),

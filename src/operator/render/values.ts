@@ -30,6 +30,11 @@ export const valuesSchema = z.strictObject({
         .min(0)
         .max(100)
         .describe("Servers that may be missing during an update; 1 where there are no more nodes than replicas, else the surge finds no place"),
+      workers: z
+        .int()
+        .min(0)
+        .max(64)
+        .describe("Processes of each server that serve the agents besides the main one; 0: it does all. docs/servers.md says when"),
       drainMs: z.int().min(0).max(600_000).describe("How long agents have to move when a server stops, ms"),
       terminationSeconds: z.int().min(1).max(900).describe("The kubelet ends a server after this long; above drainMs"),
       tlsSecret: z
@@ -75,6 +80,7 @@ export const DEFAULT_VALUES: Values = {
   fanout: {
     replicas: 2,
     maxUnavailable: 0,
+    workers: 0,
     drainMs: 30_000,
     terminationSeconds: 45,
     tlsSecret: "sedge-fanout-tls",
