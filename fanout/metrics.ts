@@ -123,9 +123,9 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     this.#statusWrites.inc({ outcome });
   }
 
-  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void {
+  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number, messages = 1): void {
     const sent = this.#sent[kind];
-    sent.messages++;
+    sent.messages += messages;
     sent.bytes += bytes;
   }
 

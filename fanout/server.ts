@@ -274,7 +274,7 @@ export class FanoutServer implements Part {
       ...(flushWindowsMs === undefined ? {} : { flushWindowsMs }),
       upstream: () => this.#upstream(),
       observer: {
-        sent: (kind, bytes) => this.#metrics.sent(kind, bytes),
+        sent: (kind, bytes, messages) => this.#metrics.sent(kind, bytes, messages),
         delivered: (seconds, count) => this.#metrics.delivered(seconds, count),
         programmed: (seconds) => {
           this.#metrics.programmed(seconds);

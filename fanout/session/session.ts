@@ -33,7 +33,7 @@ import type { Acknowledged, ClientState } from "./client-state.ts";
 import { bytesOfDelta, type CommitFields, type CommitMark, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
 import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
-import type { SharedChanges } from "./shared-changes.ts";
+import type { SharedChanges, SharedMessage } from "./shared-changes.ts";
 
 const encodedLists = new WeakMap<ServerList, Uint8Array>();
 
@@ -80,6 +80,8 @@ export interface SessionHost {
   readonly shared: PackedShared;
   /** Given to all streams and not taken. */
   readonly inFlight: { bytes: number };
+  /** Sessions that have a place in the admission. */
+  readonly answering: Set<Session>;
   readonly admission: Admission;
   readonly serverName: string;
   readonly epoch: string;
@@ -115,7 +117,8 @@ export interface SessionHost {
 
 /** What is counted. */
 export interface SessionObserver {
-  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number): void;
+  /** So many messages, one when not given, of so many bytes together. */
+  sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number, messages?: number): void;
   /** From commit to the transport, seconds; of so many sessions. */
   delivered(seconds: number, count: number): void;
   /** From commit to the node's kernel, seconds. */
@@ -169,8 +172,8 @@ export class Session implements StreamHandler, ClientState {
   /** When a part of an answer was last sent. */
   #progressAt = 0;
   readonly sentCommits = new SentCommits();
-  /** Kept for who sends the heartbeats (ms by the clock). */
-  heartbeatDueAt = 0;
+  /** Kept for who sends the heartbeats. */
+  stopHeartbeats: (() => void) | undefined;
   /** When it was last asked to move (ms by the clock). */
   movedAt: number | undefined;
 
@@ -317,6 +320,7 @@ export class Session implements StreamHandler, ClientState {
 
   /** A commit changed records in this node's view. */
   markDirty(key: RecordKey, { committedAtUnixUs, revision }: CommitMark): void {
+    if (this.#shared !== undefined) this.#takeOver(this.#shared);
     if (this.#dirty.size === 0) {
       this.#oldestDirtyUs = committedAtUnixUs;
       this.#oldestDirtyRevision = revision;
@@ -332,26 +336,29 @@ export class Session implements StreamHandler, ClientState {
     return true;
   }
 
-  /** Sends what it joined; true: it went out as the message that it is for all. */
-  flushShared(changes: SharedChanges): boolean {
-    if (this.#shared !== changes) return false;
-    const { table, frames, limits } = this.#host;
-    const isAlone = this.#state === "live" && this.#parts === undefined && this.#dirty.size === 0 && (this.#counted === 0 || !this.#isFull());
-    const upstream = this.#hasUpstream ? this.#host.upstreamSince(changes.since.revision) : undefined;
-    const message = isAlone ? changes.message({ table, frames, upstream, maxBytes: limits.partBytes }) : undefined;
+  /**
+   * Sends what it joined; the result is the message that it is for all, which the caller counts. Undefined: it went another way. Called for every session at every
+   * change that concerns all, so it touches as little as it can: a session that has joined has nothing else to send (`markDirty` and `#beginAnswer` end that).
+   */
+  flushShared(changes: SharedChanges): SharedMessage | undefined {
+    if (this.#shared !== changes) return undefined;
+    const isAlone = this.#state === "live" && this.#parts === undefined && (this.#counted === 0 || !this.#isFull());
+    const message = isAlone ? changes.message(this.#hasUpstream, this.#host) : undefined;
     if (message === undefined) {
       this.flush();
-      return false;
+      return undefined;
     }
     this.#shared = undefined;
-    for (const frame of message.frames) this.#send("update", frame, true);
-    this.#sentRevision = table.revision;
+    for (const frame of message.frames) this.stream.send(frame, true);
+    this.#bytesSent += message.bytes;
+    this.#account();
+    this.#sentRevision = message.revision;
     if (this.#isAllAcknowledged) {
       this.#unacknowledgedShared = changes.keys;
-      this.#awaitedRevision = table.revision;
+      this.#awaitedRevision = message.revision;
     } else for (const key of changes.keys) this.#sentAfter.add(key);
     this.sentCommits.add(message.sent);
-    return true;
+    return message;
   }
 
   /** Sends what is dirty, if the stream has room; otherwise `onDrain` does it. */
@@ -415,8 +422,10 @@ export class Session implements StreamHandler, ClientState {
 
   /** A stalled reader gives its place in the admission up and goes on at its own pace. */
   yieldAdmission(): void {
-    this.#ticket?.release();
+    if (this.#ticket === undefined) return;
+    this.#ticket.release();
     this.#ticket = undefined;
+    this.#host.answering.delete(this);
   }
 
   /** How long (ms) the reader has taken nothing of an answer; undefined when it has no place in the admission. */
@@ -499,6 +508,7 @@ export class Session implements StreamHandler, ClientState {
     this.#request = request;
     const line = this.#host.admission.request(request.isResume, (ticket) => {
       this.#ticket = ticket;
+      this.#host.answering.add(this);
       this.handle("admitted");
     });
     if (line === undefined) {
@@ -604,7 +614,7 @@ export class Session implements StreamHandler, ClientState {
   }
 
   get #isAllAcknowledged(): boolean {
-    return this.#unacknowledged.size === 0 && this.#unacknowledgedShared === undefined;
+    return this.#unacknowledgedShared === undefined && this.#unacknowledged.size === 0;
   }
 
   /** Under steady change something is always on its way: what is acknowledged is forgotten in two halves, so that no key stays for longer than it needs. */

@@ -17,6 +17,7 @@ import { Admission, type AdmissionOptions } from "./admission.ts";
 import type { ClientState } from "./client-state.ts";
 import { FlushWindow } from "./flush-window.ts";
 import { FrameCache } from "./frames.ts";
+import { HeartbeatRing } from "./heartbeat-ring.ts";
 import { PackedShared } from "./packed-shared.ts";
 import { SESSION_LIMITS, Session, type SessionHost, type SessionLimits, type SessionObserver } from "./session.ts";
 import { SharedChanges } from "./shared-changes.ts";
@@ -79,6 +80,7 @@ export class Sessions {
   readonly #host: SessionHost;
   readonly #window: FlushWindow;
   readonly #log: Logger;
+  readonly #heartbeats: HeartbeatRing<Session>;
   readonly #open = new Set<Session>();
   readonly #byNode = new Map<NodeId, Session>();
   /** Agents refused because they know a newer state, since when; bounded, the oldest go first. */
@@ -102,6 +104,7 @@ export class Sessions {
     this.#window = new FlushWindow(options.flushWindowsMs);
     this.#log = options.log ?? silentLogger();
     const { table, serverName, heartbeatIntervalMs, observer, clock } = options;
+    this.#heartbeats = new HeartbeatRing({ intervalMs: heartbeatIntervalMs, now: clock.now() });
     this.#epoch = options.epoch;
     const epoch = (): string => this.#epoch;
     this.#host = {
@@ -117,6 +120,7 @@ export class Sessions {
       admission: new Admission({ now: () => clock.now(), ...options.admission }),
       shared: new PackedShared({ table, ...(options.packedBytes === undefined ? {} : { maxBytes: options.packedBytes }) }),
       inFlight: { bytes: 0 },
+      answering: new Set(),
       get upstreamKinds() {
         return options.versions?.kinds ?? [];
       },
@@ -257,18 +261,11 @@ export class Sessions {
 
   /** Sends heartbeats, spread over the interval, until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, heartbeatIntervalMs, answerStallMs } = this.#options;
-    const tickMs = Math.max(1, heartbeatIntervalMs / 20);
+    const { clock, answerStallMs } = this.#options;
     while (!signal.aborted) {
-      await clock.sleep(tickMs, signal);
-      const now = clock.now();
-      for (const session of this.#registered) {
-        if (now >= session.heartbeatDueAt) {
-          session.heartbeat();
-          session.heartbeatDueAt = now + heartbeatIntervalMs - tickMs;
-        }
-        if ((session.stalledMs ?? 0) > answerStallMs) session.yieldAdmission();
-      }
+      await clock.sleep(this.#heartbeats.tickMs, signal);
+      for (const session of this.#heartbeats.due(clock.now())) session.heartbeat();
+      for (const session of this.#host.answering) if ((session.stalledMs ?? 0) > answerStallMs) session.yieldAdmission();
     }
     this.#stopped.abort();
   }
@@ -347,10 +344,19 @@ export class Sessions {
   }
 
   #flushShared(shared: SharedChanges): void {
+    const { observer } = this.#host;
     const nowUs = this.#host.wallTimeUs();
-    let count = 0;
-    for (const session of this.#registered) if (session.flushShared(shared)) count++;
-    if (count > 0) this.#host.observer.delivered((nowUs - Number(shared.since.committedAtUnixUs)) / 1e6, count);
+    let [count, messages, bytes] = [0, 0, 0];
+    for (const session of this.#registered) {
+      const message = session.flushShared(shared);
+      if (message === undefined) continue;
+      count++;
+      messages += message.frames.length;
+      bytes += message.bytes;
+    }
+    if (count === 0) return;
+    observer.sent("update", bytes, messages);
+    observer.delivered((nowUs - Number(shared.since.committedAtUnixUs)) / 1e6, count);
   }
 
   #mark(session: Session, key: RecordKey, commit: Commit): void {
@@ -363,7 +369,8 @@ export class Sessions {
     const older = this.#byNode.get(session.node.id);
     this.#byNode.set(session.node.id, session);
     this.#registered.add(session);
-    session.heartbeatDueAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
+    const firstHeartbeatAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
+    session.stopHeartbeats = this.#heartbeats.add(session, firstHeartbeatAt);
     older?.handle("replaced");
     this.#options.onClient?.(session);
   }
@@ -372,6 +379,7 @@ export class Sessions {
     this.#open.delete(session);
     this.#registered.delete(session);
     this.#pending.delete(session);
+    session.stopHeartbeats?.();
     if (session.node !== undefined && this.#byNode.get(session.node.id) === session) this.#byNode.delete(session.node.id);
     this.#options.onClient?.(session);
   }

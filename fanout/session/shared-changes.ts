@@ -13,7 +13,18 @@ import type { SentCommit } from "./sent-commits.ts";
 /** What a session sends for it. */
 export interface SharedMessage {
   readonly frames: readonly Uint8Array[];
+  /** Of all frames. */
+  readonly bytes: number;
+  readonly revision: bigint;
   readonly sent: SentCommit;
+}
+
+/** What a message is made of. */
+export interface SharedMaking {
+  readonly table: Table;
+  readonly frames: FrameCache;
+  readonly limits: { readonly partBytes: number };
+  upstreamSince(revision: bigint): readonly bigint[];
 }
 
 export class SharedChanges {
@@ -32,34 +43,32 @@ export class SharedChanges {
     this.keys.add(key);
   }
 
-  /** The message at the table's present revision, which must not change any more; undefined: it is above `maxBytes`, and has to go in parts. */
-  message({
-    table,
-    frames,
-    upstream,
-    maxBytes,
-  }: {
-    readonly table: Table;
-    readonly frames: FrameCache;
-    /** Of agents with the feature "upstream". */
-    readonly upstream: readonly bigint[] | undefined;
-    readonly maxBytes: number;
-  }): SharedMessage | undefined {
-    const made = upstream === undefined ? this.#plain : this.#withUpstream;
+  /**
+   * The message at the table's present revision, which must not change any more; undefined: it is above `limits.partBytes`, and has to go in parts.
+   * `hasUpstream`: for agents with the feature "upstream".
+   */
+  message(hasUpstream: boolean, making: SharedMaking): SharedMessage | undefined {
+    const made = hasUpstream ? this.#withUpstream : this.#plain;
     if (made !== undefined) {
-      frames.counts.shared++;
+      making.frames.counts.shared++;
       return made;
     }
+    const { table, frames, limits } = making;
     this.#delta ??= this.#deltaOf(table);
-    if (bytesOfDelta(this.#delta) > maxBytes) return undefined;
+    if (bytesOfDelta(this.#delta) > limits.partBytes) return undefined;
     const { revision: since, committedAtUnixUs } = this.since;
-    const fields = { revision: table.revision, committedAtUnixUs };
+    const { revision } = table;
+    const fields = { revision, committedAtUnixUs };
+    const upstream = hasUpstream ? { upstream: { since, versions: making.upstreamSince(since) } } : {};
+    const ready = frames.frames(this.#delta, { ...fields, ...upstream });
     const message: SharedMessage = {
-      frames: frames.frames(this.#delta, upstream === undefined ? fields : { ...fields, upstream: { since, versions: upstream } }),
-      sent: { revision: Number(table.revision), committedAtUnixUs: Number(committedAtUnixUs) },
+      frames: ready,
+      bytes: ready.reduce((sum, frame) => sum + frame.length, 0),
+      revision,
+      sent: { revision: Number(revision), committedAtUnixUs: Number(committedAtUnixUs) },
     };
-    if (upstream === undefined) this.#plain = message;
-    else this.#withUpstream = message;
+    if (hasUpstream) this.#withUpstream = message;
+    else this.#plain = message;
     return message;
   }
 

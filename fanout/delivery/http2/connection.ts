@@ -239,7 +239,7 @@ export class Connection implements StreamHost, OutputHost {
       this.#fail(new ConnectionError(CODE.noError, "no request in time"));
       return;
     }
-    for (const stream of this.#streams.values()) this.#sweepStream(stream, now);
+    if (this.#waiting > 0) for (const stream of this.#streams.values()) this.#sweepStream(stream, now);
     if (this.#hasRead) {
       this.#hasRead = false;
       this.#quietSince = now;
