@@ -3,10 +3,11 @@
  *
  * Invariants: every error of the peer ends in the code that the RFC names, and ends what the RFC says it ends. Everything that a peer can make us hold or do is
  * bounded (`limits.ts`); what is beyond ends the connection with ENHANCE_YOUR_CALM, counted by reason. All writes of a tick leave in one.
- * Above 500 lines, because the windows, the streams and the header block being assembled are one state.
+ * Above 500 lines, because the streams and the windows are one state; header blocks, settings, the keepalive and streams that are gone have files of their own.
  */
 import type { Socket } from "node:net";
 import type { DirectSend } from "./direct-send.ts";
+import { type Ended, EndedStreams } from "./ended-streams.ts";
 import {
   CODE,
   ConnectionError,
@@ -19,20 +20,21 @@ import {
   frame,
   goAwayFrame,
   headersFrames,
-  MAX_MAX_FRAME,
   MAX_WINDOW,
+  PRIORITY_BYTES,
   resetStreamFrame,
-  SETTING,
   SETTINGS_ACK,
   StreamError,
-  settingsFrame,
   unpadded,
   windowUpdateFrame,
 } from "./frames.ts";
-import { encodeHeaders, type Header, HpackDecoder, HpackError } from "./hpack.ts";
+import { type HeaderBlock, HeaderBlocks, type HeaderBlocksHost } from "./header-blocks.ts";
+import { encodeHeaders, type Header } from "./hpack.ts";
+import { Keepalive } from "./keepalive.ts";
 import { type Abuse, type Budgeted, Budgets, type Http2Limits } from "./limits.ts";
 import { Output, type OutputHost } from "./output.ts";
 import { checkTrailers, parseRequest, type Request } from "./request.ts";
+import { greeting, isSettingsAck, readSettings } from "./settings.ts";
 import type { SharedFrames } from "./shared-frames.ts";
 import { Http2Stream, type StreamHost, type StreamSink } from "./stream.ts";
 
@@ -57,41 +59,26 @@ export interface ConnectionHost {
   onError(error: unknown): void;
 }
 
-const HEADER_TABLE_BYTES = 4096;
 const FRAME_ID_BYTES = 4;
 const PING_BYTES = 8;
-const SETTING_BYTES = 6;
-const PRIORITY_BYTES = 5;
 /** How long a peer may take to close after GOAWAY. */
 const LINGER_MS = 1_000;
-/** Streams that ended, of which frames may still be under way. */
-const MAX_RECENT = 128;
 /** Told to a client whose header list is too large (RFC 6585 section 5). */
 const TOO_LARGE = encodeHeaders([[":status", "431"]]);
 const PING = frame(FRAME.ping, 0, 0, Buffer.from("sedge\0\0\0", "latin1"));
 
-/** A header block that is not complete. */
-interface OpenBlock {
-  readonly streamId: number;
-  readonly isEnd: boolean;
-  readonly isSelfDependent: boolean;
-  readonly parts: Buffer[];
-  bytes: number;
-}
-
-export class Connection implements StreamHost, OutputHost {
+export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   readonly socket: Socket;
   /** "10.0.0.1:40000", for people. */
   readonly address: string;
   readonly #host: ConnectionHost;
   readonly #reader: FrameReader;
-  readonly #decoder: HpackDecoder;
+  readonly #blocks: HeaderBlocks;
   readonly #output: Output;
   readonly #streams = new Map<number, Http2Stream>();
-  /** How streams that are gone ended: "done" by the peer, "ours" when the peer may not know yet. */
-  #recent: Map<number, "done" | "ours"> | undefined;
+  readonly #ended = new EndedStreams();
+  readonly #keepalive: Keepalive;
   #budgets: Budgets | undefined;
-  #block: OpenBlock | undefined;
   #lastStreamId = 0;
   #sendWindow = DEFAULT_WINDOW;
   #receiveWindow = DEFAULT_WINDOW;
@@ -105,9 +92,6 @@ export class Connection implements StreamHost, OutputHost {
   readonly #openedAt: number;
   #hasSettings = false;
   #hasRequested = false;
-  #hasRead = false;
-  #quietSince: number;
-  #pingedAt: number | undefined;
   #isLeaving = false;
   #closingSince: number | undefined;
   #isClosed = false;
@@ -117,17 +101,21 @@ export class Connection implements StreamHost, OutputHost {
     this.#host = host;
     this.address = address;
     this.#openedAt = host.now();
-    this.#quietSince = this.#openedAt;
+    this.#keepalive = new Keepalive(this.#openedAt);
     this.#reader = new FrameReader({
       maxFrameBytes: DEFAULT_MAX_FRAME,
       onFrame: (type, flags, streamId, payload) => this.#onFrame(type, flags, streamId, payload),
     });
-    this.#decoder = new HpackDecoder({ maxTableBytes: HEADER_TABLE_BYTES, maxListBytes: host.limits.maxHeaderListBytes });
+    this.#blocks = new HeaderBlocks(this);
     this.#output = new Output(socket, this);
     socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
     socket.on("drain", () => this.#onDrain());
     socket.on("error", () => socket.destroy());
     socket.on("close", () => this.#onClose());
+  }
+
+  get limits(): Http2Limits {
+    return this.#host.limits;
   }
 
   get hasRequested(): boolean {
@@ -161,7 +149,7 @@ export class Connection implements StreamHost, OutputHost {
   /** Bytes of incomplete messages changed by so many; beyond the bound the connection ends. */
   buffered(change: number): void {
     this.#bufferedBytes += change;
-    if (this.#bufferedBytes > this.#host.limits.maxBufferedBytes) throw this.#abused("too-much-buffered", "more unfinished messages than are held");
+    if (this.#bufferedBytes > this.#host.limits.maxBufferedBytes) throw this.abused("too-much-buffered", "more unfinished messages than are held");
   }
 
   write(bytes: Uint8Array, dataBytes: number): void {
@@ -225,13 +213,13 @@ export class Connection implements StreamHost, OutputHost {
 
   /** Everything that has a time limit. Called about once a second, and more often when limits are short. */
   sweep(now: number): void {
-    const { limits, keepaliveMs, keepaliveTimeoutMs } = this.#host;
+    const { limits } = this.#host;
     if (this.#closingSince !== undefined) {
       if (now - this.#closingSince >= LINGER_MS) this.destroy();
       return;
     }
     if (!this.#hasSettings) {
-      if (now - this.#openedAt >= limits.prefaceTimeoutMs) this.#fail(this.#abused("slow-preface", "no preface in time"));
+      if (now - this.#openedAt >= limits.prefaceTimeoutMs) this.#fail(this.abused("slow-preface", "no preface in time"));
       return;
     }
     if (!this.#hasRequested && now - this.#openedAt >= limits.firstRequestTimeoutMs) {
@@ -240,17 +228,11 @@ export class Connection implements StreamHost, OutputHost {
       return;
     }
     if (this.#waiting > 0) for (const stream of this.#streams.values()) this.#sweepStream(stream, now);
-    if (this.#hasRead) {
-      this.#hasRead = false;
-      this.#quietSince = now;
-      this.#pingedAt = undefined;
-    } else if (this.#pingedAt !== undefined) {
-      if (now - this.#pingedAt < keepaliveTimeoutMs) return;
+    const due = this.#keepalive.sweep(now, this.#host);
+    if (due === "ping") this.write(PING, 0);
+    else if (due === "dead") {
       this.#host.onAbuse("dead");
       this.destroy();
-    } else if (now - this.#quietSince >= keepaliveMs) {
-      this.#pingedAt = now;
-      this.write(PING, 0);
     }
   }
 
@@ -262,7 +244,7 @@ export class Connection implements StreamHost, OutputHost {
   }
 
   #onChunk(chunk: Buffer): void {
-    this.#hasRead = true;
+    this.#keepalive.heard();
     if (this.#closingSince !== undefined) return;
     let rest = chunk;
     for (;;) {
@@ -286,7 +268,7 @@ export class Connection implements StreamHost, OutputHost {
     if (stream !== undefined) this.reset(stream, code);
     else {
       this.write(resetStreamFrame(streamId, code), 0);
-      if (streamId <= this.#lastStreamId) this.#remember(streamId, "ours");
+      if (streamId <= this.#lastStreamId) this.#ended.note(streamId, "ours");
     }
     try {
       this.#spend("rapid-reset");
@@ -299,13 +281,12 @@ export class Connection implements StreamHost, OutputHost {
 
   #onFrame(type: number, flags: number, streamId: number, payload: Buffer): void {
     if (!this.#hasSettings && type !== FRAME.settings) throw new ConnectionError(CODE.protocolError, "the first frame must be SETTINGS");
-    if (this.#block !== undefined && (type !== FRAME.continuation || streamId !== this.#block.streamId))
-      throw new ConnectionError(CODE.protocolError, "a header block was not finished");
+    this.#blocks.check(type, streamId);
     switch (type) {
       case FRAME.data:
         return this.#onData(flags, streamId, payload);
       case FRAME.headers:
-        return this.#onHeaders(flags, streamId, payload);
+        return this.#onBlock(this.#blocks.begin(flags, streamId, payload));
       case FRAME.priority:
         return this.#onPriority(streamId, payload);
       case FRAME.resetStream:
@@ -323,7 +304,7 @@ export class Connection implements StreamHost, OutputHost {
       case FRAME.windowUpdate:
         return this.#onWindowUpdate(streamId, payload);
       case FRAME.continuation:
-        return this.#onContinuation(flags, payload);
+        return this.#onBlock(this.#blocks.continue(flags, payload));
       default:
         return this.#spend("priority-flood");
     }
@@ -338,7 +319,7 @@ export class Connection implements StreamHost, OutputHost {
     const isEnd = (flags & FLAG.endStream) !== 0;
     if (payload.length === 0 && !isEnd) this.#spend("empty-frames");
     if (stream === undefined) {
-      if (this.#recent?.get(streamId) === "ours") return;
+      if (this.#ended.find(streamId) === "ours") return;
       throw new ConnectionError(CODE.streamClosed, `DATA on stream ${streamId}, which has ended`);
     }
     if (stream.isRemoteClosed) throw new StreamError(streamId, CODE.streamClosed, "DATA after END_STREAM");
@@ -375,47 +356,14 @@ export class Connection implements StreamHost, OutputHost {
     this.#unreturned = 0;
   }
 
-  #onHeaders(flags: number, streamId: number, padded: Buffer): void {
-    if (streamId === 0) throw new ConnectionError(CODE.protocolError, "HEADERS on stream 0");
-    let payload = unpadded(flags, padded);
-    let isSelfDependent = false;
-    if ((flags & FLAG.priority) !== 0) {
-      if (payload.length < PRIORITY_BYTES) throw new ConnectionError(CODE.frameSizeError, "HEADERS too short for its priority");
-      isSelfDependent = (payload.readUInt32BE(0) & MAX_WINDOW) === streamId;
-      payload = payload.subarray(PRIORITY_BYTES);
-    }
-    this.#block = { streamId, isEnd: (flags & FLAG.endStream) !== 0, isSelfDependent, parts: [payload], bytes: payload.length };
-    if ((flags & FLAG.endHeaders) !== 0) this.#onBlock(this.#block);
-  }
-
-  #onContinuation(flags: number, payload: Buffer): void {
-    const block = this.#block;
-    if (block === undefined) throw new ConnectionError(CODE.protocolError, "CONTINUATION without a header block");
-    const { maxContinuations, maxHeaderBlockBytes } = this.#host.limits;
-    block.parts.push(payload);
-    block.bytes += payload.length;
-    if (block.parts.length > maxContinuations + 1) throw this.#abused("continuation-flood", `more than ${maxContinuations} CONTINUATIONs`);
-    if (block.bytes > maxHeaderBlockBytes) throw this.#abused("header-bomb", `a header block above ${maxHeaderBlockBytes} bytes`);
-    if ((flags & FLAG.endHeaders) !== 0) this.#onBlock(block);
-  }
-
-  #onBlock({ streamId, isEnd, isSelfDependent, parts }: OpenBlock): void {
-    this.#block = undefined;
-    const { headers, isTooLarge } = this.#decode(parts.length === 1 ? (parts[0] ?? EMPTY) : Buffer.concat(parts));
+  /** Undefined: it goes on. */
+  #onBlock(block: HeaderBlock | undefined): void {
+    if (block === undefined) return;
+    const { streamId, headers, isEnd, isTooLarge } = block;
     if (isTooLarge) this.#host.onAbuse("header-bomb");
     const stream = this.#streams.get(streamId);
     if (stream !== undefined) this.#onTrailers(stream, headers, isEnd);
-    else if (this.#recent?.get(streamId) === "ours") return;
-    else this.#onRequest(streamId, { headers, isTooLarge, isEnd, isSelfDependent });
-  }
-
-  #decode(block: Buffer): { readonly headers: readonly Header[]; readonly isTooLarge: boolean } {
-    try {
-      return this.#decoder.decode(block);
-    } catch (error) {
-      if (error instanceof HpackError) throw new ConnectionError(CODE.compressionError, error.message);
-      throw error;
-    }
+    else if (this.#ended.find(streamId) !== "ours") this.#onRequest(block);
   }
 
   #onTrailers(stream: Http2Stream, headers: readonly Header[], isEnd: boolean): void {
@@ -426,11 +374,8 @@ export class Connection implements StreamHost, OutputHost {
     this.#endRemote(stream, true);
   }
 
-  #onRequest(
-    streamId: number,
-    { headers, isTooLarge, isEnd, isSelfDependent }: { headers: readonly Header[]; isTooLarge: boolean; isEnd: boolean; isSelfDependent: boolean },
-  ): void {
-    if (this.#recent?.get(streamId) === "done") throw new ConnectionError(CODE.streamClosed, `HEADERS on stream ${streamId}, which has ended`);
+  #onRequest({ streamId, headers, isTooLarge, isEnd, isSelfDependent }: HeaderBlock): void {
+    if (this.#ended.find(streamId) === "done") throw new ConnectionError(CODE.streamClosed, `HEADERS on stream ${streamId}, which has ended`);
     if (streamId % 2 === 0 || streamId <= this.#lastStreamId) throw new ConnectionError(CODE.protocolError, `stream ${streamId} cannot be opened`);
     this.#lastStreamId = streamId;
     if (this.#isLeaving) throw new StreamError(streamId, CODE.refusedStream, "after GOAWAY");
@@ -477,15 +422,12 @@ export class Connection implements StreamHost, OutputHost {
   }
 
   #onSettings(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId !== 0) throw new ConnectionError(CODE.protocolError, "SETTINGS on a stream");
-    if ((flags & FLAG.ack) !== 0) {
-      if (payload.length !== 0) throw new ConnectionError(CODE.frameSizeError, "an acknowledgement has no settings");
+    if (isSettingsAck(flags, streamId, payload)) {
       if (!this.#hasSettings) throw new ConnectionError(CODE.protocolError, "the first frame must be SETTINGS");
       return;
     }
-    if (payload.length % SETTING_BYTES !== 0) throw new ConnectionError(CODE.frameSizeError, "a setting has 6 bytes");
     this.#spend("settings-flood");
-    for (let at = 0; at < payload.length; at += SETTING_BYTES) this.#onSetting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    readSettings(payload, (bytes) => this.#onInitialWindow(bytes));
     if (!this.#hasSettings) this.#greet();
     this.#control(SETTINGS_ACK);
     this.#pump();
@@ -493,39 +435,16 @@ export class Connection implements StreamHost, OutputHost {
 
   #greet(): void {
     this.#hasSettings = true;
-    const { maxStreams, maxHeaderListBytes, streamWindowBytes, connectionWindowBytes } = this.#host.limits;
-    this.write(
-      settingsFrame([
-        [SETTING.maxConcurrentStreams, maxStreams],
-        [SETTING.initialWindowSize, streamWindowBytes],
-        [SETTING.maxHeaderListSize, maxHeaderListBytes],
-      ]),
-      0,
-    );
-    this.write(windowUpdateFrame(0, connectionWindowBytes - DEFAULT_WINDOW), 0);
-    this.#receiveWindow = connectionWindowBytes;
+    for (const bytes of greeting(this.#host.limits)) this.write(bytes, 0);
+    this.#receiveWindow = this.#host.limits.connectionWindowBytes;
   }
 
-  #onSetting(id: number, value: number): void {
-    switch (id) {
-      case SETTING.enablePush:
-        if (value > 1) throw new ConnectionError(CODE.protocolError, `ENABLE_PUSH is ${value}`);
-        return;
-      case SETTING.maxFrameSize:
-        if (value < DEFAULT_MAX_FRAME || value > MAX_MAX_FRAME) throw new ConnectionError(CODE.protocolError, `MAX_FRAME_SIZE is ${value}`);
-        return;
-      case SETTING.initialWindowSize:
-        if (value > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, `INITIAL_WINDOW_SIZE is ${value}`);
-        for (const stream of this.#streams.values()) {
-          stream.sendWindow += value - this.#peerWindow;
-          if (stream.sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, "INITIAL_WINDOW_SIZE makes a window too large");
-        }
-        this.#peerWindow = value;
-        return;
-      // Our encoder has no table, our frames are the smallest that a peer must take, and our header lists are short.
-      default:
-        return;
+  #onInitialWindow(bytes: number): void {
+    for (const stream of this.#streams.values()) {
+      stream.sendWindow += bytes - this.#peerWindow;
+      if (stream.sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, "INITIAL_WINDOW_SIZE makes a window too large");
     }
+    this.#peerWindow = bytes;
   }
 
   #onPing(flags: number, streamId: number, payload: Buffer): void {
@@ -601,10 +520,10 @@ export class Connection implements StreamHost, OutputHost {
 
   #spend(kind: Budgeted): void {
     this.#budgets ??= new Budgets();
-    if (!this.#budgets.spend(kind, this.#host.now())) throw this.#abused(kind, `${kind}: more than this server serves`);
+    if (!this.#budgets.spend(kind, this.#host.now())) throw this.abused(kind, `${kind}: more than this server serves`);
   }
 
-  #abused(abuse: Abuse, message: string): ConnectionError {
+  abused(abuse: Abuse, message: string): ConnectionError {
     this.#host.onAbuse(abuse);
     return new ConnectionError(CODE.enhanceYourCalm, message);
   }
@@ -630,21 +549,11 @@ export class Connection implements StreamHost, OutputHost {
     this.socket.end();
   }
 
-  #forget(stream: Http2Stream, how: "done" | "ours"): void {
+  #forget(stream: Http2Stream, how: Ended): void {
     this.#streams.delete(stream.id);
-    this.#remember(stream.id, how);
+    this.#ended.note(stream.id, how);
     stream.close();
     this.#closeWhenDone();
-  }
-
-  #remember(streamId: number, how: "done" | "ours"): void {
-    this.#recent ??= new Map();
-    this.#recent.set(streamId, how);
-    if (this.#recent.size <= MAX_RECENT) return;
-    for (const oldest of this.#recent.keys()) {
-      this.#recent.delete(oldest);
-      return;
-    }
   }
 
   #closeStreams(): void {

@@ -44,6 +44,8 @@ export const DEFAULT_WINDOW = 65_535;
 export const DEFAULT_MAX_FRAME = 16_384;
 export const MAX_WINDOW = 2 ** 31 - 1;
 export const MAX_MAX_FRAME = 2 ** 24 - 1;
+/** What PRIORITY carries, alone or before a header block. */
+export const PRIORITY_BYTES = 5;
 export const EMPTY = Buffer.alloc(0);
 
 /** The peer broke the protocol: GOAWAY with the code, and the connection ends. */
