@@ -25,7 +25,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   clients: { summary: "connected agents: revision, lag, what is in force", load: ctl },
   get: { summary: "records: sedge get <kind> [--node N]", load: ctl },
   watch: { summary: "records as they change, with revision: sedge watch [--node N]", load: ctl },
-  why: { summary: "why a record is in a node's view: sedge why NODE KEY", load: ctl },
+  why: { summary: "why a record is in a node's view: sedge why NODE OBJECT", load: ctl },
   trace: { summary: "which tier, policy and rule decides on a connection, at each end: sedge trace SRC DST PORT", load: ctl },
   diff: { summary: "a node's view at the server against the agent's: sedge diff NODE", load: ctl },
   wait: { summary: "until it is in force: sedge wait policy/[NAMESPACE/]NAME | --revision R", load: ctl },

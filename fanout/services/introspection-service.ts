@@ -236,7 +236,8 @@ export class Introspection {
       address: session.address,
       version: session.version,
       connectedMs: BigInt(Math.round(clock.now() - session.connectedAt)),
-      sentRevision: sent,
+      // Heartbeats tell of revisions that change nothing for the node, and it has those too.
+      sentRevision: sent > programmed ? sent : programmed,
       receivedRevision: received,
       programmedRevision: programmed,
       level: session.isLevel,

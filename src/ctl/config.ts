@@ -19,7 +19,7 @@ export const ctlSchema = z.strictObject({
   tlsCa: z.string().optional().describe("certificate authority of the server (PEM file)"),
   output: z.enum(["table", "json", "wide"]).default("table").describe("output format: table, wide or json (also -o)"),
   node: z.string().optional().describe("only the view of this node"),
-  namespace: z.string().optional().describe("policy status, wait: of this namespace (also -n)"),
+  namespace: z.string().optional().describe("policy status, wait, why: of this namespace (also -n)"),
   socket: z.string().optional().describe("status, diff, log-level: the agent's socket on this node, for example /run/sedge/agent.sock"),
   revision: z.number().int().min(0).optional().describe("wait: until this revision is in force"),
   for: z.enum(["programmed"]).default("programmed").describe("wait: programmed, in the kernel of every node that it concerns"),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isNameProblem, parseObjectName, parsePolicyName } from "./object-name.ts";
+import { isNameProblem, parseObjectName, parsePolicyName, recordKeysOf } from "./object-name.ts";
 
 const text = (value: ReturnType<typeof parsePolicyName> | ReturnType<typeof parseObjectName>): string =>
   isNameProblem(value) ? `! ${value.problem}` : [value.kind ?? "any", value.namespace, value.name].join(" ");
@@ -48,5 +48,20 @@ describe("parseObjectName", () => {
 
   it("no kind: the kinds are listed, as their users know them", () => {
     expect(text(parseObjectName("pot/x"))).toMatch(/^! pot is no kind that the server watches; known: policy, Node, .*NetworkPolicy\.projectcalico\.org/);
+  });
+});
+
+describe("recordKeysOf", () => {
+  it.each([
+    ["shop/web", "", ["shop/web", "policy/KubernetesNetworkPolicy/shop/web", "policy/NetworkPolicy/shop/web"]],
+    ["web", "shop", ["web", "policy/KubernetesNetworkPolicy/shop/web", "policy/NetworkPolicy/shop/web"]],
+    ["deny-all", "", ["deny-all", "policy/GlobalNetworkPolicy//deny-all", "policy/ClusterNetworkPolicy//deny-all", "policy/Profile//deny-all"]],
+    ["gnp/deny-all", "", ["gnp/deny-all", "policy/GlobalNetworkPolicy//deny-all"]],
+    ["pod/shop/web-1", "", ["endpoint/shop/web-1"]],
+    ["pod/web-1", "shop", ["endpoint/shop/web-1"]],
+    ["policy/KubernetesNetworkPolicy/shop/web", "", ["policy/KubernetesNetworkPolicy/shop/web"]],
+    ["set/abc/0", "", ["set/abc/0"]],
+  ])("%s with -n %j", (name, namespace, keys) => {
+    expect(recordKeysOf(name, namespace)).toEqual(keys);
   });
 });

@@ -1,6 +1,7 @@
 /** How people name an object on the command line: KIND/NAME, KIND/NAMESPACE/NAME, NAMESPACE/NAME or NAME, with -n for the namespace. Pure. */
 import { POLICY_KIND_NAMES, POLICY_KINDS, type PolicyKindName, policyKindOfWord } from "../model/policy-kinds.ts";
 import { describeKind, RESOURCE_KINDS, type ResourceKind } from "../model/resource.ts";
+import { policyKindOf } from "../policy/convert-policy.ts";
 
 export interface PolicyName {
   /** undefined: any kind that has a policy of the name. */
@@ -56,6 +57,19 @@ export function parseObjectName(text: string, namespaceFlag = ""): ObjectName | 
   if (kind === undefined) return { problem: `${word} is no kind that the server watches; known: policy, ${RESOURCE_KINDS.map(describeKind).join(", ")}` };
   if (name === "" || names.length > 2) return { problem: `${text}: want ${word}/NAME or ${word}/NAMESPACE/NAME` };
   return { kind, namespace, name };
+}
+
+/**
+ * Keys of the records that the name may stand for, likeliest first: the key itself, the policies of that name (as `sedge policy status` takes it), or for
+ * pod/NAMESPACE/NAME the pod's endpoint.
+ */
+export function recordKeysOf(text: string, namespaceFlag = ""): readonly string[] {
+  const [word = "", ...rest] = text.split("/");
+  if (/^(pods?|po)$/i.test(word)) return [`endpoint/${rest.length === 1 && namespaceFlag !== "" ? `${namespaceFlag}/` : ""}${rest.join("/")}`];
+  const policy = parsePolicyName(text, namespaceFlag);
+  if (isNameProblem(policy)) return [text];
+  const kinds = policy.kind === undefined ? POLICY_KIND_NAMES.filter((kind) => POLICY_KINDS[kind].isNamespaced === (policy.namespace !== "")) : [policy.kind];
+  return [text, ...kinds.filter((kind) => !POLICY_KINDS[kind].isStaged).map((kind) => `policy/${policyKindOf(kind)}/${policy.namespace}/${policy.name}`)];
 }
 
 function policyKindList(): string {

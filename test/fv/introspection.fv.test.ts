@@ -81,6 +81,18 @@ describe("sedge why", () => {
       );
   });
 
+  it("a policy and a pod by the names that people have for them", async () => {
+    await using f = await startFanout({ events: WORLD });
+    const n1 = agentFor(f.address, "n1");
+    await until(() => expect(n1.isLive).toBe(true));
+    for (const name of [["shop/allow-web"], ["policy/shop/allow-web"], ["netpol/allow-web", "-n", "shop"]])
+      expect(await sedge("why", "n1", ...name, "--server", f.address), name.join(" ")).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^policy\/KubernetesNetworkPolicy\/shop\/allow-web \(/),
+      });
+    expect((await sedge("why", "n1", "pod/shop/web", "--server", f.address)).stdout).toMatch(/^endpoint\/shop\/web \(/);
+  });
+
   it("a record that the node does not have, one that all have, one that there is not", async () => {
     await using f = await startFanout({ events: WORLD });
     expect(await sedge("why", "n2", POLICY, "--server", f.address)).toMatchObject({ code: 1, stdout: expect.stringContaining("is not in the view of n2") });
