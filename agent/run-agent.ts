@@ -241,7 +241,13 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     onConnected: () => shaper?.apply(),
     forgetConnections: (gone) => void kernel?.conntrack.deleteByAddress({ addresses: new Set(gone) }),
   });
-  const cni = new CniService({ pods, addresses, limitation: () => limitation(reconciler) });
+  const cni: CniService = new CniService({ pods, addresses, limitation: () => limitation(reconciler), settleDelete: (key) => deletes.settle(key) });
+  const deletes = new DeleteQueue({
+    directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"),
+    clock,
+    log: log.child({ component: "socket" }),
+    del: (request) => cni.answer("del", request, signal),
+  });
   const status = (): AgentStatus =>
     agentStatus({
       node,
@@ -309,12 +315,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       },
       log: log.child({ component: "socket" }),
     }),
-    new DeleteQueue({
-      directory: config.cniQueueDir ?? join(config.stateDir, "cni-queue"),
-      clock,
-      log: log.child({ component: "socket" }),
-      del: (request) => cni.answer("del", request, signal),
-    }),
+    deletes,
     enrollment === undefined ? sync : afterFirstCertificate(sync, enrollment),
   ];
   await runAll(parts, { signal, log });

@@ -22,12 +22,15 @@ import {
   gcRequest,
   statusRequest,
 } from "./cni-request.ts";
+import type { QueuedDeleteKey } from "./delete-queue.ts";
 
 export interface CniServiceOptions {
   readonly pods: PodManager;
   readonly addresses: AddressManager;
   /** Why pods that are connected may be limited now (the kernel does not have their policy); undefined when all is well. */
   readonly limitation: () => string | undefined;
+  /** Carries out a DEL of the same attachment that waits on disk: an ADD comes after it. */
+  readonly settleDelete?: (key: QueuedDeleteKey) => Promise<CniAnswer | undefined>;
 }
 
 export class CniService {
@@ -54,6 +57,8 @@ export class CniService {
       case "add": {
         const { data, error } = addRequest.safeParse(body);
         if (error !== undefined) return { ok: false, error: badRequest(describeProblems(error)) };
+        const before = await this.#options.settleDelete?.({ network: data.config.name, containerId: data.containerId, ifname: data.ifname });
+        if (before?.ok === false) return before;
         const mtu = data.config.mtu ?? 0;
         return { ok: true, result: addAnswer(await pods.add(attachmentRequest(data), { signal, ...(mtu === 0 ? {} : { mtu }) })) };
       }

@@ -91,7 +91,7 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
       : staticPolicy({ pods: options.policyFor, annotations: options.annotations ?? {}, pools: api.pools, host, prefix: PREFIX, log });
   const endpoints = policy?.reconciler.endpoints ?? new OpenEndpoints(host);
   const pods = createPodManager({ ...common, addresses, links, endpoints, mtu: options.mtu ?? 1500, onConnected: () => policy?.shaper.apply() });
-  const service = new CniService({ pods, addresses, limitation: () => undefined });
+  const service: CniService = new CniService({ pods, addresses, limitation: () => undefined, settleDelete: (key) => queue.settle(key) });
   const cni: Pick<CniService, "answer"> = {
     async answer(verb, body, stop) {
       if (points !== undefined && JSON.stringify(body).includes(`"${options.victim}"`)) {

@@ -33,8 +33,11 @@ export interface CniReply {
   };
 }
 
-/** `directory` is the one of test/fakes/cni-agent.ts. */
-export async function callCni(directory: string, { command, containerId, netns, ifname = "eth0", pod = containerId, config = {} }: CniCall): Promise<CniReply> {
+/** What a runtime gives the executable. `directory` is the one of test/fakes/cni-agent.ts. */
+export function cniInput(
+  directory: string,
+  { command, containerId, netns, ifname = "eth0", pod = containerId, config = {} }: CniCall,
+): { readonly env: Readonly<Record<string, string | undefined>>; readonly stdin: string } {
   const env = {
     CNI_COMMAND: command,
     CNI_CONTAINERID: containerId,
@@ -51,6 +54,11 @@ export async function callCni(directory: string, { command, containerId, netns, 
     queueDir: join(directory, "cni-queue"),
     ...config,
   });
-  const { code, stdout, stderr } = await exec([cniExecutable], { stdin, env, timeoutMs: 60_000 });
+  return { env, stdin };
+}
+
+/** To its end; `directory` as for `cniInput`. */
+export async function callCni(directory: string, call: CniCall): Promise<CniReply> {
+  const { code, stdout, stderr } = await exec([cniExecutable], { ...cniInput(directory, call), timeoutMs: 60_000 });
   return { code, stdout, stderr, json: stdout === "" ? {} : (JSON.parse(stdout) as CniReply["json"]) };
 }
