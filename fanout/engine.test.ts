@@ -136,6 +136,35 @@ describe("engine", () => {
     await running;
   });
 
+  it("tells how long before its commit the first event came, except of the commit of the whole cluster", async () => {
+    const since: (number | undefined)[] = [];
+    const clock = new TestClock();
+    const engine = new Engine({
+      compute: new FakeCompute(clock),
+      table: new Table({ seed: 1n }),
+      clock,
+      onCommit: (_commit, _tookMs, sinceEventMs) => since.push(sinceEventMs),
+      onInSync: () => undefined,
+    });
+    engine.sink([namespace("a")]);
+    await clock.tick(500);
+    engine.sink([IN_SYNC]);
+    engine.settle();
+    engine.sink([namespace("b")]);
+    await clock.tick(30);
+    engine.sink([namespace("c")]);
+    await clock.tick(10);
+    engine.settle();
+    // An event without a record makes no commit, and its time is not the next one's.
+    engine.sink([{ kind: "status", status: "resync" }]);
+    engine.settle();
+    await clock.tick(1_000);
+    engine.sink([namespace("d")]);
+    engine.settle();
+    // The compute here takes 1 ms for an event.
+    expect(since).toEqual([undefined, 42, 1]);
+  });
+
   it("yields to the event loop within a long batch", async () => {
     const { engine, compute } = fixture();
     const stop = new AbortController();

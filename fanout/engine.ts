@@ -28,8 +28,8 @@ export interface EngineOptions {
   readonly compute: RecordComputer;
   readonly table: Table;
   readonly clock: Clock;
-  /** Each commit, in order, right after it was made. */
-  readonly onCommit: (commit: Commit, tookMs: number) => void;
+  /** Each commit, in order, right after it was made. `sinceEventMs`: since its first event came from the source; undefined of that of the whole cluster. */
+  readonly onCommit: (commit: Commit, tookMs: number, sinceEventMs: number | undefined) => void;
   /** Once: the table holds the whole cluster. */
   readonly onInSync: () => void;
   /** Every event, before compute sees it. */
@@ -43,16 +43,24 @@ export interface EngineOptions {
   readonly deadlineMs?: number;
 }
 
+/** As the source delivered it, or what is left of it. */
+interface Batch {
+  readonly events: readonly ClusterEvent[];
+  readonly arrivedAt: number;
+}
+
 export class Engine implements Part {
   readonly name = "engine";
   readonly objects = new ObjectLog();
   readonly #options: EngineOptions & { readonly sliceMs: number; readonly gapMs: number; readonly deadlineMs: number };
   /** Bounded by what the source reads at once: it holds at most one list of each kind. */
-  #queue: (readonly ClusterEvent[])[] = [];
+  #queue: Batch[] = [];
   readonly #due = new Due();
   #status: SyncStatus = "wait-for-datastore";
   #isInSync = false;
   #hasUncommitted = false;
+  /** When the first event that is not committed came from the source. */
+  #firstArrivedAt: number | undefined;
   #problems: readonly ObjectProblems[] = [];
 
   constructor(options: EngineOptions) {
@@ -80,7 +88,7 @@ export class Engine implements Part {
 
   /** Where the source delivers. */
   readonly sink = (events: readonly ClusterEvent[]): void => {
-    this.#queue.push(events);
+    this.#queue.push({ events, arrivedAt: this.#options.clock.now() });
     this.#due.mark();
   };
 
@@ -105,7 +113,8 @@ export class Engine implements Part {
 
   /** Applies what is queued and commits at once. For tests and for who drives the engine by hand. */
   settle(): void {
-    for (let events = this.#queue.shift(); events !== undefined; events = this.#queue.shift()) for (const event of events) this.#apply(event);
+    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift())
+      for (const event of batch.events) this.#apply(event, batch.arrivedAt);
     this.commit();
   }
 
@@ -121,7 +130,10 @@ export class Engine implements Part {
     this.objects.settle({ commit, revision: table.revision, nowUnixUs });
     this.#hasUncommitted = false;
     this.#settleVersions();
-    if (commit !== undefined) onCommit(commit, clock.now() - start);
+    const now = clock.now();
+    const sinceEventMs = this.#firstArrivedAt === undefined ? undefined : now - this.#firstArrivedAt;
+    this.#firstArrivedAt = undefined;
+    if (commit !== undefined) onCommit(commit, now - start, sinceEventMs);
   }
 
   /** Brings the versions up to where the source's watches stand, when nothing of theirs is still to be committed. */
@@ -138,13 +150,14 @@ export class Engine implements Part {
   async #applyQueued(deadline: number): Promise<void> {
     const { clock, sliceMs } = this.#options;
     let sliceEnd = clock.now() + sliceMs;
-    for (let events = this.#queue.shift(); events !== undefined; events = this.#queue.shift()) {
+    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
+      const { events, arrivedAt } = batch;
       for (const [i, event] of events.entries()) {
-        this.#apply(event);
+        this.#apply(event, arrivedAt);
         const now = clock.now();
         if (now < sliceEnd) continue;
         if (now >= deadline) {
-          if (i + 1 < events.length) this.#queue.unshift(events.slice(i + 1));
+          if (i + 1 < events.length) this.#queue.unshift({ events: events.slice(i + 1), arrivedAt });
           return;
         }
         await yieldToEventLoop();
@@ -154,8 +167,9 @@ export class Engine implements Part {
     }
   }
 
-  #apply(event: ClusterEvent): void {
+  #apply(event: ClusterEvent, arrivedAt: number): void {
     this.#hasUncommitted = true;
+    if (this.#isInSync) this.#firstArrivedAt ??= arrivedAt;
     this.#options.onEvent?.(event);
     this.#options.versions?.note(event);
     this.#options.compute.apply(event);

@@ -55,6 +55,8 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
   readonly #commitSeconds: Histogram;
   readonly #delivered: CountingHistogram;
   readonly #programmed: CountingHistogram;
+  readonly #received: CountingHistogram;
+  readonly #eventToCommit: CountingHistogram;
   readonly #claims: Counter<"result">;
   readonly #blockWrites: Counter<"outcome">;
   readonly #refusedPeers: Counter<"reason">;
@@ -83,6 +85,18 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     this.#delivered = new CountingHistogram({
       name: "sedge_fanout_commit_to_sent_seconds",
       help: "From a commit to its message to an agent",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#eventToCommit = new CountingHistogram({
+      name: "sedge_fanout_event_to_commit_seconds",
+      help: "From the arrival of the first event of a commit, from the API's watch, to the commit; the first commit, of the whole cluster, is not in it",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    });
+    this.#received = new CountingHistogram({
+      name: "sedge_fanout_sent_to_received_seconds",
+      help: "From a commit's message to its receipt by the agent and back: the time for which the agent held its acknowledgement back is taken off; of commits that share one acknowledgement the newest",
       buckets: LATENCY_BUCKETS,
       registers,
     });
@@ -133,6 +147,10 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     this.#delivered.add(Math.max(0, seconds), count);
   }
 
+  received(seconds: number): void {
+    this.#received.add(Math.max(0, seconds), 1);
+  }
+
   programmed(seconds: number): void {
     this.#programmed.add(Math.max(0, seconds), 1);
   }
@@ -141,9 +159,11 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     this.#ends.inc({ reason });
   }
 
-  committed(seconds: number): void {
+  /** Seconds that it took, and since its first event arrived; undefined: it has none (a relay's, or that of the whole cluster). */
+  committed(seconds: number, sinceEvent?: number): void {
     this.#commits.inc();
     this.#commitSeconds.observe(seconds);
+    if (sinceEvent !== undefined) this.#eventToCommit.add(Math.max(0, sinceEvent), 1);
   }
 
   claimed(result: "given" | CallProblem): void {

@@ -276,6 +276,7 @@ export class FanoutServer implements Part {
       observer: {
         sent: (kind, bytes, messages) => this.#metrics.sent(kind, bytes, messages),
         delivered: (seconds, count) => this.#metrics.delivered(seconds, count),
+        received: (seconds) => this.#metrics.received(seconds),
         programmed: (seconds) => {
           this.#metrics.programmed(seconds);
           options.onProgrammed?.(seconds);
@@ -484,8 +485,8 @@ export class FanoutServer implements Part {
     }
   }
 
-  #onCommit(commit: Commit, tookMs: number): void {
-    this.#metrics.committed(tookMs / 1000);
+  #onCommit(commit: Commit, tookMs: number, sinceEventMs?: number): void {
+    this.#metrics.committed(tookMs / 1000, sinceEventMs === undefined ? undefined : sinceEventMs / 1000);
     this.sessions.publish(commit);
     this.feeds.publish(commit);
     this.#introspection.publish(commit);
@@ -558,7 +559,7 @@ export class FanoutServer implements Part {
         this.members.apply(event);
         root.onEvent?.(event);
       },
-      onCommit: (commit, tookMs) => this.#onCommit(commit, tookMs),
+      onCommit: (commit, tookMs, sinceEventMs) => this.#onCommit(commit, tookMs, sinceEventMs),
       onInSync: () => this.#onInSync(),
       ...(sourceVersions === undefined ? {} : { versions: sourceVersions }),
       ...(commitGapMs === undefined ? {} : { gapMs: commitGapMs }),

@@ -48,7 +48,7 @@ function server(): { readonly sessions: Sessions; open(...messages: Uint8Array[]
     serverName: "s",
     epoch: "e2",
     clock: new ManualClock(),
-    observer: { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined },
+    observer: { sent: () => undefined, delivered: () => undefined, received: () => undefined, programmed: () => undefined, ended: () => undefined },
     heartbeatIntervalMs: 1000,
     helloTimeoutMs: 1000,
     answerStallMs: 1000,

@@ -19,6 +19,23 @@ function fixture(paceMs: number) {
 }
 
 describe("acknowledgements", () => {
+  it("tells how long after the receipt of its newest commit it comes: programming, and the pace", async () => {
+    const clock = new ManualClock();
+    const held: string[] = [];
+    const acknowledgements = new Acknowledgements({ coalesceMs: 5, clock });
+    acknowledgements.begin(({ receivedRevision, heldUs }) => void held.push(`${receivedRevision}: ${heldUs}`));
+    acknowledgements.received(1n);
+    await clock.advance(2);
+    acknowledgements.programmed(1n, []);
+    acknowledgements.pace(100);
+    acknowledgements.received(2n);
+    await clock.advance(40);
+    acknowledgements.received(3n);
+    acknowledgements.programmed(3n, []);
+    await clock.advance(1_000);
+    expect(held).toEqual(["1: 2000", "3: 60000"]);
+  });
+
   it("without a pace: one message for a commit that is programmed at once, two when programming takes longer", async () => {
     const { clock, sent, commit } = fixture(0);
     await commit(1n, 2);

@@ -18,6 +18,7 @@ export interface ObjectFailure {
 const MAX_FAILURES = 1000;
 /** A server cannot make an agent silent. */
 const MAX_INTERVAL_MS = 5_000;
+const MAX_HELD_US = 2 ** 32 - 1;
 
 export class Acknowledgements {
   readonly #coalesceMs: number;
@@ -29,6 +30,7 @@ export class Acknowledgements {
   #sentAt = Number.NEGATIVE_INFINITY;
   #received = 0n;
   #programmed = 0n;
+  #receivedAt = 0;
   #failed: readonly ObjectFailure[] = [];
   #sentFailed = "[]";
   #lastSent = "";
@@ -63,6 +65,7 @@ export class Acknowledgements {
   received(revision: bigint): void {
     if (revision <= this.#received) return;
     this.#received = revision;
+    this.#receivedAt = this.#clock.now();
     this.#schedule();
   }
 
@@ -87,6 +90,7 @@ export class Acknowledgements {
       receivedRevision: this.#received,
       programmedRevision: this.#programmed,
       failed: this.#failed.slice(0, MAX_FAILURES).map(({ key, reason }) => ({ key, reason })),
+      heldUs: Math.min(MAX_HELD_US, Math.round((this.#sentAt - this.#receivedAt) * 1000)),
     });
   }
 

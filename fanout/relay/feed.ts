@@ -567,7 +567,7 @@ export class Feed implements StreamHandler {
     this.#send(isAnswer ? "answer" : "update", message);
     this.#sentRevision = table.revision;
     this.#toldRevision = table.revision;
-    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: Number(committedAtUnixUs) });
+    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: Number(committedAtUnixUs), sentAtUnixUs: 0 });
     if (!isAnswer) return;
     this.handle("answered");
     this.heartbeat();

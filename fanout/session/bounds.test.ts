@@ -37,7 +37,7 @@ function server(limits: Partial<SessionLimits> = {}): {
     serverName: "s",
     epoch: "e",
     clock,
-    observer: { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined },
+    observer: { sent: () => undefined, delivered: () => undefined, received: () => undefined, programmed: () => undefined, ended: () => undefined },
     heartbeatIntervalMs: 10_000,
     helloTimeoutMs: 500,
     answerStallMs: 2000,

@@ -44,6 +44,7 @@ function serverWith(
         if (kind === "answer") answerBytes += bytes;
       },
       delivered: () => undefined,
+      received: () => undefined,
       programmed: () => undefined,
       ended: () => undefined,
     },

@@ -5,7 +5,7 @@ function fixture() {
   const sent = new SentCommits();
   return {
     sent,
-    add: (revision: number, committedAtUnixUs: number): void => sent.add({ revision, committedAtUnixUs }),
+    add: (revision: number, committedAtUnixUs: number): void => sent.add({ revision, committedAtUnixUs, sentAtUnixUs: committedAtUnixUs }),
     acknowledge: (programmed: number, nowUnixUs: number): number[] => {
       const told: number[] = [];
       sent.acknowledge(programmed, nowUnixUs, (seconds) => void told.push(Math.round(seconds * 1e6)));
@@ -27,6 +27,20 @@ describe("sent commits", () => {
     expect(acknowledge(7, 902)).toEqual([202]);
     expect(acknowledge(7, 903)).toEqual([]);
     expect([1n, 3n, 4n, 5n, 6n, 8n].map((revision) => sent.programmedAt(revision))).toEqual([901, 901, 901, 901, 902, undefined]);
+  });
+
+  it("a receipt tells the seconds since its commit was sent, once; nothing of an answer, nor of a revision that was not sent as such", () => {
+    const { sent, add } = fixture();
+    add(3, 0);
+    add(5, 500);
+    add(7, 700);
+    add(9, 900);
+    expect([3, 4, 7, 7, 8, 9].map((revision) => sent.receive(revision, 1_700))).toEqual([-1, -1, 0.001, -1, -1, 0.0008]);
+    for (let i = 10; i <= 100; i++) add(i, i);
+    expect([20, 40, 100].map((revision) => sent.receive(revision, 1_100))).toEqual([-1, 0.00106, 0.001]);
+    add(101, 1_500);
+    // By a clock that was set back.
+    expect(sent.receive(101, 1_400)).toBe(0);
   });
 
   it("keeps the last 64, whatever of them is acknowledged", () => {

@@ -1,6 +1,6 @@
 /**
- * When what was sent to one node was committed there and acknowledged: the last 64 commits. For the histogram of commit-to-kernel and for
- * "programmed at" of an object. Older ones are forgotten.
+ * When what was sent to one node was committed there and acknowledged: the last 64 commits. For the histograms of sent-to-received and
+ * commit-to-kernel, and for "programmed at" of an object. Older ones are forgotten.
  *
  * Times and revisions are numbers, and a commit that went to many is one object for all of them: there are thousands of these, and every one is touched at
  * every commit. (Microseconds since 1970 stay exact until the year 2255.)
@@ -11,6 +11,8 @@ export interface SentCommit {
   readonly revision: number;
   /** 0: the end of an answer, which has no one time. */
   readonly committedAtUnixUs: number;
+  /** When it was given to the transport; of one that went to many, when its message was made. 0: the end of an answer. */
+  readonly sentAtUnixUs: number;
 }
 
 /** Programmed at: not yet. */
@@ -23,6 +25,8 @@ export class SentCommits {
   #oldest = 0;
   /** So many of them, from the oldest, are programmed. */
   #programmed = 0;
+  /** So many of them, from the oldest, are received. */
+  #received = 0;
 
   add(commit: SentCommit): void {
     if (this.#commits.length < MAX_KEPT) {
@@ -34,6 +38,22 @@ export class SentCommits {
     this.#programmedAt[this.#oldest] = OPEN;
     this.#oldest = (this.#oldest + 1) % MAX_KEPT;
     this.#programmed = Math.max(0, this.#programmed - 1);
+    this.#received = Math.max(0, this.#received - 1);
+  }
+
+  /**
+   * An Ack says that the agent received the revision at this moment (`receivedAtUnixUs`, by our clock): the seconds from its sending to then. -1: an Ack said
+   * so before, or the revision was not sent as one commit. Of several commits that one Ack covers only the newest counts: the agent tells no time of the others.
+   */
+  receive(received: number, receivedAtUnixUs: number): number {
+    let newest: SentCommit | undefined;
+    for (; this.#received < this.#commits.length; this.#received++) {
+      const commit = this.#commits[this.#place(this.#received)];
+      if (commit === undefined || commit.revision > received) break;
+      newest = commit;
+    }
+    if (newest === undefined || newest.revision !== received || newest.sentAtUnixUs === 0) return -1;
+    return Math.max(0, receivedAtUnixUs - newest.sentAtUnixUs) / 1e6;
   }
 
   /** Marks everything up to the revision; tells the seconds from commit to now of each that became programmed by this. */

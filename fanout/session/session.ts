@@ -121,6 +121,8 @@ export interface SessionObserver {
   sent(kind: "update" | "answer" | "heartbeat" | "other", bytes: number, messages?: number): void;
   /** From commit to the transport, seconds; of so many sessions. */
   delivered(seconds: number, count: number): void;
+  /** From the transport to the agent, seconds. */
+  received(seconds: number): void;
   /** From commit to the node's kernel, seconds. */
   programmed(seconds: number): void;
   ended(session: Session, reason: CallProblem | "closed", error: CallError | undefined): void;
@@ -244,7 +246,7 @@ export class Session implements StreamHandler, ClientState {
   onMessage(bytes: Uint8Array): void {
     if (ackReader.read(bytes) && SESSION_TRANSITIONS[this.#state].ack.effect === "record-ack") {
       try {
-        this.#recordAck(ackReader.received, ackReader.programmed, NO_FAILURES);
+        this.#recordAck(ackReader.received, ackReader.programmed, NO_FAILURES, ackReader.heldUs);
       } catch (error) {
         this.#fail(error);
       }
@@ -586,7 +588,7 @@ export class Session implements StreamHandler, ClientState {
     }
     for (const frame of deltaFrames(delta, { ...fields, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
     this.#sentRevision = table.revision;
-    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: 0 });
+    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: 0, sentAtUnixUs: 0 });
     this.handle("answered");
     this.#releaseWhenTaken();
   }
@@ -600,8 +602,9 @@ export class Session implements StreamHandler, ClientState {
     for (const frame of frames) this.#send("update", frame, true);
     const committedAtUnixUs = Number(this.#changesSince.committedAtUnixUs);
     this.#sentRevision = this.#host.table.revision;
-    this.sentCommits.add({ revision: Number(this.#sentRevision), committedAtUnixUs });
-    this.#host.observer.delivered((this.#host.wallTimeUs() - committedAtUnixUs) / 1e6, 1);
+    const sentAtUnixUs = this.#host.wallTimeUs();
+    this.sentCommits.add({ revision: Number(this.#sentRevision), committedAtUnixUs, sentAtUnixUs });
+    this.#host.observer.delivered((sentAtUnixUs - committedAtUnixUs) / 1e6, 1);
   }
 
   /** What was dirty goes out: in the usual case, where everything before it was acknowledged, at no cost a key. */
@@ -639,11 +642,12 @@ export class Session implements StreamHandler, ClientState {
     return this.#state === "live" && this.#dirty.size === 0 && this.#shared === undefined && this.#parts === undefined;
   }
 
-  #recordWholeAck({ receivedRevision, programmedRevision, failed }: Ack): void {
-    this.#recordAck(Number(receivedRevision), Number(programmedRevision), failed.length === 0 ? NO_FAILURES : failed.slice(0, MAX_FAILURES));
+  #recordWholeAck({ receivedRevision, programmedRevision, failed, heldUs = -1 }: Ack): void {
+    this.#recordAck(Number(receivedRevision), Number(programmedRevision), failed.length === 0 ? NO_FAILURES : failed.slice(0, MAX_FAILURES), heldUs);
   }
 
-  #recordAck(received: number, programmed: number, failed: readonly ObjectFailure[]): void {
+  /** `heldUs`: -1 when the agent did not tell. */
+  #recordAck(received: number, programmed: number, failed: readonly ObjectFailure[], heldUs: number): void {
     const { table, observer } = this.#host;
     if (received > table.revision || programmed > table.revision)
       throw new CallError("broken-message", `Ack names revision ${received} received and ${programmed} programmed, the table is at ${table.revision}`);
@@ -652,7 +656,12 @@ export class Session implements StreamHandler, ClientState {
     this.#failed = failed;
     this.#ackAt = this.#host.now();
     this.#noteProgrammed();
-    this.sentCommits.acknowledge(programmed, this.#host.wallTimeUs(), observer.programmed);
+    const nowUs = this.#host.wallTimeUs();
+    if (heldUs >= 0) {
+      const seconds = this.sentCommits.receive(received, nowUs - heldUs);
+      if (seconds >= 0) observer.received(seconds);
+    }
+    this.sentCommits.acknowledge(programmed, nowUs, observer.programmed);
     this.#host.acknowledged(this);
   }
 

@@ -26,7 +26,7 @@ describe("sessions that are stopped", () => {
       serverName: "s",
       epoch: "e",
       clock,
-      observer: { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined },
+      observer: { sent: () => undefined, delivered: () => undefined, received: () => undefined, programmed: () => undefined, ended: () => undefined },
       heartbeatIntervalMs: 1_000,
       helloTimeoutMs: 10_000,
       answerStallMs: 6_000,

@@ -50,6 +50,7 @@ function fixture(
     observer: {
       sent: (kind, bytes) => sent.push({ kind, bytes }),
       delivered: () => undefined,
+      received: () => undefined,
       programmed: () => undefined,
       ended: (_, reason) => ends.push(reason),
     },

@@ -25,6 +25,8 @@ export interface SharedMaking {
   readonly frames: FrameCache;
   readonly limits: { readonly partBytes: number };
   upstreamSince(revision: bigint): readonly bigint[];
+  /** Microseconds since 1970. */
+  wallTimeUs(): number;
 }
 
 export class SharedChanges {
@@ -65,7 +67,7 @@ export class SharedChanges {
       frames: ready,
       bytes: ready.reduce((sum, frame) => sum + frame.length, 0),
       revision,
-      sent: { revision: Number(revision), committedAtUnixUs: Number(committedAtUnixUs) },
+      sent: { revision: Number(revision), committedAtUnixUs: Number(committedAtUnixUs), sentAtUnixUs: making.wallTimeUs() },
     };
     if (hasUpstream) this.#withUpstream = message;
     else this.#plain = message;

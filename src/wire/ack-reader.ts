@@ -8,14 +8,18 @@
 const ACK_TAG = 0x12;
 const RECEIVED_TAG = 0x08;
 const PROGRAMMED_TAG = 0x10;
-/** Message of one byte of length: two tags and two varints have 22 bytes at most. */
+const HELD_TAG = 0x20;
+/** Message of one byte of length: three tags and three varints have 33 bytes at most. */
 const MAX_LENGTH = 0x7f;
 const MAX_VARINT_BYTES = 7;
+const MAX_UINT32 = 0xffff_ffff;
 
 export class AckReader {
   /** Of the last message for which `read` was true. */
   received = 0;
   programmed = 0;
+  /** Ack.held_us; -1: not told. */
+  heldUs = -1;
   #at = 0;
 
   /** True: an AgentMessage that is an Ack without failures, its revisions (below 2^49) are in `received` and `programmed`. */
@@ -25,9 +29,12 @@ export class AckReader {
     this.#at = 2;
     const received = this.#field(bytes, RECEIVED_TAG);
     const programmed = this.#field(bytes, PROGRAMMED_TAG);
-    if (this.#at !== bytes.length || received < 0 || programmed < 0) return false;
+    const isHeldTold = bytes[this.#at] === HELD_TAG;
+    const held = this.#field(bytes, HELD_TAG);
+    if (this.#at !== bytes.length || received < 0 || programmed < 0 || held < 0 || held > MAX_UINT32) return false;
     this.received = received;
     this.programmed = programmed;
+    this.heldUs = isHeldTold ? held : -1;
     return true;
   }
 

@@ -211,7 +211,7 @@ export class GrpcAgent implements Disposable {
 
   /** All that has come is in the kernel. */
   acknowledge(): void {
-    this.stream.write(encodeAck({ receivedRevision: this.#revision, programmedRevision: this.#revision, failed: [...this.failed] }));
+    this.stream.write(encodeAck({ receivedRevision: this.#revision, programmedRevision: this.#revision, failed: [...this.failed], heldUs: 0 }));
   }
 
   [Symbol.dispose](): void {

@@ -166,6 +166,15 @@ describe.each(DELIVERY_KINDS)("over %s", (delivery) => {
       const text = await f.registry.metrics();
       expect(text).toMatch(/^sedge_fanout_clients 1$/m);
       expect(text).toMatch(/^sedge_fanout_records\{kind="endpoint"\} 2$/m);
+      // Neither the whole cluster nor a whole view is a change on its way; each step of one is counted once.
+      const STEPS = ["event_to_commit", "commit_to_sent", "sent_to_received", "commit_to_programmed"];
+      const counts = async (): Promise<string[]> => {
+        const metrics = await f.registry.metrics();
+        return STEPS.map((step) => new RegExp(`^sedge_fanout_${step}_seconds_count (.*)$`, "m").exec(metrics)?.[1] ?? "none");
+      };
+      expect(await counts()).toEqual(["0", "0", "0", "0"]);
+      f.server.sink([{ kind: "delete", key: { kind: "Pod", namespace: "shop", name: "web" } }]);
+      await until(async () => expect(await counts()).toEqual(["1", "1", "1", "1"]));
     });
   });
 

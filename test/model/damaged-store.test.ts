@@ -46,6 +46,7 @@ function server(): { readonly table: Table; readonly sessions: Sessions; readonl
         if (kind === "answer") answers += bytes;
       },
       delivered: () => undefined,
+      received: () => undefined,
       programmed: () => undefined,
       ended: () => undefined,
     },

@@ -18,7 +18,13 @@ import { MemoryAgent } from "../fakes/memory-stream.ts";
 import { recordValue } from "../fakes/record-arbitrary.ts";
 
 const NODES = ["n1", "n2", "n3"].map((name) => name as NodeName);
-const OBSERVER: SessionObserver = { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined };
+const OBSERVER: SessionObserver = {
+  sent: () => undefined,
+  delivered: () => undefined,
+  received: () => undefined,
+  programmed: () => undefined,
+  ended: () => undefined,
+};
 const isShared = (key: RecordKey): boolean => SHARED_RECORD_KINDS.some((kind) => key.startsWith(`${kind}/`));
 
 /** The cluster as the test knows it. */

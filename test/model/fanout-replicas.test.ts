@@ -19,7 +19,13 @@ import { MemoryAgent } from "../fakes/memory-stream.ts";
 const SEED = seedOf("u");
 const NODES = ["n1", "n2", "n3"];
 const FIRST_VERSION = 1_000;
-const OBSERVER: SessionObserver = { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined };
+const OBSERVER: SessionObserver = {
+  sent: () => undefined,
+  delivered: () => undefined,
+  received: () => undefined,
+  programmed: () => undefined,
+  ended: () => undefined,
+};
 
 /** The change number `step` of the cluster: one record that every node has says which it is, another comes to or leaves one node. */
 function changesOf(step: number): RecordChange[] {

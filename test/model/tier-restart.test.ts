@@ -73,7 +73,7 @@ class Replica {
       serverName: pod,
       epoch: `${pod}-${clock.now()}`,
       clock,
-      observer: { sent: () => undefined, delivered: () => undefined, programmed: () => undefined, ended: () => undefined },
+      observer: { sent: () => undefined, delivered: () => undefined, received: () => undefined, programmed: () => undefined, ended: () => undefined },
       heartbeatIntervalMs: 10_000,
       helloTimeoutMs: 10_000,
       answerStallMs: 60_000,

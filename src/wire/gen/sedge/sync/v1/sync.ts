@@ -264,6 +264,11 @@ export interface Ack {
   programmedRevision: bigint;
   /** All that is not in force now, complete in each Ack. */
   failed: ObjectFailure[];
+  /**
+   * Microseconds between the receipt of `received_revision` and this Ack: what programming and the pace of Acks held it back, so that the server can tell
+   * its way from the rest. Absent: not told, as by an older agent.
+   */
+  heldUs?: number | undefined;
 }
 
 export interface ObjectFailure {
@@ -2343,7 +2348,7 @@ export const Move: MessageFns<Move> = {
 };
 
 function createBaseAck(): Ack {
-  return { receivedRevision: 0n, programmedRevision: 0n, failed: [] };
+  return { receivedRevision: 0n, programmedRevision: 0n, failed: [], heldUs: undefined };
 }
 
 export const Ack: MessageFns<Ack> = {
@@ -2362,6 +2367,9 @@ export const Ack: MessageFns<Ack> = {
     }
     for (const v of message.failed) {
       ObjectFailure.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.heldUs !== undefined) {
+      writer.uint32(32).uint32(message.heldUs);
     }
     return writer;
   },
@@ -2403,6 +2411,14 @@ export const Ack: MessageFns<Ack> = {
             message.failed.push(ObjectFailure.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.heldUs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2428,6 +2444,11 @@ export const Ack: MessageFns<Ack> = {
         ? BigInt(object.programmed_revision)
         : 0n,
       failed: globalThis.Array.isArray(object?.failed) ? object.failed.map((e: any) => ObjectFailure.fromJSON(e)) : [],
+      heldUs: isSet(object.heldUs)
+        ? globalThis.Number(object.heldUs)
+        : isSet(object.held_us)
+        ? globalThis.Number(object.held_us)
+        : undefined,
     };
   },
 
@@ -2441,6 +2462,9 @@ export const Ack: MessageFns<Ack> = {
     }
     if (message.failed?.length) {
       obj.failed = message.failed.map((e) => ObjectFailure.toJSON(e));
+    }
+    if (message.heldUs !== undefined) {
+      obj.heldUs = Math.round(message.heldUs);
     }
     return obj;
   },
@@ -2457,6 +2481,7 @@ export const Ack: MessageFns<Ack> = {
       ? BigInt(object.programmedRevision)
       : 0n;
     message.failed = object.failed?.map((e) => ObjectFailure.fromPartial(e)) || [];
+    message.heldUs = object.heldUs ?? undefined;
     return message;
   },
 };
