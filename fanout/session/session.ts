@@ -613,7 +613,7 @@ export class Session implements StreamHandler, ClientState {
       [this.#dirty, this.#unacknowledged] = [this.#unacknowledged, this.#dirty];
       this.#awaitedRevision = this.#host.table.revision;
     } else for (const key of this.#dirty) this.#sentAfter.add(key);
-    this.#dirty.clear();
+    empty(this.#dirty);
   }
 
   get #isAllAcknowledged(): boolean {
@@ -624,9 +624,9 @@ export class Session implements StreamHandler, ClientState {
   #noteProgrammed(): void {
     if (this.#state !== "live" || this.#programmedRevision < this.#awaitedRevision) return;
     if (this.#programmedRevision >= this.#sentRevision) this.#isViewOpen = false;
-    this.#unacknowledged.clear();
+    empty(this.#unacknowledged);
     this.#unacknowledgedShared = undefined;
-    if (this.#programmedRevision >= this.#sentRevision) this.#sentAfter.clear();
+    if (this.#programmedRevision >= this.#sentRevision) empty(this.#sentAfter);
     else [this.#unacknowledged, this.#sentAfter] = [this.#sentAfter, this.#unacknowledged];
     this.#awaitedRevision = this.#sentRevision;
   }
@@ -729,4 +729,9 @@ export class Session implements StreamHandler, ClientState {
     if (this.#node !== undefined) this.#host.table.nodes.release(this.#node.id);
     this.#host.observer.ended(this, reason, error);
   }
+}
+
+/** Clearing a Set makes a table anew even when nothing is in it, and at every Ack nothing is in most of these. */
+function empty(keys: Set<RecordKey>): void {
+  if (keys.size > 0) keys.clear();
 }
