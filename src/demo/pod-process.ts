@@ -55,6 +55,14 @@ function probeTcp({ address, port, timeoutMs }: Request): Promise<Answer> {
   });
 }
 
+/**
+ * Each datagram from a port of its own: with a port that the kernel chooses, a probe now and then continues the connection of one that was allowed before
+ * (conntrack remembers it for half a minute), and policy does not judge what is established.
+ */
+const FIRST_SOURCE_PORT = 20_000;
+const SOURCE_PORTS = 12_000;
+let probesSent = 0;
+
 function probeUdp({ address, port, timeoutMs }: Request): Promise<Answer> {
   return new Promise((resolve) => {
     const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
@@ -70,7 +78,7 @@ function probeUdp({ address, port, timeoutMs }: Request): Promise<Answer> {
     const again = setInterval(send, Math.max(50, timeoutMs / 4));
     socket.on("message", (message) => finish({ answer: message.toString("utf8") }));
     socket.on("error", (error) => finish({ answer: null, error: error.message }));
-    send();
+    socket.bind(FIRST_SOURCE_PORT + (probesSent++ % SOURCE_PORTS), send);
   });
 }
 

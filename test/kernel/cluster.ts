@@ -21,6 +21,7 @@ import { Registry } from "../../src/demo/registry.ts";
 import { ServerView } from "../../src/demo/server-view.ts";
 import { type ExecResult, exec, execOk } from "../../src/runtime/exec.ts";
 import { type Client, type GetObjectStatusResponse, IntrospectionServiceClient } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { unmountBelow } from "./small-disk.ts";
 
 const NAME = "sedge-f";
 /** The path as seen from the nodes' namespaces: the demo's forwarder listens there. */
@@ -333,6 +334,8 @@ export function nodeOf(name: string): DemoNode {
 async function removeAbandoned(): Promise<void> {
   for (const entry of readdirSync(tmpdir())) {
     const pid = new RegExp(`^${NAME}(\\d+)$`).exec(entry)?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) await new Registry(join(tmpdir(), entry), `${entry}-`).release();
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    await unmountBelow(join(tmpdir(), entry));
+    await new Registry(join(tmpdir(), entry), `${entry}-`).release();
   }
 }

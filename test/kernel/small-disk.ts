@@ -1,5 +1,5 @@
 /** A directory on a file system of its own that is small, can be filled and can be made read-only; unmounted at the end. Needs root. */
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { exec, execOk } from "../../src/runtime/exec.ts";
 
@@ -35,4 +35,13 @@ export class SmallDisk implements AsyncDisposable {
     // Lazy: a process that is just being killed may still have a file open.
     await exec(["umount", "-l", this.path]);
   }
+}
+
+/** For a directory whose run was killed: a disk that is still mounted in it would keep it from being removed. */
+export async function unmountBelow(directory: string): Promise<void> {
+  const points = readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((point) => point.startsWith(`${directory}/`));
+  for (const point of points.toReversed()) await exec(["umount", "-l", point]);
 }
