@@ -122,6 +122,13 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       if (epoch === store.view.epoch) acknowledgements.programmed(revision, failures);
     },
     onPolicyChanged: () => deniedFlows?.policyChanged(),
+    onFloatingGone: (gone) => {
+      try {
+        kernel?.conntrack.deleteByAddress({ addresses: new Set(gone) });
+      } catch (error) {
+        log.warn({ err: error, addresses: gone }, "connections to floating addresses that went cannot be cut: they live until they end");
+      }
+    },
     checkIntervalMs: config.checkIntervalMs,
   });
   const deniedFlows =

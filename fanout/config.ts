@@ -90,6 +90,12 @@ export const fanoutConfigSchema = z
       ),
     leaseNamespace: z.string().default("kube-system").describe("Where the Lease of the server that leads is"),
     leaseMs: z.number().int().min(1_000).max(600_000).default(15_000).describe("A leader that has not renewed for this long is followed by another server"),
+    floatingIps: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Pods get the floating addresses that they ask for (annotation cni.projectcalico.org/floatingIPs): FelixConfiguration's floatingIPs. The same on all servers",
+      ),
     workers: z
       .number()
       .int()

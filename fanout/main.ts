@@ -161,7 +161,7 @@ async function runRoot(common: CommonOptions, { client, config, metrics, workers
     ...common,
     ...(door === undefined ? {} : { listen: [door.listen], ...(certificate === undefined ? {} : { certificate }) }),
     clusterUid: uid,
-    compute: new Compute(),
+    compute: new Compute({ floatingIps: config.floatingIps }),
     store: new AddressWriter({ client, clock }),
     upstreamVersions: () => new Map(source.kinds().map(({ kind, resourceVersion }) => [kind, resourceVersion])),
     catchUp: (kind) => source.catchUp(kind),

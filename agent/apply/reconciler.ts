@@ -17,6 +17,7 @@ import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
 import type { Nftables } from "../drivers/nftables/driver.ts";
 import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
+import { type FloatingAddress, floatingAddresses } from "../plan/floating.ts";
 import { TABLE } from "../plan/names.ts";
 import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
@@ -68,6 +69,8 @@ export interface ReconcilerOptions {
   readonly log: Logger;
   readonly observer: ReconcileObserver;
   readonly onProgrammed: (state: ProgrammedState) => void;
+  /** Floating addresses that lead no longer to the pod that had them: connections that are open would, as they were translated when they began. */
+  readonly onFloatingGone?: (addresses: readonly IpAddress[]) => void;
   /** What pods may do is another in the kernel now. */
   readonly onPolicyChanged?: () => void;
   /** Everything is compared with the kernel this often even if nothing was heard. */
@@ -101,8 +104,12 @@ export class Reconciler {
   /** The last plan was not of the view's own records. */
   #wasLeftOut = false;
   #asksForInterfaces: boolean | undefined;
-  /** Holds as long as nodes and endpoints stay. */
-  #desiredRoutes: { readonly endpoints: readonly LocalEndpoint[]; readonly result: ReturnType<typeof desiredRoutes> } | undefined;
+  /** Holds as long as nodes, endpoints and floating addresses stay. */
+  #desiredRoutes:
+    | { readonly endpoints: readonly LocalEndpoint[]; readonly floating: readonly FloatingAddress[]; readonly result: ReturnType<typeof desiredRoutes> }
+    | undefined;
+  /** Floating addresses and what they led to at the last apply. */
+  #translated: ReadonlyMap<IpAddress, IpAddress> = new Map();
   /** undefined: to be read when a host endpoint needs it. */
   #interfacesByAddress: ReadonlyMap<IpAddress, string> | undefined;
   #pending: PendingCommit[] = [];
@@ -332,9 +339,15 @@ export class Reconciler {
     const endpoints = this.#registry.list();
     if (!source.isComplete || !this.#registry.isRestored || this.#routes === undefined) return { routes: 0, failed: new Map(), routeFailures: [] };
     const before = this.#desiredRoutes;
-    const isSame = before?.endpoints.length === endpoints.length && before.endpoints.every((endpoint, i) => endpoint === endpoints[i]);
-    const { routes, failures } = isSame ? before.result : desiredRoutes({ records: source.records, endpoints, nodeName: settings.nodeName });
-    this.#desiredRoutes = { endpoints, result: { routes, failures } };
+    const floating = floatingAddresses(source.records, endpoints);
+    this.#forgetTranslated(floating);
+    const isSame =
+      before?.endpoints.length === endpoints.length &&
+      before.endpoints.every((endpoint, i) => endpoint === endpoints[i]) &&
+      before.floating.length === floating.length &&
+      before.floating.every(({ address, interfaceName }, i) => address === floating[i]?.address && interfaceName === floating[i].interfaceName);
+    const { routes, failures } = isSame ? before.result : desiredRoutes({ records: source.records, endpoints, floating, nodeName: settings.nodeName });
+    this.#desiredRoutes = { endpoints, floating, result: { routes, failures } };
     const { changed, failed } = this.#routes.apply(routes);
     const reasons = new Map<Cidr, string>(failed.map(({ route, reason }) => [route.destination, reason]));
     const failedPods = new Map<PodKey, string>();
@@ -345,10 +358,23 @@ export class Reconciler {
       }
     }
     const podFailures = [...failedPods].map(([podKey, reason]) => ({ key: `endpoint/${podKey}`, reason }));
+    for (const { podKey, address } of floating) {
+      const reason = reasons.get(hostCidr(address));
+      // The pod is connected all the same.
+      if (reason !== undefined) podFailures.push({ key: `endpoint/${podKey}`, reason: `route to its floating address ${address}: ${reason}` });
+    }
     const nodeFailures = failed
       .filter(({ route }) => route.kind !== "pod")
       .map(({ route, reason }) => ({ key: this.#nodeOf(route.destination), reason: `route to ${route.destination}: ${reason}` }));
     return { routes: changed, failed: failedPods, routeFailures: [...failures, ...podFailures, ...nodeFailures] };
+  }
+
+  /** After the table: no connection begins any more that would have to be forgotten. */
+  #forgetTranslated(floating: readonly FloatingAddress[]): void {
+    const translated = new Map(floating.map(({ address, target }) => [address, target]));
+    const gone = [...this.#translated].filter(([address, target]) => translated.get(address) !== target).map(([address]) => address);
+    if (gone.length > 0) this.#options.onFloatingGone?.(gone);
+    this.#translated = translated;
   }
 
   #nodeOf(block: Cidr): RecordKey {

@@ -7,10 +7,12 @@
  *   input filter-10     pod to its own host: the pod's egress, then accepted
  *   output filter-10    host to pods: always, but not to an unknown interface of ours
  *   postrouting srcnat  masquerade from pools that want it to addresses outside all pools
+ *   floating-* dstnat-5 floating addresses to the pods' own, before Services; only on a node with such pods (floating.ts)
  *
  * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
+import { destinationRules, hairpinRules } from "./floating.ts";
 import { HOST_INPUT_CHAIN, HOST_OUTPUT_CHAIN } from "./host-chains.ts";
 import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, LIMIT_FROM_MAP, LIMIT_TO_MAP, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
 import type { NftBaseChain, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
@@ -21,6 +23,8 @@ const EGRESS_PRIORITY = -10;
 const INGRESS_PRIORITY = -5;
 const RAW_PRIORITY = -300;
 const SOURCE_NAT_PRIORITY = 100;
+/** Before kube-proxy's, at -100: of all destination NAT the first that matches holds. */
+const FLOATING_PRIORITY = -105;
 
 /**
  * Types 130 to 133, 135 and 136: multicast listeners (RFC 2710), router solicitation, neighbour solicitation and advertisement (RFC 4861): without them IPv6
@@ -55,6 +59,8 @@ export interface BaseChainSettings {
   readonly hasHosts: boolean;
   /** Whether any pod has limits (limit-chains.ts). */
   readonly hasLimits: boolean;
+  /** Whether any pod has a floating address (floating.ts). */
+  readonly hasFloating: boolean;
   readonly endpointToHostAction: EndpointToHostAction;
 }
 
@@ -62,13 +68,13 @@ const bySettings = new Map<string, readonly PlannedChain[]>();
 
 /** The same objects for the same settings, so that comparing them costs nothing. */
 export function baseChains(settings: BaseChainSettings): readonly PlannedChain[] {
-  const key = `${settings.interfacePrefix} ${settings.hasHosts} ${settings.hasLimits} ${settings.endpointToHostAction}`;
+  const key = `${settings.interfacePrefix} ${settings.hasHosts} ${settings.hasLimits} ${settings.hasFloating} ${settings.endpointToHostAction}`;
   const chains = bySettings.get(key) ?? makeBaseChains(settings);
   bySettings.set(key, chains);
   return chains;
 }
 
-function makeBaseChains({ interfacePrefix, hasHosts, hasLimits, endpointToHostAction }: BaseChainSettings): readonly PlannedChain[] {
+function makeBaseChains({ interfacePrefix, hasHosts, hasLimits, hasFloating, endpointToHostAction }: BaseChainSettings): readonly PlannedChain[] {
   const ours = `${interfacePrefix}*`;
   const from: NftMatch = { kind: "match", field: "iifname", value: ours };
   const to: NftMatch = { kind: "match", field: "oifname", value: ours };
@@ -104,7 +110,10 @@ function makeBaseChains({ interfacePrefix, hasHosts, hasLimits, endpointToHostAc
       { statements: [to, { kind: "lookup", fields: ["oifname"], negate: true, set: INTERFACES_SET }, ...DROP], comment: "unknown interface" },
       ...(hasHosts ? ([{ statements: [to, ACCEPT] }, { statements: [{ kind: "goto", chain: HOST_OUTPUT_CHAIN }] }] satisfies readonly NftRule[]) : []),
     ]),
-    base("postrouting", { type: "nat", hook: "postrouting", priority: SOURCE_NAT_PRIORITY }, masqueradeRules()),
+    base("postrouting", { type: "nat", hook: "postrouting", priority: SOURCE_NAT_PRIORITY }, [...(hasFloating ? hairpinRules() : []), ...masqueradeRules()]),
+    ...(hasFloating
+      ? (["prerouting", "output"] as const).map((hook) => base(`floating-${hook}`, { type: "nat", hook, priority: FLOATING_PRIORITY }, destinationRules()))
+      : []),
   ];
 }
 

@@ -27,7 +27,15 @@ const side = (part: Partial<RuleSide>): RuleSide => ({ ...NOTHING, ...part });
 const WORLD: readonly RecordValue[] = [
   { kind: "pool", name: "v4", cidr: parseCidr("10.65.0.0/16"), natOutgoing: true, disabled: false, blockSize: 26 },
   { kind: "pool", name: "v6", cidr: parseCidr("fd65::/48"), natOutgoing: false, disabled: true, blockSize: 122 },
-  { kind: "endpoint", namespace: "shop", pod: "open", uid: "", stack: "", addresses: [] },
+  {
+    kind: "endpoint",
+    namespace: "shop",
+    pod: "open",
+    uid: "",
+    stack: "",
+    addresses: [],
+    floating: ["10.65.9.1", "10.65.9.2", "fd65::9:1"].map(parseIp),
+  },
   { kind: "endpoint", namespace: "shop", pod: "web", uid: "", stack: "stack/1", addresses: [] },
   {
     kind: "stack",

@@ -21,6 +21,10 @@ export const LIMIT_TO_MAP = "limit-to";
 export const INTERFACES_SET = "interfaces";
 export const allowedSet = (version: IpVersion): string => `allowed-v${version}`;
 export const poolsSet = (version: IpVersion): string => `pools-v${version}`;
+/** Floating addresses to the pods' own. */
+export const floatingMap = (version: IpVersion): string => `floating-v${version}`;
+/** A pod's address twice to its floating address: what it sends to itself. */
+export const floatingHairpinMap = (version: IpVersion): string => `floating-hairpin-v${version}`;
 export const natPoolsSet = (version: IpVersion): string => `nat-pools-v${version}`;
 
 const READABLE_LENGTH = 160;

@@ -3,6 +3,7 @@ import { type NodeName, podKey } from "../../src/model/names.ts";
 import { type NodeEntry, type RecordKey, type RecordValue, recordKey } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
+import { floatingAddresses } from "./floating.ts";
 import { desiredRoutes, diffRoutes, type PlannedRoute, type RoutePlan } from "./routes.ts";
 
 const node = (name: string, addresses: readonly string[], blocks: readonly string[]): NodeEntry => ({
@@ -13,15 +14,13 @@ const node = (name: string, addresses: readonly string[], blocks: readonly strin
 });
 
 function plan(values: readonly RecordValue[], pods: Readonly<Record<string, readonly string[]>> = {}): RoutePlan {
-  return desiredRoutes({
-    records: new Map<RecordKey, RecordValue>(values.map((value) => [recordKey(value), value])),
-    endpoints: Object.entries(pods).map(([name, addresses]) => ({
-      podKey: podKey("shop", name),
-      interfaceName: `cali${name}`,
-      addresses: addresses.map(parseIp),
-    })),
-    nodeName: "n1",
-  });
+  const records = new Map<RecordKey, RecordValue>(values.map((value) => [recordKey(value), value]));
+  const endpoints = Object.entries(pods).map(([name, addresses]) => ({
+    podKey: podKey("shop", name),
+    interfaceName: `cali${name}`,
+    addresses: addresses.map(parseIp),
+  }));
+  return desiredRoutes({ records, endpoints, floating: floatingAddresses(records, endpoints), nodeName: "n1" });
 }
 
 const texts = ({ routes }: RoutePlan): readonly string[] => [...routes.values()].map(routeText);
@@ -50,6 +49,25 @@ describe("desiredRoutes", () => {
       "fd65::1/128 dev calia",
     ]);
     expect(found.failures).toEqual([]);
+  });
+
+  it("a floating address goes to its pod's interface here and to its node elsewhere; a pod's own route wins over it", () => {
+    const values: readonly RecordValue[] = [
+      node("n1", ["192.0.2.1"], ["10.65.0.0/26"]),
+      node("n2", ["192.0.2.2"], []),
+      { kind: "borrowed", node: "n1" as NodeName, addresses: ["10.65.9.1", "10.65.0.2"].map(parseIp) },
+      { kind: "borrowed", node: "n2" as NodeName, addresses: [parseIp("10.65.9.2")] },
+      { kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: "", addresses: [], floating: ["10.65.9.1", "10.65.0.2", "fd65::9"].map(parseIp) },
+    ];
+    expect(texts(plan(values))).toEqual(["blackhole 10.65.0.0/26", "blackhole 10.65.9.1/32", "blackhole 10.65.0.2/32", "10.65.9.2/32 via 192.0.2.2"]);
+    // Of a family that the pod has no address of: nothing to lead to.
+    expect(texts(plan(values, { a: ["10.65.0.1"], b: ["10.65.0.2"] }))).toEqual([
+      "blackhole 10.65.0.0/26",
+      "10.65.9.1/32 dev calia",
+      "10.65.0.2/32 dev calib",
+      "10.65.9.2/32 via 192.0.2.2",
+      "10.65.0.1/32 dev calia",
+    ]);
   });
 
   it("borrowed addresses go to who has them, over the route of their block; here they go nowhere until a pod has them", () => {

@@ -4,7 +4,8 @@
  *   own block         blackhole, so that an address nobody has is not sent to the default gateway and back (not for blocks of one address)
  *   local pod         the address on its interface
  *   others' block     via the first address of that node in the block's family
- *   borrowed address  via the node that has it, whosever block it is of; on that node itself blackhole until a pod has it
+ *   floating address  of a local pod: on the pod's interface, for the node's own packets (those of others are translated before routing)
+ *   borrowed address  via the node that has it, whosever block it is of, or floating there; on that node itself blackhole until a pod has it
  *
  * Invariant: one route for each prefix. Where two nodes state the same block, neither is routed and both are reported: a wrong guess would send
  * packets to a pod that is not theirs; the same for an address that two borrow. A pod's own route always wins over a block of one address.
@@ -12,7 +13,9 @@
 import type { Borrowed, NodeEntry, RecordKey, RecordValue } from "../../src/model/record.ts";
 import { type Cidr, cidrLength, cidrVersion, hostCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBits, ipVersion } from "../../src/net/ip.ts";
-import type { PlanFailure, PlannedEndpoint } from "./ruleset.ts";
+import type { FloatingAddress } from "./floating.ts";
+import type { PlannedEndpoint } from "./planned-endpoint.ts";
+import type { PlanFailure } from "./ruleset.ts";
 
 export type PlannedRoute =
   | { readonly kind: "pod"; readonly destination: Cidr; readonly interfaceName: string }
@@ -27,6 +30,8 @@ export interface RoutePlan {
 export function desiredRoutes(input: {
   readonly records: ReadonlyMap<RecordKey, RecordValue>;
   readonly endpoints: readonly PlannedEndpoint[];
+  /** Of the endpoints. Absent: none. */
+  readonly floating?: readonly FloatingAddress[];
   readonly nodeName: string;
 }): RoutePlan {
   const routes = new Map<Cidr, PlannedRoute>();
@@ -47,6 +52,7 @@ export function desiredRoutes(input: {
   }
   for (const value of input.records.values()) if (value.kind === "node") addBlocks(value, { ...input, routes, failures, contested });
   addBorrowed(input, routes, failures);
+  for (const { interfaceName, address } of input.floating ?? []) routes.set(hostCidr(address), { kind: "pod", destination: hostCidr(address), interfaceName });
   for (const { interfaceName, addresses } of input.endpoints) {
     for (const address of addresses) routes.set(hostCidr(address), { kind: "pod", destination: hostCidr(address), interfaceName });
   }

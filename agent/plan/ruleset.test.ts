@@ -2,10 +2,10 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type RecordValue, type Rule, type RuleSide, recordKey, type SetShard } from "../../src/model/record.ts";
 import { cidrOf, parseCidr } from "../../src/net/cidr.ts";
-import { parseIp } from "../../src/net/ip.ts";
+import { type IpAddress, ipVersion, parseIp } from "../../src/net/ip.ts";
 import { FakeNft } from "../../test/fakes/fake-nft.ts";
-import { type InterpretedPacket, interpretHook } from "../../test/fakes/nft-interpreter.ts";
-import { A, B, expected, NOTHING, packet, plan, policy, policyNames, recordMap, SETTINGS, stack, world } from "../../test/fakes/plan-worlds.ts";
+import { type InterpretedPacket, interpretHook, translated } from "../../test/fakes/nft-interpreter.ts";
+import { A, B, expected, FLOATING, NOTHING, packet, plan, policy, policyNames, recordMap, SETTINGS, stack, world } from "../../test/fakes/plan-worlds.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
 import { diffRulesets } from "./diff.ts";
 import { TABLE } from "./names.ts";
@@ -30,6 +30,39 @@ describe("desiredRuleset", () => {
       { numRuns: 1500 },
     );
   }, 120_000);
+
+  it("any world with floating addresses → the destination becomes the pod's own before policy, which decides by that; what a pod sends itself comes from there", () => {
+    fc.assert(
+      fc.property(world, packet, fc.constantFrom(...FLOATING), (values, each, destination) => {
+        const { ruleset } = plan(values);
+        const version = ipVersion(destination);
+        if (each.version !== version) return;
+        // Of two records between two commits the first connected pod has it.
+        const holder = [A, B].find(({ podKey }) => {
+          const record = recordMap(values).get(`endpoint/${podKey}`);
+          return record?.kind === "endpoint" && record.floating?.includes(destination);
+        });
+        const own = holder?.addresses.find((address) => ipVersion(address) === version);
+        for (const hook of ["prerouting", "output"] as const)
+          expect(translated(ruleset, hook, { ...each, destination })).toEqual({ ...each, destination: own ?? destination });
+        expect(translated(ruleset, "prerouting", each)).toEqual(each);
+        if (holder === undefined || own === undefined) return;
+        const into = interpretHook(ruleset, "forward", {
+          ...translated(ruleset, "prerouting", { ...each, destination }),
+          iifname: "eth0",
+          oifname: holder.interfaceName,
+        });
+        expect(into).toBe(expected(values, holder === A ? "a" : "b", "ingress", { ...each, destination: own }));
+        const hairpin = translated(ruleset, "postrouting", { ...each, source: own, destination: own });
+        const record = recordMap(values).get(`endpoint/${holder.podKey}`);
+        expect([hairpin.destination, record?.kind === "endpoint" && record.floating?.includes(hairpin.source as IpAddress)]).toEqual([own, true]);
+        expect(translated(ruleset, "postrouting", { ...each, source: "192.0.2.9", destination: own }).source).toBe("192.0.2.9");
+      }),
+      { numRuns: 500 },
+    );
+    const { ruleset } = plan([{ kind: "endpoint", namespace: "shop", pod: "a", uid: "u1", stack: "", addresses: [] }]);
+    expect([...ruleset.sets.keys(), ...ruleset.chains.keys()].filter((name) => name.startsWith("floating"))).toEqual([]);
+  }, 60_000);
 
   it("any two worlds → the difference, carried out, gives the second; with a cache as without one", async () => {
     const endpoints = fc.subarray([A, B]);

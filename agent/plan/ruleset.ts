@@ -11,6 +11,7 @@ import { listOf } from "../../src/policy/stack-lists.ts";
 import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
+import { floatingAddresses, floatingMaps } from "./floating.ts";
 import { planHosts } from "./host-chains.ts";
 import { limitChain } from "./limit-chains.ts";
 import {
@@ -29,6 +30,7 @@ import {
 } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
+import { endpointRecord, type PlannedEndpoint } from "./planned-endpoint.ts";
 import {
   type Aspect,
   aspectName,
@@ -51,13 +53,6 @@ export interface PlanSettings {
   readonly failsafePorts?: FailsafePorts;
   /** Of lines of Log rules, with placeholders (see expandLogPrefix). Absent: DEFAULT_LOG_PREFIX. */
   readonly logPrefix?: string;
-}
-
-export interface PlannedEndpoint {
-  readonly podKey: PodKey;
-  readonly interfaceName: string;
-  readonly addresses: readonly IpAddress[];
-  readonly podUid?: string;
 }
 
 export interface PlanInput {
@@ -254,8 +249,11 @@ class Planner {
     const hasHosts = this.#planHosts();
     for (const planned of this.#endpointSets()) this.#sets.set(planned.set.name, planned);
     const hasLimits = this.#planLimits();
+    const floating = floatingMaps(floatingAddresses(this.#input.records, this.#input.endpoints));
+    for (const planned of floating) this.#sets.set(planned.set.name, planned);
     const { interfacePrefix, endpointToHostAction = "accept" } = settings;
-    for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts, hasLimits })) this.#chains.set(chain.chain.name, chain);
+    for (const chain of baseChains({ interfacePrefix, endpointToHostAction, hasHosts, hasLimits, hasFloating: floating.length > 0 }))
+      this.#chains.set(chain.chain.name, chain);
     this.#cache.sets.retain(this.#sets);
     return {
       ruleset: { table: TABLE, chains: this.#chains, sets: this.#sets },
@@ -424,8 +422,6 @@ class Planner {
   }
 
   #endpointRecord(podKey: PodKey, podUid: string | undefined): Endpoint | undefined {
-    const record = this.#input.records.get(`endpoint/${podKey}`);
-    if (record?.kind !== "endpoint" || (podUid !== undefined && record.uid !== "" && record.uid !== podUid)) return undefined;
-    return record;
+    return endpointRecord(this.#input.records, podUid === undefined ? { podKey } : { podKey, podUid });
   }
 }

@@ -7,7 +7,8 @@
 import { performance } from "node:perf_hooks";
 import { encodeTransaction } from "../../agent/drivers/nftables/encode.ts";
 import { diffRulesets } from "../../agent/plan/diff.ts";
-import { desiredRuleset, PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
+import type { PlannedEndpoint } from "../../agent/plan/planned-endpoint.ts";
+import { desiredRuleset, PlanCache } from "../../agent/plan/ruleset.ts";
 import { cutPolicies, listPlace } from "../../src/compute/policy-lists.ts";
 import { podKey } from "../../src/model/names.ts";
 import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type SetType } from "../../src/model/record.ts";

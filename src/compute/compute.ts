@@ -34,6 +34,7 @@ import { type PolicyItem, RootState } from "./endpoint.ts";
 import { Endpoints } from "./endpoints.ts";
 import { EveryNode } from "./every-node.ts";
 import { describeSetUse, describeSubject } from "./explain.ts";
+import { Floating } from "./floating.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
 import { Ledger } from "./ledger.ts";
 import { Loans } from "./loans.ts";
@@ -66,6 +67,11 @@ type ResourceOf = { readonly [K in Resource["kind"]]: OfKind<K> };
 /** What each kind's objects change; undefined: the object is gone. */
 type Takers = { readonly [K in Resource["kind"]]: (key: ResourceKey, resource: ResourceOf[K] | undefined) => void };
 
+export interface ComputeOptions {
+  /** Whether pods get the floating addresses that they ask for (FelixConfiguration's floatingIPs). Absent: false. */
+  readonly floatingIps?: boolean;
+}
+
 export class Compute {
   readonly #index = new SelectorIndex<PolicyItem>();
   readonly #root = new RootState();
@@ -79,13 +85,8 @@ export class Compute {
   readonly #policies = new Policies({ stacks: this.#stacks, sets: this.#sets, everyNode: this.#everyNode });
   readonly #addresses = new PodAddresses();
   readonly #addressing = new Addressing();
-  readonly #endpoints = new Endpoints({
-    index: this.#index,
-    namespaces: this.#namespaces,
-    stacks: this.#stacks,
-    addresses: this.#addresses,
-    addressing: this.#addressing,
-  });
+  readonly #floating: Floating;
+  readonly #endpoints: Endpoints;
   readonly #networkSets = new NetworkSets({ index: this.#index, namespaces: this.#namespaces, root: this.#root });
   readonly #hosts = new HostEndpoints({ index: this.#index, stacks: this.#stacks, root: this.#root });
   readonly #nodes = new Nodes();
@@ -144,6 +145,19 @@ export class Compute {
     },
     BlockAffinity: ({ name }, affinity) => this.#nodes.setAffinity(name, affinity),
   };
+
+  constructor({ floatingIps = false }: ComputeOptions = {}) {
+    this.#floating = new Floating({ isEnabled: floatingIps, onProblems: (key, problems) => this.#problems.note(key, problems) });
+    this.#endpoints = new Endpoints({
+      index: this.#index,
+      namespaces: this.#namespaces,
+      stacks: this.#stacks,
+      addresses: this.#addresses,
+      addressing: this.#addressing,
+      floating: this.#floating,
+      onFloating: (node) => this.#loans.setFloating(node, this.#floating.addressesAt(node)),
+    });
+  }
 
   /** Takes one event in. Repeated events, and deletions of what is not known, change nothing. */
   apply(event: ClusterEvent): void {
@@ -238,6 +252,7 @@ export class Compute {
       this.#addressing.setPool(changed, usable);
       this.#nodePools.setPool(changed, usable);
     }
+    this.#floating.setPool(name, pool?.cidr);
   }
 
   /** The built-in profile is there while a host endpoint names it, unless there is an object of its name. */

@@ -12,6 +12,7 @@ import { parseTrafficLimits, type TrafficLimits } from "../model/traffic-limits.
 import type { Addressing } from "./addressing.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
 import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
+import type { Floating } from "./floating.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Namespaces } from "./namespaces.ts";
 import type { PodAddresses } from "./pod-addresses.ts";
@@ -30,6 +31,8 @@ export class Endpoints {
   readonly #stacks: Stacks;
   readonly #addresses: PodAddresses;
   readonly #addressing: Addressing;
+  readonly #floating: Floating;
+  readonly #onFloating: (node: NodeName) => void;
   /** Of the few pods that have annotations for it. */
   readonly #limits = new Map<PodKey, { readonly annotations: Labels; readonly limits: TrafficLimits }>();
   readonly #endpoints = new Map<PodKey, EndpointState>();
@@ -42,12 +45,17 @@ export class Endpoints {
     readonly stacks: Stacks;
     readonly addresses: PodAddresses;
     readonly addressing: Addressing;
+    readonly floating: Floating;
+    /** The node's floating addresses are others. */
+    readonly onFloating: (node: NodeName) => void;
   }) {
     this.#index = options.index;
     this.#namespaces = options.namespaces;
     this.#stacks = options.stacks;
     this.#addresses = options.addresses;
     this.#addressing = options.addressing;
+    this.#floating = options.floating;
+    this.#onFloating = options.onFloating;
   }
 
   get size(): number {
@@ -75,6 +83,8 @@ export class Endpoints {
     this.#index.remove(endpoint);
     this.#endpoints.delete(key);
     this.#addressing.setPod(key, undefined);
+    this.#floating.setPod(key, undefined);
+    this.#floating.readdressed(key, endpoint.addresses, []);
     this.#limits.delete(key);
     this.#dirty.add(key);
     this.#namespaces.left(endpoint.parent);
@@ -95,6 +105,9 @@ export class Endpoints {
 
   commit(ledger: Ledger): void {
     this.#addressingChanged();
+    const floating = this.#floating.settle(this.#endpoints.values());
+    for (const key of floating.pods) this.#dirty.add(key);
+    for (const node of floating.nodes) this.#onFloating(node);
     for (const key of this.#dirty) {
       const recordKey = `endpoint/${key}`;
       const endpoint = this.#endpoints.get(key);
@@ -108,6 +121,7 @@ export class Endpoints {
       const { namespace, pod, uid, addresses, node } = endpoint;
       const addressRequest = this.#addressing.requestOf(endpoint);
       const limits = this.#limits.get(key)?.limits;
+      const floats = this.#floating.addressesOf(key);
       const record: Endpoint = {
         kind: "endpoint",
         namespace,
@@ -117,6 +131,7 @@ export class Endpoints {
         addresses,
         ...(addressRequest === undefined ? {} : { addressRequest }),
         ...(limits === undefined ? {} : { limits }),
+        ...(floats.length === 0 ? {} : { floating: floats }),
       };
       const delta = before === undefined ? { entered: [node], left: NO_NODES } : before.node === node ? NO_DELTA : audienceDifference([before.node], [node]);
       if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
@@ -150,6 +165,8 @@ export class Endpoints {
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
     this.#addressing.setPod(key, pod);
+    this.#floating.setPod(key, { object: pod, node, own: endpoint.addresses });
+    this.#floating.readdressed(key, [], endpoint.addresses);
     this.#setLimits(key, pod);
     this.#index.add(endpoint, ownLabels(pod.labels));
     this.#dirty.add(key);
@@ -164,6 +181,7 @@ export class Endpoints {
     if (this.#addressing.setPod(endpoint.key, pod)) this.#dirty.add(endpoint.key);
     if (this.#setLimits(endpoint.key, pod)) this.#dirty.add(endpoint.key);
     this.#readdress(endpoint);
+    this.#floating.setPod(endpoint.key, { object: pod, node: endpoint.node, own: endpoint.addresses });
     if (!isSameValue(endpoint.namedPorts, pod.namedPorts)) {
       this.#index.change(endpoint, () => {
         endpoint.namedPorts = pod.namedPorts;
@@ -175,6 +193,7 @@ export class Endpoints {
   #readdress(endpoint: EndpointState): void {
     const addresses = this.#addresses.addressesOf({ pod: endpoint.key, node: endpoint.node, reported: endpoint.reported });
     if (isSameValue(addresses, endpoint.addresses)) return;
+    this.#floating.readdressed(endpoint.key, endpoint.addresses, addresses);
     this.#index.change(endpoint, () => {
       endpoint.addresses = addresses;
     });

@@ -1,5 +1,6 @@
 /**
- * Addresses that nodes have out of others' blocks: where every node routes them, and what a block's own node is asked to lend.
+ * Addresses that nodes have out of others' blocks: where every node routes them, and what a block's own node is asked to lend. Floating addresses are routed
+ * the same way, in the same record.
  *
  * Invariant: costs a look at the allocations of a block that changed, and nothing else while nobody borrows. A question that is not agreed is told to the
  * block's node alone. Rejected: the addresses in NodeEntry (an older agent that does not know the field would lose the node's blocks too).
@@ -32,6 +33,7 @@ export class Loans {
   readonly #blocksOfBorrower = new Map<NodeName, Set<string>>();
   readonly #dirtyBlocks = new Set<string>();
   readonly #dirtyNodes = new Set<NodeName>();
+  readonly #floating = new Map<NodeName, readonly IpAddress[]>();
   readonly #borrowed = new Map<NodeName, Borrowed>();
   /** By record key. */
   readonly #told = new Map<string, Told>();
@@ -42,6 +44,13 @@ export class Loans {
     if (isThere) this.#nodes.add(name);
     else this.#nodes.delete(name);
     this.#dirtyNodes.add(name);
+  }
+
+  /** All that are floating there; empty: none. */
+  setFloating(node: NodeName, addresses: readonly IpAddress[]): void {
+    if (addresses.length === 0) this.#floating.delete(node);
+    else this.#floating.set(node, addresses);
+    this.#dirtyNodes.add(node);
   }
 
   setBlock(name: string, block: IpamBlock | undefined): void {
@@ -86,7 +95,8 @@ export class Loans {
     const before = this.#borrowed.get(node);
     const blocks = this.#blocksOfBorrower.get(node);
     if (blocks?.size === 0) this.#blocksOfBorrower.delete(node);
-    const addresses = [...new Set([...(blocks ?? [])].flatMap((name) => this.#blocks.get(name)?.borrowed.get(node) ?? []))].sort(compareIps);
+    const borrowed = [...(blocks ?? [])].flatMap((name) => this.#blocks.get(name)?.borrowed.get(node) ?? []);
+    const addresses = [...new Set([...borrowed, ...(this.#floating.get(node) ?? [])])].sort(compareIps);
     if (addresses.length === 0 || !this.#nodes.has(node)) {
       if (this.#borrowed.delete(node)) ledger.remove(`borrowed/${node}`, NO_NODES);
       return;

@@ -1,6 +1,7 @@
-/** Objects that could not be understood, until a good version or their deletion is seen. */
+/** Objects that could not be understood, until a good version or their deletion is seen, and parts of good ones that cannot be had at present (notes). */
 import type { Problem } from "../model/event.ts";
 import { describeKey, type ResourceKey } from "../model/resource.ts";
+import { isSameValue } from "./same-value.ts";
 
 /**
  * What is in force in place of an object that is not understood in whole. narrowed: all but the parts that cannot be enforced, which let nothing through;
@@ -16,6 +17,7 @@ export interface ObjectProblems {
 
 export class ProblemList {
   readonly #byObject = new Map<string, ObjectProblems>();
+  readonly #notes = new Map<string, { readonly key: ResourceKey; readonly problems: readonly Problem[] }>();
   #sorted: readonly ObjectProblems[] | undefined;
 
   set(key: ResourceKey, problems: readonly Problem[], outcome: Outcome): void {
@@ -27,9 +29,28 @@ export class ProblemList {
     if (this.#byObject.size > 0 && this.#byObject.delete(describeKey(key))) this.#sorted = undefined;
   }
 
+  /** Beside what is wrong with the object itself, and until the next note; empty: nothing. */
+  note(key: ResourceKey, problems: readonly Problem[]): void {
+    const name = describeKey(key);
+    if (isSameValue(this.#notes.get(name)?.problems ?? [], problems)) return;
+    if (problems.length === 0) this.#notes.delete(name);
+    else this.#notes.set(name, { key, problems });
+    this.#sorted = undefined;
+  }
+
   /** Sorted by kind, namespace and name; the same list until something changes. */
   list(): readonly ObjectProblems[] {
-    this.#sorted ??= [...this.#byObject].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+    this.#sorted ??= [...this.#merged()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
     return this.#sorted;
+  }
+
+  #merged(): ReadonlyMap<string, ObjectProblems> {
+    if (this.#notes.size === 0) return this.#byObject;
+    const merged = new Map(this.#byObject);
+    for (const [name, { key, problems }] of this.#notes) {
+      const { problems: others = [], outcome = "narrowed" } = merged.get(name) ?? {};
+      merged.set(name, { key, problems: [...others, ...problems], outcome });
+    }
+    return merged;
   }
 }

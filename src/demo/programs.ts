@@ -57,7 +57,10 @@ export async function writeCertificates(dir: string, nodes: readonly string[]): 
 }
 
 /** The server listens with mutual TLS on a unix socket (the fabric's address leads there) and in plain text on loopback, for people. */
-export function startFanout(children: Children, options: { dir: string; kubeconfig: string; port: number; certificates: Certificates }): Child {
+export function startFanout(
+  children: Children,
+  options: { dir: string; kubeconfig: string; port: number; certificates: Certificates; extra?: readonly string[] },
+): Child {
   const { cert, key } = options.certificates.pair("server");
   const tls = ["--tls-cert", cert, "--tls-key", key, "--tls-ca", options.certificates.ca];
   const listen = ["--listen", `unix:${fanoutSocket(options.dir)}`, "--insecure-listen", `127.0.0.1:${options.port}`];
@@ -71,6 +74,7 @@ export function startFanout(children: Children, options: { dir: string; kubeconf
     "127.0.0.1:0",
     "--health-listen",
     "127.0.0.1:0",
+    ...(options.extra ?? []),
   ]);
 }
 

@@ -8,9 +8,13 @@ import type { NamedPort, Pod, PortProtocol } from "./resource.ts";
 
 export const PORT_PROTOCOLS: readonly PortProtocol[] = ["TCP", "UDP", "SCTP"];
 
+/** A JSON list of addresses; understood in compute/floating.ts. */
+const FLOATING_ANNOTATION = "cni.projectcalico.org/floatingIPs";
+
 export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Pod> {
   return parseFields(object, options, (root) => {
-    const { name, uid, resourceVersion, labels, annotations } = readMetadata(root);
+    const { name, uid, resourceVersion, labels, annotations, createdAt } = readMetadata(root);
+    const floating = annotations[FLOATING_ANNOTATION] ?? "";
     const spec = root.child("spec").object();
     const status = root.child("status").object();
     const node = spec.child("nodeName").string() ?? "";
@@ -29,6 +33,7 @@ export function parsePod(object: unknown, options: ParseOptions = {}): Parsed<Po
       addresses: readAddresses(status),
       ...readAddressing(annotations),
       ...readLimitAnnotations(annotations),
+      ...(floating === "" ? {} : { floating: { text: floating, createdAt } }),
       namedPorts: readNamedPorts(spec),
     };
   });

@@ -17,7 +17,7 @@ export interface NodeEntry {
   readonly blocks: readonly Cidr[];
 }
 
-/** Addresses that a node has out of others' blocks. */
+/** Addresses that a node has out of others' blocks, and floating addresses of its pods. */
 export interface Borrowed {
   readonly kind: "borrowed";
   readonly node: NodeName;
@@ -82,6 +82,8 @@ export interface Endpoint {
   readonly addresses: readonly IpAddress[];
   readonly addressRequest?: AddressRequest;
   readonly limits?: TrafficLimits;
+  /** Addresses that lead to the pod beside its own, sorted. Absent: none. */
+  readonly floating?: readonly IpAddress[];
 }
 
 export type RuleAction = "allow" | "deny" | "pass" | "log" | "reject";

@@ -64,6 +64,8 @@ export interface Pod {
   readonly addressing?: Labels;
   /** Annotations that limit its traffic (LIMIT_ANNOTATIONS), with their keys; absent: none. */
   readonly trafficAnnotations?: Labels;
+  /** Annotation cni.projectcalico.org/floatingIPs, and metadata.creationTimestamp: of two pods with one address the older has it. Absent: none. */
+  readonly floating?: { readonly text: string; readonly createdAt: string };
   readonly namedPorts: readonly NamedPort[];
 }
 

@@ -76,7 +76,7 @@ describe("record codec", () => {
         key: "endpoint/a/b",
         value: {
           $case: "endpoint",
-          value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)], addressRequest: undefined, limits: undefined },
+          value: { namespace: "a", pod: "b", uid: "", stack: "", addresses: [Buffer.alloc(5)], addressRequest: undefined, limits: undefined, floating: [] },
         },
         hash: 0n,
       }).finish(),

@@ -204,6 +204,7 @@ function toWire(value: RecordValue): WireValue {
           addresses: sorted(value.addresses, compareIps).map(addressToWire),
           addressRequest: value.addressRequest === undefined ? undefined : addressRequestToWire(value.addressRequest),
           limits: value.limits === undefined ? undefined : limitsToWire(value.limits),
+          floating: sorted(value.floating ?? [], compareIps).map(addressToWire),
         },
       };
     case "stack":
@@ -367,10 +368,11 @@ function fromWire(wire: WireValue): RecordValue | undefined {
           };
     }
     case "endpoint": {
-      const { namespace, pod, uid, stack, addresses, addressRequest, limits } = wire.value;
+      const { namespace, pod, uid, stack, addresses, addressRequest, limits, floating } = wire.value;
       const request = addressRequest === undefined ? {} : { addressRequest: addressRequestFromWire(addressRequest) };
       const limited = limits === undefined ? {} : { limits: limitsFromWire(limits) };
-      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes), ...request, ...limited };
+      const floats = floating.length > 0 ? { floating: floating.map(ipFromBytes) } : {};
+      return { kind: "endpoint", namespace, pod, uid, stack, addresses: addresses.map(ipFromBytes), ...request, ...limited, ...floats };
     }
     case "stack": {
       const noMatchAction = ACTION_FROM_WIRE[wire.value.noMatchAction];

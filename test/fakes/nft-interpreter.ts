@@ -41,6 +41,20 @@ export function interpretHook(ruleset: NftRuleset, hook: string, packet: Interpr
   return outcome;
 }
 
+/** The packet behind the destination translation of a hook (its base chains of type nat), as later hooks see it. */
+export function translated(ruleset: NftRuleset, hook: "prerouting" | "output" | "postrouting", packet: InterpretedPacket): InterpretedPacket {
+  for (const { chain, rules } of ruleset.chains.values()) {
+    if (chain.base?.hook !== hook || chain.base.type !== "nat") continue;
+    for (const statement of rules.flatMap(({ statements }) => statements)) {
+      if (statement.kind !== "nat-map") continue;
+      const key = statement.fields.map((field) => fieldText(field, packet)).join(" . ");
+      const address = ruleset.sets.get(statement.map)?.elements.find((element) => element.key === key)?.data;
+      if (typeof address === "string") return { ...packet, [statement.nat === "dnat" ? "destination" : "source"]: address };
+    }
+  }
+  return packet;
+}
+
 /** undefined: the chain ended without a verdict. */
 function runChain(ruleset: NftRuleset, name: string, packet: InterpretedPacket): Outcome | undefined {
   const found = ruleset.chains.get(name);
@@ -96,6 +110,9 @@ function runRule(
         continue;
       case "masquerade":
         return { kind: "masquerade" };
+      // A hook is asked what it decides; what it translates to is `translated`.
+      case "nat-map":
+        return undefined;
       case "reject":
         if ((statement.reason === "tcp reset") !== (packet.protocol === 6)) throw new Error(`protocol ${packet.protocol} rejected with ${statement.reason}`);
         return { kind: "reject" };

@@ -4,7 +4,8 @@
  * Few addresses, ports and names, so that rules meet packets often.
  */
 import * as fc from "fast-check";
-import { desiredRuleset, type Plan, type PlanCache, type PlannedEndpoint } from "../../agent/plan/ruleset.ts";
+import type { PlannedEndpoint } from "../../agent/plan/planned-endpoint.ts";
+import { desiredRuleset, type Plan, type PlanCache } from "../../agent/plan/ruleset.ts";
 import { podKey } from "../../src/model/names.ts";
 import {
   type Policy,
@@ -18,7 +19,7 @@ import {
   type Stack,
 } from "../../src/model/record.ts";
 import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
-import { parseIp } from "../../src/net/ip.ts";
+import { type IpAddress, parseIp } from "../../src/net/ip.ts";
 import { type Direction, evaluate, type SetLookup } from "../../src/policy/evaluate.ts";
 import { wholeStack } from "../../src/policy/stack-lists.ts";
 import type { InterpretedPacket } from "./nft-interpreter.ts";
@@ -26,6 +27,8 @@ import type { InterpretedPacket } from "./nft-interpreter.ts";
 export const SETTINGS = { nodeName: "n1", interfacePrefix: "cali" };
 const V4 = ["10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.1.1", "192.0.2.1"];
 const V6 = ["fd00::1", "fd00::2", "fd00::5", "fd00:1::1", "2001:db8::1"];
+/** That both pods may have, and no packet of `packet` goes to. */
+export const FLOATING = ["10.0.9.1", "10.0.9.2", "fd00:9::1"].map(parseIp);
 export const A: PlannedEndpoint = { podKey: podKey("shop", "a"), interfaceName: "calia", addresses: [parseIp("10.0.0.1"), parseIp("fd00::1")] };
 export const B: PlannedEndpoint = { podKey: podKey("shop", "b"), interfaceName: "calib", addresses: [parseIp("10.0.0.2"), parseIp("fd00::2")] };
 
@@ -148,16 +151,22 @@ export const world: fc.Arbitrary<readonly RecordValue[]> = fc
     fc.constantFrom("stack/x", "stack/y", "", "stack/absent"),
     fc.constantFrom("stack/x", "stack/y", ""),
     fc.tuple(...LIST_PARTS.map(policyList)),
+    fc.subarray(FLOATING),
+    fc.subarray(FLOATING),
   )
-  .map(([policies, x, y, sets, stackOfA, stackOfB, lists]) => [
+  .map(([policies, x, y, sets, stackOfA, stackOfB, lists, floatsOfA, floatsOfB]) => [
     ...policies,
     ...lists,
     x,
     y,
     ...sets,
-    { kind: "endpoint", namespace: "shop", pod: "a", uid: "u1", stack: stackOfA, addresses: [] },
-    { kind: "endpoint", namespace: "shop", pod: "b", uid: "u2", stack: stackOfB, addresses: [] },
+    { kind: "endpoint", namespace: "shop", pod: "a", uid: "u1", stack: stackOfA, addresses: [], ...floating(floatsOfA) },
+    { kind: "endpoint", namespace: "shop", pod: "b", uid: "u2", stack: stackOfB, addresses: [], ...floating(floatsOfB) },
   ]);
+
+function floating(addresses: readonly IpAddress[]): { readonly floating?: readonly IpAddress[] } {
+  return addresses.length === 0 ? {} : { floating: addresses };
+}
 export const packet = fc
   .tuple(
     fc.boolean(),

@@ -91,6 +91,7 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
         { ingress: directionLimits, egress: directionLimits, dscp: fc.nat(63), problems: fc.array(fc.string(), { maxLength: 2 }) },
         { requiredKeys: ["ingress", "egress", "problems"] },
       ),
+      floating: fc.array(address, { minLength: 1, maxLength: 1 }),
     },
     { requiredKeys: ["kind", "namespace", "pod", "uid", "stack", "addresses"] },
   ),

@@ -55,6 +55,7 @@ export class Cluster implements AsyncDisposable {
   readonly #children: Children;
   readonly #programs = new Map<string, Child>();
   readonly #prefix: string;
+  readonly #fanoutFlags: readonly string[];
   #certificates: Certificates | undefined;
   #kubeconfig = "";
   #apiPort = 0;
@@ -63,7 +64,8 @@ export class Cluster implements AsyncDisposable {
   #server: ServerView | undefined;
   #introspection: IntrospectionServiceClient | undefined;
 
-  private constructor(name: string) {
+  private constructor(name: string, fanoutFlags: readonly string[]) {
+    this.#fanoutFlags = fanoutFlags;
     this.dir = join(tmpdir(), name);
     this.#prefix = `${name}-`;
     this.#registry = new Registry(this.dir, this.#prefix);
@@ -71,9 +73,10 @@ export class Cluster implements AsyncDisposable {
     this.network = new DemoNetwork(this.#prefix);
   }
 
-  static async start(): Promise<Cluster> {
+  /** `fanoutFlags`: beside those that every server has. */
+  static async start({ fanoutFlags = [] }: { readonly fanoutFlags?: readonly string[] } = {}): Promise<Cluster> {
     await removeAbandoned();
-    const cluster = new Cluster(`${NAME}${process.pid}`);
+    const cluster = new Cluster(`${NAME}${process.pid}`, fanoutFlags);
     cluster.#registry.claim();
     try {
       await cluster.#begin();
@@ -162,7 +165,8 @@ export class Cluster implements AsyncDisposable {
     if (this.#certificates === undefined) throw new Error("no certificates yet");
     const { dir } = this;
     // What a killed server left: a new one must cope, and does.
-    this.#programs.set("fanout", startFanout(this.#children, { dir, kubeconfig: this.#kubeconfig, port: this.#syncPort, certificates: this.#certificates }));
+    const options = { dir, kubeconfig: this.#kubeconfig, port: this.#syncPort, certificates: this.#certificates, extra: this.#fanoutFlags };
+    this.#programs.set("fanout", startFanout(this.#children, options));
   }
 
   /** Does not wait. */

@@ -25,6 +25,10 @@ export interface ConnectionSpec {
   readonly version: 4 | 6;
   readonly protocol: "TCP" | "UDP";
   readonly port: number;
+  /** Where the client connects to, when that is not the server's own address. */
+  readonly dialled?: IpAddress;
+  /** For each message. Absent: DEADLINE_MS. */
+  readonly deadlineMs?: number;
 }
 
 const DEADLINE_MS = 5_000;
@@ -34,9 +38,11 @@ export class Connection implements Disposable {
   readonly #client: number;
   readonly #isTcp: boolean;
   #accepted: number | undefined;
+  readonly #deadlineMs: number;
   #sent = 0;
 
-  constructor({ from, to, version, protocol, port }: ConnectionSpec) {
+  constructor({ from, to, version, protocol, port, dialled, deadlineMs = DEADLINE_MS }: ConnectionSpec) {
+    this.#deadlineMs = deadlineMs;
     const family = version === 4 ? AF_INET : AF_INET6;
     const address = addressOf(to, version);
     this.#isTcp = protocol === "TCP";
@@ -49,7 +55,7 @@ export class Connection implements Disposable {
     });
     this.#client = inNetns(from.netns, () => {
       const fd = openSocketHere(family, type);
-      connectSocket(fd, { address, port });
+      connectSocket(fd, { address: dialled ?? address, port });
       return fd;
     });
   }
@@ -58,24 +64,24 @@ export class Connection implements Disposable {
   passes(): boolean {
     const message = Buffer.from(`message ${++this.#sent}`);
     if (this.#isTcp && this.#accepted === undefined) {
-      new PollList([this.#server]).wait(DEADLINE_MS);
+      new PollList([this.#server]).wait(this.#deadlineMs);
       this.#accepted = tryAccept(this.#server)?.fd;
       if (this.#accepted === undefined) return false;
     }
     if (sendTo(this.#client, message) !== undefined) return false;
     const server = this.#accepted ?? this.#server;
-    new PollList([server]).wait(DEADLINE_MS);
+    new PollList([server]).wait(this.#deadlineMs);
     const received = tryReceive(server);
     if (typeof received !== "object" || !received.bytes.includes(message)) return false;
     if (sendTo(server, message, this.#isTcp ? undefined : received.from) !== undefined) return false;
-    new PollList([this.#client]).wait(DEADLINE_MS);
+    new PollList([this.#client]).wait(this.#deadlineMs);
     const answer = tryReceive(this.#client);
     return typeof answer === "object" && answer.bytes.includes(message);
   }
 
   /** The client's pending error ("ECONNREFUSED", "EMSGSIZE"), once one comes; "" when none does. */
   error(): string {
-    new PollList([this.#client], 0).wait(DEADLINE_MS);
+    new PollList([this.#client], 0).wait(this.#deadlineMs);
     return takeError(this.#client);
   }
 

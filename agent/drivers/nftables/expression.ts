@@ -39,6 +39,8 @@ export type NftExpression =
       readonly setId?: number;
       readonly isInverted: boolean;
       readonly isVerdictMap: boolean;
+      /** Of a map of values: where the value goes. */
+      readonly valueRegister?: number;
     }
   | { readonly name: "verdict"; readonly verdict: NftVerdict }
   | { readonly name: "value"; readonly register: number; readonly value: Uint8Array }
@@ -48,6 +50,8 @@ export type NftExpression =
   | { readonly name: "limit"; readonly rate: bigint; readonly unitSeconds: bigint; readonly burst: number; readonly isOver: boolean }
   | { readonly name: "reject"; readonly type: number; readonly code: number }
   | { readonly name: "masq"; readonly flags: number }
+  /** The address alone, from a register. */
+  | { readonly name: "nat"; readonly type: number; readonly protocol: number; readonly register: number }
   | { readonly name: "unknown"; readonly kernelName: string };
 
 export const CMP = { eq: 0, neq: 1, lt: 2, lte: 3, gt: 4, gte: 5 } as const;
@@ -79,6 +83,9 @@ const LOG_LEVEL_WARNING = 4;
 const LIMIT = { rate: 1, unit: 2, burst: 3, type: 4, flags: 5 } as const;
 const REJECT = { type: 1, code: 2 } as const;
 const MASQ_FLAGS = 1;
+const NAT = { type: 1, family: 2, addressMin: 3, addressMax: 4, portMin: 5, portMax: 6, flags: 7 } as const;
+/** NF_NAT_RANGE_MAP_IPS: the kernel sets it by itself where there is an address. */
+const NAT_MAPS_ADDRESS = 1;
 
 /** Append one element of a rule's list of expressions. */
 export function encodeExpression(writer: MessageWriter, expression: NftExpression): void {
@@ -165,7 +172,9 @@ export function expressionText(expression: NftExpression, setText: (set: string,
     case "bitwise":
       return `bitwise r${expression.register} & ${hex(expression.mask)} ^ ${hex(expression.xor)}`;
     case "lookup":
-      return `${expression.isVerdictMap ? "vmap" : "lookup"}${expression.isInverted ? " !" : ""} r${expression.register} ${setText(expression.set, expression.setId)}`;
+      return `${expression.isVerdictMap ? "vmap" : "lookup"}${expression.isInverted ? " !" : ""} r${expression.register} ${setText(expression.set, expression.setId)}${
+        expression.valueRegister === undefined ? "" : ` to r${expression.valueRegister}`
+      }`;
     case "verdict":
       return "chain" in expression.verdict ? `${expression.verdict.kind} ${expression.verdict.chain}` : expression.verdict.kind;
     case "value":
@@ -181,6 +190,8 @@ export function expressionText(expression: NftExpression, setText: (set: string,
       return `reject ${expression.type} ${expression.code}`;
     case "masq":
       return `masq ${expression.flags}`;
+    case "nat":
+      return `nat ${expression.type} family ${expression.protocol} r${expression.register}`;
     case "unknown":
       return `unknown ${expression.kernelName}`;
   }
@@ -272,6 +283,7 @@ function encodeData(writer: MessageWriter, expression: NftExpression): void {
       writer.string(LOOKUP.set, expression.set);
       writer.u32Be(LOOKUP.sreg, expression.register);
       if (expression.isVerdictMap) writer.u32Be(LOOKUP.dreg, 0);
+      else if (expression.valueRegister !== undefined) writer.u32Be(LOOKUP.dreg, expression.valueRegister);
       if (expression.setId !== undefined) writer.u32Be(LOOKUP.setId, expression.setId);
       if (expression.isInverted) writer.u32Be(LOOKUP.flags, LOOKUP_INVERTED);
       return;
@@ -305,6 +317,11 @@ function encodeData(writer: MessageWriter, expression: NftExpression): void {
       return;
     case "masq":
       if (expression.flags !== 0) writer.u32Be(MASQ_FLAGS, expression.flags);
+      return;
+    case "nat":
+      writer.u32Be(NAT.type, expression.type);
+      writer.u32Be(NAT.family, expression.protocol);
+      writer.u32Be(NAT.addressMin, expression.register);
       return;
     case "counter":
     case "notrack":
@@ -354,14 +371,18 @@ function decodeData(name: string, data: Attributes | undefined): NftExpression |
     case "bitwise":
       if (number(BITWISE.sreg) !== number(BITWISE.dreg) || !data.has(BITWISE.mask)) return undefined;
       return { name, register: number(BITWISE.sreg), mask: dataValue(data, BITWISE.mask), xor: dataValue(data, BITWISE.xor) };
-    case "lookup":
+    case "lookup": {
+      // Register 0 is the verdict.
+      const valueRegister = number(LOOKUP.dreg);
       return {
         name,
         register: number(LOOKUP.sreg),
         set: data.string(LOOKUP.set) ?? "",
         isInverted: (number(LOOKUP.flags) & LOOKUP_INVERTED) !== 0,
-        isVerdictMap: data.has(LOOKUP.dreg),
+        isVerdictMap: data.has(LOOKUP.dreg) && valueRegister === 0,
+        ...(valueRegister === 0 ? {} : { valueRegister }),
       };
+    }
     case "immediate": {
       const content = data.nested(IMMEDIATE.data);
       if (content === undefined) return undefined;
@@ -388,6 +409,11 @@ function decodeData(name: string, data: Attributes | undefined): NftExpression |
       return { name, type: number(REJECT.type), code: data.u8(REJECT.code) ?? 0 };
     case "masq":
       return { name, flags: number(MASQ_FLAGS) };
+    case "nat": {
+      const register = number(NAT.addressMin);
+      const isPlain = !data.has(NAT.portMin) && number(NAT.addressMax) === register && (number(NAT.flags) & ~NAT_MAPS_ADDRESS) === 0;
+      return isPlain ? { name, type: number(NAT.type), protocol: number(NAT.family), register } : undefined;
+    }
     default:
       return undefined;
   }

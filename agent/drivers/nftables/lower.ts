@@ -85,6 +85,7 @@ const LIMIT_UNIT_SECONDS = { second: 1n, minute: 60n, hour: 3_600n, day: 86_400n
 const CHECKSUM_INTERNET = 1;
 const IPV4_CHECKSUM_OFFSET = 10;
 const MASQUERADE_FULLY_RANDOM = 0x10;
+const NAT_TYPE = { snat: 0, dnat: 1 } as const;
 const REJECT_UNREACH = 0;
 const REJECT_TCP_RESET = 1;
 const REJECT_ICMPX = 2;
@@ -180,6 +181,13 @@ class Lowering {
         return this.#push({ name: "meta-set", key: META_KEY.mark, register: registerOf(0) });
       case "masquerade":
         return this.#push({ name: "masq", flags: statement.fullyRandom === true ? MASQUERADE_FULLY_RANDOM : 0 });
+      case "nat-map": {
+        this.#require({ network: statement.version === 4 ? "ipv4" : "ipv6" }, `${statement.nat} of IPv${statement.version}`);
+        this.#loadKey(statement.fields);
+        const register = registerOf(0);
+        this.#push({ name: "lookup", register, set: statement.map, isInverted: false, isVerdictMap: false, valueRegister: register });
+        return this.#push({ name: "nat", type: NAT_TYPE[statement.nat], protocol: NFPROTO_VALUE[statement.version === 4 ? "ipv4" : "ipv6"], register });
+      }
       case "reject": {
         const { type, code, needs } = REJECTS[statement.reason];
         this.#require(needs, statement.reason);

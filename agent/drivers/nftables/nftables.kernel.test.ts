@@ -152,6 +152,9 @@ const SETS: readonly { readonly set: NftSet; readonly elements: readonly NftElem
   { set: { name: "marks", key: ["mark"] }, elements: [{ key: "0x00000001" }] },
   { set: { name: "timed", key: ["ipv4_addr"], timeouts: true }, elements: [{ key: "10.0.0.1" }] },
   { set: { name: "values", key: ["ipv4_addr"], data: "mark" }, elements: [{ key: "10.0.0.1", data: "0x00000005" }] },
+  { set: { name: "one", key: ["ipv4_addr"], data: "ipv4_addr" }, elements: [{ key: "192.0.2.1", data: "10.65.0.1" }] },
+  { set: { name: "one6", key: ["ipv6_addr"], data: "ipv6_addr" }, elements: [{ key: "2001:db8::1", data: "fd65::1" }] },
+  { set: { name: "both", key: ["ipv4_addr", "ipv4_addr"], data: "ipv4_addr" }, elements: [{ key: "10.65.0.1 . 10.65.0.1", data: "192.0.2.1" }] },
   {
     set: { name: "pods", key: ["ifname"], data: "verdict" },
     elements: [
@@ -179,7 +182,21 @@ const RULESET: NftRuleset = {
       "nat",
       {
         chain: { name: "nat", base: { type: "nat", hook: "postrouting", priority: 100, policy: "accept" } },
-        rules: [rule({ kind: "masquerade" }), rule({ kind: "match", field: "ip saddr", value: "10.0.0.0/8" }, { kind: "masquerade", fullyRandom: true })],
+        rules: [
+          rule({ kind: "nat-map", nat: "snat", version: 4, fields: ["ip saddr", "ip daddr"], map: "both" }),
+          rule({ kind: "masquerade" }),
+          rule({ kind: "match", field: "ip saddr", value: "10.0.0.0/8" }, { kind: "masquerade", fullyRandom: true }),
+        ],
+      },
+    ],
+    [
+      "destinations",
+      {
+        chain: { name: "destinations", base: { type: "nat", hook: "output", priority: -105, policy: "accept" } },
+        rules: [
+          rule({ kind: "nat-map", nat: "dnat", version: 4, fields: ["ip daddr"], map: "one" }),
+          rule({ kind: "nat-map", nat: "dnat", version: 6, fields: ["ip6 daddr"], map: "one6" }),
+        ],
       },
     ],
   ]),

@@ -196,6 +196,8 @@ export type NftAction =
   | { readonly kind: "restore-mark" }
   | { readonly kind: "notrack" }
   | { readonly kind: "masquerade"; readonly fullyRandom?: boolean }
+  /** `dnat ip to ip daddr map @name`: the address (destination or source) becomes the map's value of the key; no entry: the next rule. Last of a rule. */
+  | { readonly kind: "nat-map"; readonly nat: "dnat" | "snat"; readonly version: 4 | 6; readonly fields: readonly NftField[]; readonly map: string }
   | { readonly kind: "reject"; readonly reason: NftRejectReason };
 
 export type NftStatement = NftMatch | NftAction | NftVerdict;

@@ -110,7 +110,7 @@ function priorityText(priority: number, hook: string): string {
   const names: readonly (readonly [string, number])[] = [
     ["raw", -300],
     ["mangle", -150],
-    ...(hook === "prerouting" || hook === "output" ? ([["dstnat", -100]] as const) : []),
+    ...(hook === "prerouting" ? ([["dstnat", -100]] as const) : []),
     ["filter", 0],
     ["security", 50],
     ...(hook === "postrouting" ? ([["srcnat", 100]] as const) : []),
@@ -271,6 +271,8 @@ function actionText(action: NftAction): string {
       return "meta mark set ct mark";
     case "masquerade":
       return action.fullyRandom === true ? "masquerade fully-random" : "masquerade";
+    case "nat-map":
+      return `${action.nat} ${action.version === 4 ? "ip" : "ip6"} to ${fieldsText(action.fields)} map @${action.map}`;
     case "reject":
       return action.reason === "icmpx port-unreachable" ? "reject" : `reject with ${action.reason}`;
     default:

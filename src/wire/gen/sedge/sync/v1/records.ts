@@ -180,8 +180,9 @@ export interface Pool {
 }
 
 /**
- * Addresses that a node has out of blocks of other nodes. Key "borrowed/<node>". Audience: every node. Each is routed to that node as a host route, which
- * wins over the route of its block. It changes when an address is lent or given back, not when a pod comes or goes.
+ * Addresses that a node has out of blocks of other nodes, and the floating addresses of its pods. Key "borrowed/<node>". Audience: every node. Each is routed
+ * to that node as a host route, which wins over the route of its block. It changes when an address is lent or given back, or is floating elsewhere, not when a
+ * pod without a floating address comes or goes.
  */
 export interface Borrowed {
   node: string;
@@ -237,7 +238,14 @@ export interface Endpoint {
     | AddressRequest
     | undefined;
   /** How much the pod may send and receive; absent: as much as it can. An agent that does not know this field limits nothing. */
-  limits: TrafficLimits | undefined;
+  limits:
+    | TrafficLimits
+    | undefined;
+  /**
+   * Addresses that lead to the pod beside its own, 4 or 16 bytes, sorted. The node translates them to the pod's address of the family before policy looks
+   * at the packet; that they are routed here is in Borrowed. No address is of two endpoints at once, but for the time between two commits.
+   */
+  floating: Buffer[];
 }
 
 /** From the annotations of a pod. A field that is 0 limits nothing, but for dscp. */
@@ -1449,7 +1457,16 @@ export const NodePools: MessageFns<NodePools> = {
 };
 
 function createBaseEndpoint(): Endpoint {
-  return { namespace: "", pod: "", uid: "", stack: "", addresses: [], addressRequest: undefined, limits: undefined };
+  return {
+    namespace: "",
+    pod: "",
+    uid: "",
+    stack: "",
+    addresses: [],
+    addressRequest: undefined,
+    limits: undefined,
+    floating: [],
+  };
 }
 
 export const Endpoint: MessageFns<Endpoint> = {
@@ -1474,6 +1491,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     if (message.limits !== undefined) {
       TrafficLimits.encode(message.limits, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.floating) {
+      writer.uint32(66).bytes(v!);
     }
     return writer;
   },
@@ -1547,6 +1567,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.limits = TrafficLimits.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.floating.push(Buffer.from(reader.bytes()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1574,6 +1602,9 @@ export const Endpoint: MessageFns<Endpoint> = {
         ? AddressRequest.fromJSON(object.address_request)
         : undefined,
       limits: isSet(object.limits) ? TrafficLimits.fromJSON(object.limits) : undefined,
+      floating: globalThis.Array.isArray(object?.floating)
+        ? object.floating.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        : [],
     };
   },
 
@@ -1600,6 +1631,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     if (message.limits !== undefined) {
       obj.limits = TrafficLimits.toJSON(message.limits);
     }
+    if (message.floating?.length) {
+      obj.floating = message.floating.map((e) => base64FromBytes(e));
+    }
     return obj;
   },
 
@@ -1619,6 +1653,7 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.limits = (object.limits !== undefined && object.limits !== null)
       ? TrafficLimits.fromPartial(object.limits)
       : undefined;
+    message.floating = object.floating?.map((e) => e) || [];
     return message;
   },
 };
