@@ -14,6 +14,7 @@ import { serveHealth, serveMetrics } from "../src/runtime/http.ts";
 import { findLogLevel, type Logger, setLogLevel } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import type { ViewDelta } from "../src/wire/view.ts";
+import { readBootTime } from "./addresses/boot-time.ts";
 import { Journal, JournalError } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
@@ -93,7 +94,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   for (const problem of store.problems) log.warn({ problem }, "the stored view was not whole");
   const decoded = DecodedView.restore(store.view, store.kept);
   const written = new WrittenView(store, decoded);
-  const journal = await fromState(config.stateDir, async () => Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node }));
+  const time = await readBootTime();
+  const journal = await fromState(config.stateDir, async () => Journal.open({ files: await DiskJournalFiles.open(config.stateDir), node, time }));
   for (const problem of journal.problems) log.warn({ problem }, "the stored addresses were not whole");
   const kernel = await openKernel(config, log, closers);
 

@@ -22,7 +22,7 @@ export interface JournalState {
   /** In the order in which they were claimed. */
   readonly blocks: Map<Cidr, JournalBlock>;
   readonly attachments: Map<string, Attachment>;
-  /** Wall time (ms) of the last release, in order of release. */
+  /** Time (ms, see `timeline`) of the last release, in order of release. */
   readonly released: Map<IpAddress, number>;
   /** Forgotten, and the API is to be told; nothing in them is given any more. */
   readonly releasing: Map<Cidr, JournalBlock>;
@@ -30,6 +30,8 @@ export interface JournalState {
   readonly lent: Map<IpAddress, string>;
   /** False: entries may be missing (nothing was there, or it was damaged), and no address is given before the API and the kernel were asked. */
   isTrusted: boolean;
+  /** Times of one boot are monotonic time plus this (ms): the wall clock at the first start in it, and what it was set to since is not in them. */
+  timeline?: { readonly bootId: string; readonly aheadMs: number };
 }
 
 export type JournalEntry =
@@ -76,6 +78,7 @@ const snapshot = z.object({
   attachments: z.array(attachment),
   released: z.array(z.tuple([address, z.number()])),
   isTrusted: z.boolean(),
+  timeline: z.object({ bootId: z.string(), aheadMs: z.number() }).exactOptional(),
 });
 
 export function emptyState(): JournalState {
@@ -144,7 +147,7 @@ export function parseBatch(head: unknown): readonly JournalEntry[] | undefined {
   return batch.safeParse(head).data?.entries;
 }
 
-export function toSnapshot({ blocks, attachments, released, releasing, lent, isTrusted }: JournalState): object {
+export function toSnapshot({ blocks, attachments, released, releasing, lent, isTrusted, timeline }: JournalState): object {
   return {
     blocks: [...blocks],
     releasing: [...releasing],
@@ -152,6 +155,7 @@ export function toSnapshot({ blocks, attachments, released, releasing, lent, isT
     attachments: [...attachments.values()],
     released: [...released],
     isTrusted,
+    ...(timeline === undefined ? {} : { timeline }),
   };
 }
 
@@ -166,6 +170,7 @@ export function fromSnapshot(head: unknown): JournalState | undefined {
     attachments: new Map(data.attachments.map((found) => [attachmentId(found), found])),
     released: new Map(data.released),
     isTrusted: data.isTrusted,
+    ...(data.timeline === undefined ? {} : { timeline: data.timeline }),
   };
 }
 

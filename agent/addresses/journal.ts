@@ -8,6 +8,7 @@
  * What cannot be read is moved aside and makes the state untrusted: it is not taken for "no addresses in use".
  */
 import { encodeFrame, type Frame, readFrames } from "../view/frames.ts";
+import type { BootTime } from "./boot-time.ts";
 import type { JournalFileName, JournalFiles } from "./journal-files.ts";
 import { applyEntry, emptyState, fromSnapshot, type JournalEntry, type JournalState, parseBatch, toSnapshot } from "./journal-state.ts";
 
@@ -24,6 +25,8 @@ export class JournalError extends Error {
 export interface JournalOptions {
   readonly files: JournalFiles;
   readonly node: string;
+  /** Of this moment. Without it times are the wall clock's, also over a restart. */
+  readonly time?: BootTime;
   /** The log is taken into a new snapshot when it is longer than this. Default 1 MiB. */
   readonly compactAboveBytes?: number;
 }
@@ -44,6 +47,8 @@ export class Journal {
   readonly problems: readonly string[];
   /** All that is on the disk. Only the journal changes it. */
   readonly state: JournalState;
+  /** How much the wall clock, as it was at the opening, is behind the times of the state (ms): it was set meanwhile. 0 in the first run of a boot. */
+  readonly wallBehindMs: number;
   readonly #files: JournalFiles;
   readonly #node: string;
   readonly #compactAboveBytes: number;
@@ -60,6 +65,7 @@ export class Journal {
     this.state = found.state;
     this.problems = found.problems;
     this.#generation = found.generation;
+    this.wallBehindMs = enterBoot(found.state, options.time);
   }
 
   /** Reads what is there and writes it as a fresh pair of files. Rejects with JournalError, or NodeJS.ErrnoException when the directory cannot be written. */
@@ -75,6 +81,11 @@ export class Journal {
       this.#waiting.push({ entries, resolve, reject });
       this.#flushing ??= this.#flush();
     });
+  }
+
+  /** Where its files are, for messages. */
+  get directory(): string {
+    return this.#files.directory;
   }
 
   /** Waits for what was appended. */
@@ -122,6 +133,14 @@ export class Journal {
     this.#logBytes = log.length;
     this.#isLogGood = true;
   }
+}
+
+/** The boot's times begin with its first run. */
+function enterBoot(state: JournalState, time: BootTime | undefined): number {
+  if (time === undefined) return 0;
+  const aheadMs = time.wallMs - time.upMs;
+  if (state.timeline?.bootId !== time.bootId) state.timeline = { bootId: time.bootId, aheadMs };
+  return state.timeline.aheadMs - aheadMs;
 }
 
 interface Found {

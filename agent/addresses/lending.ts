@@ -21,6 +21,8 @@ export interface LendingOptions {
   /** Records of the view. */
   readonly loans: () => readonly Loans[];
   readonly append: (entries: readonly JournalEntry[]) => Promise<void>;
+  /** Now, as the journal's entries have it (ms). */
+  readonly journalTime: () => number;
   /** The block is to be reported. */
   readonly onChange: (block: Cidr) => void;
 }
@@ -86,14 +88,14 @@ export class Lending {
   /** The server found that these are on loan to nobody. */
   end(addresses: readonly IpAddress[]): Promise<void> {
     return this.#inTurn(async () => {
-      const { append, blocks, clock, log, state } = this.#options;
+      const { append, blocks, clock, journalTime, log, state } = this.#options;
       const ended = addresses.flatMap((address) => {
         const id = state().lent.get(address);
         return id === undefined ? [] : { address, id };
       });
       if (ended.length === 0) return;
       try {
-        await append(ended.map(({ address }) => ({ op: "unlend", address, at: clock.wallTime() })));
+        await append(ended.map(({ address }) => ({ op: "unlend", address, at: journalTime() })));
       } catch (error) {
         log.warn({ err: error, addresses }, "addresses that were given back stay out of use until the disk takes it");
         return;

@@ -40,7 +40,8 @@ async function start(
   changes: Partial<AddressManagerOptions> & { readonly files?: MemoryJournalFiles; readonly api?: FakeBlockApi; readonly clock?: ManualClock } = {},
 ): Promise<World> {
   const { files = new MemoryJournalFiles(), api = new FakeBlockApi({ node: "n1", pools }), clock = new ManualClock(), ...options } = changes;
-  const journal = await Journal.open({ files, node: "n1" });
+  const time = { bootId: "boot", upMs: clock.now(), wallMs: clock.wallTime() };
+  const journal = await Journal.open({ files, node: "n1", time });
   const manager = createAddressManager({
     journal,
     claims: api,
@@ -54,6 +55,15 @@ async function start(
     ...options,
   });
   return { api, clock, manager, journal };
+}
+
+/** Its wall clock is set, by a person or by NTP, while it runs. */
+class SetClock extends ManualClock {
+  setMs = 0;
+
+  override wallTime(): number {
+    return super.wallTime() + this.setMs;
+  }
 }
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
@@ -164,6 +174,110 @@ describe("AddressManager", () => {
     expect(next.flatMap(({ addresses }) => addresses)).not.toContain(a.addresses[0]);
     expect((await problem(after.manager.attach(request("e")))).code).toBe("cooling");
     expect([...after.journal.state.blocks.values()][0]?.generation).toBeGreaterThan(generation);
+  });
+
+  it.each([-5, 5].flatMap((hours) => [false, true].map((isRestarted) => ({ hours, isRestarted }))))(
+    "the wall clock set by $hours h while an address cools (restart: $isRestarted): not given before its time, and then given",
+    async ({ hours, isRestarted }) => {
+      let files = new MemoryJournalFiles();
+      const clock = new SetClock();
+      const api = new FakeBlockApi({ node: "n1", pools: [pool("10.65.0.0/32", 32)] });
+      let { manager } = await start([], { files, clock, api });
+      const given = await manager.attach(request("a"));
+      // Twice: a release that was restored keeps its time.
+      for (let round = 0; round < 2; round++) {
+        await manager.detach(manager.find(request("a")) ?? given);
+        for (let step = 0; step < 2; step++) {
+          clock.setMs += hours * 3_600_000;
+          await clock.advance(400);
+          if (isRestarted) {
+            files = new MemoryJournalFiles(files.files);
+            ({ manager } = await start([], { files, clock, api }));
+          }
+          expect((await problem(manager.attach(request("a")))).code).toBe("cooling");
+        }
+        await clock.advance(200);
+        expect((await manager.attach(request("a"))).addresses).toEqual(given.addresses);
+      }
+    },
+  );
+
+  it("another boot: the wall clock says how long ago a release was, and one set back keeps nothing for longer than the cooldown", async () => {
+    for (const [setMs, isFree] of [
+      [5_000, true],
+      [-3_600_000, false],
+    ] as const) {
+      const files = new MemoryJournalFiles();
+      const api = new FakeBlockApi({ node: "n1", pools: [pool("10.65.0.0/32", 32)] });
+      const before = await start([], { files, api });
+      await before.manager.detach(await before.manager.attach(request("a")));
+      const clock = new SetClock();
+      clock.setMs = setMs;
+      const journal = await Journal.open({ files, node: "n1", time: { bootId: "another", upMs: clock.now(), wallMs: clock.wallTime() } });
+      const manager = createAddressManager({
+        journal,
+        claims: api,
+        reports: api,
+        clock,
+        log: silentLogger(),
+        pools: () => api.pools,
+        usedAddresses: () => [],
+        interfacePrefix: "cali",
+        cooldownMs: 1_000,
+      });
+      if (!isFree) expect((await problem(manager.attach(request("a")))).code).toBe("cooling");
+      if (!isFree) await clock.advance(1_000);
+      expect((await manager.attach(request("a"))).addresses).toHaveLength(1);
+    }
+  });
+
+  it("a slow disk: no ADD is answered before its record is there, those that wait share a sync; a DEL frees nothing before", async () => {
+    const files = new MemoryJournalFiles();
+    const { manager } = await start([pool("10.65.0.0/24", 24)], { files });
+    const first = await manager.attach(request("first"));
+    const append = files.append.bind(files);
+    const syncs: (() => void)[] = [];
+    files.append = async (name, bytes) => {
+      await new Promise<void>((resolve) => syncs.push(resolve));
+      await append(name, bytes);
+    };
+    let answered = 0;
+    const adds = Array.from({ length: 50 }, (_, i) => manager.attach(request(`slow${i}`)).finally(() => answered++));
+    const deleting = manager.detach(first).finally(() => answered++);
+    await settle();
+    expect([answered, syncs.length, manager.attachments().length]).toEqual([0, 1, 1]);
+    const more = Array.from({ length: 50 }, (_, i) => manager.attach(request(`late${i}`)).finally(() => answered++));
+    await settle();
+    expect([answered, syncs.length]).toEqual([0, 1]);
+    syncs[0]?.();
+    await Promise.all([...adds, deleting]);
+    await settle();
+    expect([answered, syncs.length]).toEqual([51, 2]);
+    syncs[1]?.();
+    const given = (await Promise.all([...adds, ...more])).flatMap(({ addresses }) => addresses);
+    expect([given.length, new Set(given).size, syncs.length]).toEqual([100, 100, 2]);
+    const onDisk = await Journal.open({ files: new MemoryJournalFiles(files.files), node: "n1" });
+    expect(onDisk.state.attachments.size).toBe(100);
+  });
+
+  it("a state directory that cannot be written: the error names it, nothing is held, and it goes on once it can be", async () => {
+    const files = new MemoryJournalFiles();
+    const { manager } = await start([pool("10.65.0.0/30", 30)], { files });
+    const kept = await manager.attach(request("kept"));
+    const { append, replace } = files;
+    const refuse = (): Promise<void> => Promise.reject(new Error("EROFS: read-only file system, write"));
+    Object.assign(files, { append: refuse, replace: refuse });
+    for (let i = 0; i < 6; i++) {
+      const refused = await problem(manager.attach(request(`c${i}`)));
+      expect(refused.code).toBe("journal");
+      expect(refused.message).toMatch(/\/memory.*EROFS/);
+    }
+    await expect(manager.detach(kept)).rejects.toThrow("/memory");
+    expect(manager.attachments()).toEqual([kept]);
+    Object.assign(files, { append, replace });
+    expect(await Promise.all(["x", "y", "z"].map((id) => manager.attach(request(id))))).toHaveLength(3);
+    await manager.detach(kept);
+    expect(manager.attachments()).toHaveLength(3);
   });
 
   it("a container of which the API knows one of two addresses, with journal and interface gone, gets both; one that is connected keeps what it has", async () => {

@@ -118,9 +118,12 @@ class Manager implements AddressManager {
   /** Blocks that the API says are not this node's (any more): their addresses stay, none is given. */
   readonly #lost = new Set<Cidr>();
   #listing: Promise<void> | undefined;
+  /** The journal's times are monotonic time plus this (ms): the wall clock may be set at any moment. */
+  readonly #journalAheadMs: number;
 
   constructor(options: AddressManagerOptions) {
     this.#options = options;
+    this.#journalAheadMs = options.clock.wallTime() - options.clock.now() + options.journal.wallBehindMs;
     this.#blocks = new Blocks({
       cooldownMs: () => this.#cooldownMs(),
       isUsable: (block) => this.#isUsable(block),
@@ -133,6 +136,7 @@ class Manager implements AddressManager {
       log: options.log,
       loans: options.loans ?? ((): readonly Loans[] => []),
       append: (entries) => this.#append(entries),
+      journalTime: () => this.#journalTime(),
       onChange: (block) => this.#markDirty(block),
     });
     options.reports.listen(({ block, ended, isSuperseded }) => {
@@ -188,11 +192,10 @@ class Manager implements AddressManager {
   }
 
   async detach(attachment: Attachment): Promise<void> {
-    const { clock } = this.#options;
     const id = attachmentId(attachment);
     const present = this.#state.attachments.get(id);
     if (present === undefined) return;
-    await this.#append([{ op: "detach", id, at: clock.wallTime() }]);
+    await this.#append([{ op: "detach", id, at: this.#journalTime() }]);
     this.#release(present);
   }
 
@@ -318,7 +321,7 @@ class Manager implements AddressManager {
     };
     if (JSON.stringify(adopted) === JSON.stringify(present)) return present;
     const [from, to] = [attachmentId(present), attachmentId(adopted)];
-    const entries: JournalEntry[] = from === to ? [] : [{ op: "detach", id: from, at: this.#options.clock.wallTime() }];
+    const entries: JournalEntry[] = from === to ? [] : [{ op: "detach", id: from, at: this.#journalTime() }];
     await this.#append([...entries, { op: "attach", attachment: adopted }]);
     if (from !== to) {
       for (const address of present.addresses) {
@@ -621,7 +624,7 @@ class Manager implements AddressManager {
    * one batch, so that a crash leaves all of it or none.
    */
   async #recover(listed: readonly ClaimedBlock[], used: readonly UsedAddress[]): Promise<void> {
-    const { clock, interfacePrefix, log } = this.#options;
+    const { interfacePrefix, log } = this.#options;
     const holders = new Map(used.map(({ address, interfaceName }) => [address, interfaceName]));
     const kept = this.attachments().filter(({ addresses, interfaceName }) => addresses.every((address) => holders.get(address) === interfaceName));
     const owned = new Set(kept.flatMap(({ addresses }) => addresses));
@@ -634,7 +637,7 @@ class Manager implements AddressManager {
     await this.#append([
       ...this.attachments()
         .filter((attachment) => !kept.includes(attachment))
-        .map((attachment) => ({ op: "detach" as const, id: attachmentId(attachment), at: clock.wallTime() })),
+        .map((attachment) => ({ op: "detach" as const, id: attachmentId(attachment), at: this.#journalTime() })),
       ...listed.map((block) => this.#blockEntry(block)),
       ...listed.flatMap(({ lent }) => lent.map(({ address, id }): JournalEntry => ({ op: "lend", address, id }))),
       ...recovered.map((attachment) => ({ op: "attach" as const, attachment })),
@@ -703,12 +706,15 @@ class Manager implements AddressManager {
   #restore(): void {
     const { clock, journal } = this.#options;
     const { blocks, attachments, released } = journal.state;
-    const wallOffset = clock.now() - clock.wallTime();
     for (const [block, { pool }] of blocks) this.#blocks.add(block, pool);
     for (const [address, id] of journal.state.lent) this.#blocks.restore(address, lentOwner(id));
     for (const [id, { addresses }] of attachments) for (const address of addresses) this.#blocks.restore(address, id);
-    // A wall clock that was set back must not keep addresses away for longer than the cooldown.
-    for (const [address, at] of released) this.#blocks.restoreRelease(address, Math.min(clock.now(), at + wallOffset));
+    // Of another boot they are of another clock: one set back must not keep addresses away for longer than the cooldown.
+    for (const [address, at] of released) this.#blocks.restoreRelease(address, Math.min(clock.now(), at - this.#journalAheadMs));
+  }
+
+  #journalTime(): number {
+    return this.#options.clock.now() + this.#journalAheadMs;
   }
 
   #release({ addresses, ...key }: Attachment): void {
@@ -721,7 +727,10 @@ class Manager implements AddressManager {
       await this.#options.journal.append(entries);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new AddressError("journal", `the journal of addresses cannot be written: ${reason}. Check the disk of the state directory`, { cause: error });
+      const { directory } = this.#options.journal;
+      throw new AddressError("journal", `the journal of addresses in ${directory} cannot be written: ${reason}. Check the disk and its mount`, {
+        cause: error,
+      });
     }
   }
 

@@ -8,6 +8,7 @@
  */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { readBootTime } from "../../agent/addresses/boot-time.ts";
 import { Journal } from "../../agent/addresses/journal.ts";
 import { DiskJournalFiles } from "../../agent/addresses/journal-files.ts";
 import { createAddressManager } from "../../agent/addresses/manager.ts";
@@ -79,7 +80,7 @@ export async function runCniAgent(options: CniAgentOptions, signal: AbortSignal,
   points?.watchNetlink();
   const host = options.hasKernel ? RtnetlinkDriver.open() : undefined;
   const files = await DiskJournalFiles.open(join(directory, "state"));
-  const journal = await Journal.open({ files: points?.watchJournal(files) ?? files, node: "n1" });
+  const journal = await Journal.open({ files: points?.watchJournal(files) ?? files, node: "n1", time: await readBootTime() });
   for (const problem of journal.problems) process.stderr.write(`${problem}\n`);
   const common = { clock: systemClock, log, interfacePrefix: PREFIX };
   const usedAddresses = (): ReturnType<typeof usedPodAddresses> => (host === undefined ? [] : usedPodAddresses(host, PREFIX));
