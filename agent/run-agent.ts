@@ -318,6 +318,14 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
       cni,
       status,
       view: () => viewHashes(store),
+      kernel: async () => ({
+        dataplane: kernel === undefined ? "none" : "nftables",
+        viewRevision: store.view.revision,
+        programmedRevision: reconciler.programmed?.revision ?? 0n,
+        kernelError: reconciler.lastError ?? "",
+        failures: reconciler.programmed?.failures ?? [],
+        drift: kernel === undefined ? [] : ((await reconciler.kernelDrift()) ?? []),
+      }),
       setLogLevel(name) {
         const level = findLogLevel(name);
         return level === undefined ? undefined : setLogLevel(log, level);

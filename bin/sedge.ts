@@ -27,7 +27,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   watch: { summary: "records as they change, with revision: sedge watch [--node N]", load: ctl },
   why: { summary: "why a record is in a node's view: sedge why NODE OBJECT", load: ctl },
   trace: { summary: "which tier, policy and rule decides on a connection, at each end: sedge trace SRC DST PORT", load: ctl },
-  diff: { summary: "a node's view at the server against the agent's: sedge diff NODE", load: ctl },
+  diff: { summary: "a node's view at the server, at the agent and in the kernel: sedge diff NODE", load: ctl },
   wait: { summary: "until it is in force: sedge wait policy/[NAMESPACE/]NAME | --revision R", load: ctl },
   "log-level": { summary: "what the server (with --socket, the agent) logs from now on: sedge log-level debug", load: ctl },
   ipam: { summary: "the cluster's addresses: sedge ipam show | check | doctor [--fix] | release", load: ctl },

@@ -7,7 +7,7 @@
 
 import type { Nftables } from "../drivers/nftables/driver.ts";
 import { NftTransactionError } from "../drivers/nftables/error.ts";
-import { tableDrift } from "../drivers/nftables/state.ts";
+import { type NftDrift, tableDrift } from "../drivers/nftables/state.ts";
 import { StaleElementsError } from "../plan/address-sets.ts";
 import { diffRulesets } from "../plan/diff.ts";
 import { TABLE } from "../plan/names.ts";
@@ -26,6 +26,7 @@ export interface TableResult {
 
 /** More chains than this are read with one dump of all. */
 const MOST_CHAINS = 16;
+const LOOKS = 3;
 
 export class KernelTable {
   readonly #counters = new RuleCounters();
@@ -78,6 +79,18 @@ export class KernelTable {
     this.#installed = desired;
     this.#generation = await this.#nft.generation();
     return { operations: transaction.operations.length, repaired };
+  }
+
+  /** How the kernel's table differs now from what was last put there; undefined: nothing was put there yet, or it is being changed all the time. Changes nothing. */
+  async drift(): Promise<readonly NftDrift[] | undefined> {
+    for (let look = 0; look < LOOKS; look++) {
+      const installed = this.#installed;
+      if (installed === undefined) return undefined;
+      const actual = await this.#nft.readTable(TABLE);
+      // Else a transaction of ours came between.
+      if (this.#installed === installed) return unlessStale(() => tableDrift(installed, actual));
+    }
+    return undefined;
   }
 
   /** What the policies' rules have counted until now. */

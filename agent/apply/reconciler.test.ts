@@ -139,6 +139,22 @@ describe("Reconciler", () => {
     await agent.end();
   });
 
+  it("what others have changed is told with the record whose it is, and not repaired for having been asked", async () => {
+    const agent = start([stack("policy/K/shop/p"), allow(1), POD]);
+    expect(await agent.reconciler.kernelDrift()).toBeUndefined();
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    await agent.end();
+    expect(await agent.reconciler.kernelDrift()).toEqual([]);
+    const chain = "policy/K/shop/p/ingress";
+    await agent.nft.apply({ operations: [{ kind: "flush-chain", table: TABLE, chain }] });
+    const told = [{ what: `chain ${chain}: other rules`, record: "policy/K/shop/p" }];
+    expect(await agent.reconciler.kernelDrift()).toEqual(told);
+    expect(await agent.reconciler.kernelDrift()).toEqual(told);
+    await agent.nft.apply({ operations: [{ kind: "delete-table", table: TABLE }] });
+    expect(await agent.reconciler.kernelDrift()).toEqual([{ what: "the table is missing" }]);
+  });
+
   it("the kernel refuses a transaction and does not say for what → found by halves among hundreds, named, the rest goes in", async () => {
     const nft = new PickyNft();
     nft.refusesSilently = (operation) => JSON.stringify(operation).includes('"666"');

@@ -90,6 +90,25 @@ interface PendingCommit {
   readonly receivedAt: number;
 }
 
+/** A difference between the kernel and what was put there. */
+export interface KernelDrift {
+  /** For people: "chain policy/…/ingress: missing". */
+  readonly what: string;
+  /** The record whose it is; of a set in shards the part of the key before the shard. Absent: of no record. */
+  readonly record?: RecordKey;
+}
+
+const DRIFT_WORDS = {
+  "chain-missing": "missing",
+  "chain-extra": "not ours",
+  "chain-differs": "declared otherwise",
+  "rules-differ": "other rules",
+  "set-missing": "missing",
+  "set-extra": "not ours",
+  "set-differs": "declared otherwise",
+  "elements-differ": "other elements",
+} as const;
+
 export class Reconciler {
   readonly name = "reconcile";
   readonly #options: ReconcilerOptions;
@@ -115,6 +134,8 @@ export class Reconciler {
   #pending: PendingCommit[] = [];
   readonly #dirty = new Due(true);
   #hasOwnTable = false;
+  /** Of the plan that the kernel has. */
+  #origins: ReadonlyMap<string, RecordKey> = new Map();
   #programmed: ProgrammedState | undefined;
   #lastError: string | undefined;
 
@@ -142,6 +163,20 @@ export class Reconciler {
   /** Why the last apply failed; undefined when it did not. */
   get lastError(): string | undefined {
     return this.#lastError;
+  }
+
+  /**
+   * What of our table is not in the kernel as it was put there, each with the record that it belongs to; undefined: nothing has been put there.
+   * It is read from the kernel for the purpose, and not repaired by being asked for.
+   */
+  async kernelDrift(): Promise<readonly KernelDrift[] | undefined> {
+    const drift = await this.#table.drift();
+    return drift?.map((one) => {
+      if (one.kind === "table-missing") return { what: "the table is missing" };
+      const object = "chain" in one ? one.chain : one.set;
+      const record = this.#origins.get(object)?.replace(/\/$/, "");
+      return { what: `${"chain" in one ? "chain" : "set"} ${object}: ${DRIFT_WORDS[one.kind]}`, ...(record === undefined ? {} : { record }) };
+    });
   }
 
   /** What the policies' rules have counted. */
@@ -288,6 +323,7 @@ export class Reconciler {
       log.warn({ drift: repaired.slice(0, 20) }, "our nftables table was changed by someone else: repaired");
     }
     this.#refusals.taken(snapshot);
+    this.#origins = plan.origins;
     return { operations };
   }
 

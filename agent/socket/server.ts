@@ -4,6 +4,7 @@
  *   POST /v1/cni/{add,del,check,status,gc}   200 with {ok, result} or {ok: false, error: {code, msg, details}}
  *   GET  /v1/status                          200 with the node's status
  *   GET  /v1/view                            200 with the hash of each record of the node's view
+ *   GET  /v1/kernel                          200 with what of the view is not in the kernel, and why
  *   POST /v1/log-level                       {level}: 200 with {ok, previous}, 400 when there is no such level
  *
  * Mode 0600: who can open it may give and take addresses. Bodies and concurrency are bounded; beyond the bound a request waits, beyond the waiting ones
@@ -26,6 +27,8 @@ export interface SocketServerOptions {
   readonly status: () => unknown;
   /** The body of GET /v1/view. */
   readonly view?: () => unknown;
+  /** The body of GET /v1/kernel. */
+  readonly kernel?: () => Promise<unknown>;
   /** Returns the level before; undefined: there is no level of that name. */
   readonly setLogLevel?: (level: string) => string | undefined;
   readonly log: Logger;
@@ -119,6 +122,7 @@ export class SocketServer implements Part {
     const { method, url = "" } = request;
     if (method === "GET" && url === "/v1/status") return send(response, 200, this.#options.status());
     if (method === "GET" && url === "/v1/view" && this.#options.view !== undefined) return send(response, 200, this.#options.view());
+    if (method === "GET" && url === "/v1/kernel" && this.#options.kernel !== undefined) return send(response, 200, await this.#options.kernel());
     if (method === "POST" && url === "/v1/log-level" && this.#options.setLogLevel !== undefined) return await this.#setLogLevel(request, response);
     const verb = CNI_VERBS.find((name) => url === `/v1/cni/${name}`);
     if (verb === undefined) return send(response, 404, { ok: false, error: badRequest(`nothing is served at ${method ?? "?"} ${url}`) } satisfies CniAnswer);

@@ -1,58 +1,111 @@
 /**
- * `sedge diff NODE --socket PATH`, on the node: the server's view of the node against the agent's, record by record.
+ * `sedge diff NODE --socket PATH`, on the node: three states record by record: the server's view of the node, the agent's, and what the kernel has of it.
  *
- * Both are read one after the other, so what changes meanwhile shows as a difference: a difference counts when it is still there at a second look.
- * What the kernel has against what the agent wants is the agent's own comparison; its failures are told with it.
+ * They are read one after the other, so what changes meanwhile shows as a difference: one counts when it is still there at a second look.
+ * Of the kernel the agent tells what it could not program and why, and what somebody else has changed in its table, which it reads for this.
  */
 import type { RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
-import { callAgent } from "./agent-socket.ts";
+import { AgentCallError, callAgent } from "./agent-socket.ts";
 import type { CtlConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
-import { json, print } from "./output.ts";
+import { json, print, table } from "./output.ts";
 
 const DEFAULT_SOCKET = "/run/sedge/agent.sock";
 const SECOND_LOOK_MS = 500;
 
-export interface ViewDifference {
+/** A record that is not the same at all three. */
+export interface RecordDifference {
   readonly key: string;
-  readonly what: "only the server has it" | "only the agent has it" | "they have different contents";
+  readonly server: "has it" | "-";
+  readonly agent: "the same" | "has it otherwise" | "-";
+  /** "in force", or what keeps it from that. */
+  readonly kernel: string;
 }
 
-/** Exit code 0: the same; 1: not. */
+/** As GET /v1/kernel of the agent tells it. */
+export interface KernelState {
+  readonly dataplane: string;
+  readonly viewRevision: string;
+  readonly programmedRevision: string;
+  readonly kernelError: string;
+  readonly failures: readonly { readonly key: string; readonly reason: string }[];
+  readonly drift: readonly { readonly what: string; readonly record?: string }[];
+}
+
+interface Look {
+  readonly records: number;
+  readonly differences: readonly RecordDifference[];
+  /** About the kernel as a whole. */
+  readonly remarks: readonly string[];
+}
+
+/** Exit code 0: all the same; 1: not, or the agent cannot be asked. */
 export async function diffCommand(connection: Connection, config: CtlConfig, [node]: readonly string[]): Promise<number> {
   if (node === undefined) {
     process.stderr.write(`usage: sedge diff NODE [--socket ${DEFAULT_SOCKET}]   (on the node, as who may open the socket)\n`);
     return 2;
   }
   const socketPath = config.socket ?? DEFAULT_SOCKET;
-  const look = async (): Promise<readonly ViewDifference[]> => {
-    const [server, agent] = [await serverHashes(connection, node), await agentHashes(socketPath, config.timeoutMs)];
-    return differences(server, agent);
+  const look = async (): Promise<Look> => {
+    const server = await serverHashes(connection, node);
+    try {
+      const agent = await agentHashes(socketPath, config.timeoutMs);
+      return compare(server, agent, await kernelState(socketPath, config.timeoutMs));
+    } catch (error) {
+      if (!(error instanceof AgentCallError)) throw error;
+      throw new AgentCallError(`the server has ${server.size} records for ${node}; what its agent and its kernel have is not seen from here: ${error.message}`);
+    }
   };
   let found = await look();
-  if (found.length > 0) {
+  if (found.differences.length + found.remarks.length > 0) {
     await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
-    const again = new Set((await look()).map(({ key }) => key));
-    found = found.filter(({ key }) => again.has(key));
+    const again = await look();
+    const keys = new Set(again.differences.map(({ key }) => key));
+    found = { ...again, differences: found.differences.filter(({ key }) => keys.has(key)), remarks: again.remarks };
   }
-  const status = await callAgent({ socketPath, timeoutMs: config.timeoutMs, path: "/v1/status" });
-  if (config.output === "json") print(json({ node, differences: found, agent: status }));
+  const isSame = found.differences.length + found.remarks.length === 0;
+  if (config.output === "json") print(json({ node, ...found }));
+  else if (isSame) print(`${node}: server, agent and kernel have the same view: ${found.records} records\n`);
   else {
-    print(found.length === 0 ? `${node}: server and agent have the same view\n` : `${found.map(({ key, what }) => `${key}: ${what}`).join("\n")}\n`);
-    print(`agent and kernel: ${json(kernelPart(status), 0)}\n`);
+    if (found.differences.length > 0)
+      print(table([["RECORD", "SERVER", "AGENT", "KERNEL"], ...found.differences.map(({ agent, kernel, key, server }) => [key, server, agent, kernel])]));
+    for (const remark of found.remarks) print(`${remark}\n`);
   }
-  return found.length === 0 ? 0 : 1;
+  return isSame ? 0 : 1;
 }
 
-/** Sorted by key. */
-export function differences(server: ReadonlyMap<string, string>, agent: ReadonlyMap<string, string>): readonly ViewDifference[] {
-  const found: ViewDifference[] = [];
-  for (const [key, hash] of server) {
-    const other = agent.get(key);
-    if (other !== hash) found.push({ key, what: other === undefined ? "only the server has it" : "they have different contents" });
+/** Sorted by key. Pure. */
+export function compare(server: ReadonlyMap<string, string>, agent: ReadonlyMap<string, string>, kernel: KernelState): Look {
+  const troubles = new Map<string, string>();
+  const remarks: string[] = [];
+  for (const { key, reason } of kernel.failures) troubles.set(key, `not as the view says: ${reason}`);
+  for (const { record, what } of kernel.drift) {
+    if (record === undefined) remarks.push(`kernel: ${what}`);
+    else troubles.set(record, `changed by others: ${what}`);
   }
-  for (const key of agent.keys()) if (!server.has(key)) found.push({ key, what: "only the agent has it" });
-  return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+  if (kernel.dataplane === "none") remarks.push("kernel: the agent runs without a dataplane: nothing is programmed");
+  else if (kernel.kernelError !== "") remarks.push(`kernel: ${kernel.kernelError}`);
+  else if (kernel.programmedRevision !== kernel.viewRevision)
+    remarks.push(`kernel: has revision ${kernel.programmedRevision}, the agent's view is at ${kernel.viewRevision}`);
+  const inKernel = (key: string): string => troubles.get(key) ?? troubles.get(key.replace(/\/[^/]*$/, "")) ?? "in force";
+  const differences: RecordDifference[] = [];
+  for (const key of new Set([...server.keys(), ...agent.keys(), ...[...troubles.keys()].filter((key) => !isPartOfKnown(key, agent))])) {
+    const [ours, theirs] = [server.get(key), agent.get(key)];
+    const state = theirs === undefined && !troubles.has(key) ? "-" : inKernel(key);
+    if (ours === theirs && state === "in force") continue;
+    differences.push({
+      key,
+      server: ours === undefined ? "-" : "has it",
+      agent: theirs === undefined ? "-" : ours === theirs ? "the same" : "has it otherwise",
+      kernel: state,
+    });
+  }
+  return { records: server.size, differences: differences.sort((a, b) => (a.key < b.key ? -1 : 1)), remarks };
+}
+
+/** Of a set the kernel knows the whole, the view its shards. */
+function isPartOfKnown(key: string, agent: ReadonlyMap<string, string>): boolean {
+  return !agent.has(key) && [...agent.keys()].some((known) => known.startsWith(`${key}/`));
 }
 
 async function serverHashes(connection: Connection, node: string): Promise<ReadonlyMap<string, string>> {
@@ -70,9 +123,9 @@ async function agentHashes(socketPath: string, timeoutMs: number): Promise<Reado
   return new Map(Object.entries(hashes).map(([key, hash]) => [key, String(hash)]));
 }
 
-/** What of the agent's status is about the kernel. */
-function kernelPart(status: unknown): unknown {
-  if (typeof status !== "object" || status === null) return status;
-  const told = ["dataplane", "programmedRevision", "kernelError", "failures"];
-  return Object.fromEntries(Object.entries(status).filter(([field]) => told.includes(field)));
+async function kernelState(socketPath: string, timeoutMs: number): Promise<KernelState> {
+  const state = await callAgent({ socketPath, timeoutMs, path: "/v1/kernel" });
+  if (typeof state !== "object" || state === null || !("drift" in state))
+    throw new Error(`${socketPath}: the agent told nothing of its kernel: it is of an older version`);
+  return state as KernelState;
 }

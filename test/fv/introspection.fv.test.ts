@@ -270,7 +270,8 @@ describe("sedge diff", () => {
     const hashes = Object.fromEntries([...n1.view.records].map(([key, { hash }]) => [key, hash.toString(16).padStart(16, "0")]));
     const folder = await mkdtemp(join(tmpdir(), "sedge-diff-"));
     const socket = join(folder, "agent.sock");
-    const agent = createServer((request, response) => response.end(JSON.stringify(request.url === "/v1/view" ? { hashes } : { kernelError: "" })));
+    const kernel = { dataplane: "nftables", viewRevision: "7", programmedRevision: "7", kernelError: "", failures: [] as unknown[], drift: [] as unknown[] };
+    const agent = createServer((request, response) => response.end(JSON.stringify(request.url === "/v1/view" ? { hashes } : kernel)));
     await new Promise<void>((resolve) => agent.listen(socket, resolve));
     onTestFinished(async () => {
       agent.close();
@@ -282,11 +283,27 @@ describe("sedge diff", () => {
     delete hashes["endpoint/shop/web"];
     const { code, stdout } = await sedge("diff", "n1", "--socket", socket, "--server", f.address);
     expect(code).toBe(1);
-    expect(stdout.split("\n").slice(0, 3)).toEqual([
-      "endpoint/shop/web: only the server has it",
-      "node/n9: only the agent has it",
-      "pool/p4: they have different contents",
+    const cells = (text: string): string[][] =>
+      text
+        .trimEnd()
+        .split("\n")
+        .map((line) => line.split(/ {2,}/));
+    expect(cells(stdout)).toEqual([
+      ["RECORD", "SERVER", "AGENT", "KERNEL"],
+      ["endpoint/shop/web", "has it", "-", "-"],
+      ["node/n9", "-", "has it otherwise", "in force"],
+      ["pool/p4", "has it", "has it otherwise", "in force"],
     ]);
+    Object.assign(kernel, { programmedRevision: "6", failures: [{ key: POLICY, reason: "the kernel says ENOENT" }], drift: [{ what: "chain x: not ours" }] });
+    const more = cells((await sedge("diff", "n1", "--socket", socket, "--server", f.address)).stdout);
+    expect(more).toContainEqual([POLICY, "has it", "the same", "not as the view says: the kernel says ENOENT"]);
+    expect(more).toContainEqual(["kernel: chain x: not ours"]);
+    expect(more).toContainEqual(["kernel: has revision 6, the agent's view is at 7"]);
+    const away = await sedge("diff", "n1", "--socket", join(folder, "none.sock"), "--server", f.address);
+    expect(away).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/the server has \d+ records for n1; what its agent and its kernel have is not seen from here/),
+    });
   });
 });
 
