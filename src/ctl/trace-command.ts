@@ -152,6 +152,13 @@ async function readEnd(connection: Connection, text: string): Promise<LiveEnd> {
   const endpoints = await list(connection, "endpoint/");
   const owner = endpoints.find((value): value is Endpoint => value.kind === "endpoint" && value.addresses.includes(address));
   if (owner !== undefined) return { text, addresses: [address], owner, node: undefined };
+  const holder = endpoints.find((value): value is Endpoint => value.kind === "endpoint" && value.floating?.includes(address) === true);
+  if (holder !== undefined) {
+    // Policy sees the address that it is translated to.
+    const addresses = holder.addresses.filter((own) => ipVersion(own) === ipVersion(address));
+    if (addresses.length === 0) throw new TraceError(`${text} is a floating address of ${holder.namespace}/${holder.pod}, which has no address yet`, 1);
+    return { text: `${text} (floating address of ${holder.namespace}/${holder.pod})`, addresses, owner: holder, node: undefined };
+  }
   const nodes = await list(connection, "node/");
   const node = nodes.find((value): value is NodeEntry => value.kind === "node" && value.addresses.includes(address));
   return { text, addresses: [address], owner: await hostOf(connection, address, node), node };

@@ -67,6 +67,10 @@ describe("parseResource", () => {
         { name: "side", protocol: "TCP", port: 2 },
       ],
     });
+    const annotations = { "cni.projectcalico.org/floatingIPs": '["10.0.9.1"]' };
+    const asking = v1("Pod", "web", {}, { namespace: "shop", annotations, creationTimestamp: "2026-01-01T00:00:00Z" });
+    expect(value(asking)).toMatchObject({ floating: { text: '["10.0.9.1"]', createdAt: "2026-01-01T00:00:00Z" } });
+    expect(value(pod)).not.toHaveProperty("floating");
     expect(value(v1("Pod", "web", { status: { podIP: "10.0.0.9", phase: "Failed" } }, { namespace: "shop" }))).toMatchObject({
       node: undefined,
       serviceAccount: "default",

@@ -64,7 +64,7 @@ export async function startFanout(
     version: "0",
     clusterUid: options.uid ?? "cluster",
     listen,
-    compute: new Compute(),
+    compute: new Compute({ floatingIps: true }),
     store,
     clock: systemClock,
     log: silentLogger(),

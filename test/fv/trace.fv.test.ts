@@ -14,7 +14,7 @@ const EVENTS = upsert(
   node("n2", 2),
   namespace("shop"),
   pool(),
-  at("web", "10.65.0.1"),
+  { ...at("web", "10.65.0.1"), floating: { text: '["10.65.9.1"]', createdAt: "" } },
   at("client", "10.65.0.2"),
   at("other", "10.65.0.3"),
   policy("shop", "from-client", "client"),
@@ -53,6 +53,9 @@ describe("sedge trace", () => {
     });
     expect((await run("192.168.0.1", "shop/web", "80")).stdout).toContain("192.168.0.1 is the node of shop/web");
     expect((await run("192.168.0.2", "shop/web", "80")).stdout).toMatch(/^deny/);
+    const floating = await run("shop/client", "10.65.9.1", "80");
+    expect(floating.stdout).toMatch(/^allow: 10\.65\.0\.2 to 10\.65\.0\.1, tcp port 80 /);
+    expect(floating.stdout).toContain("ingress at 10.65.9.1 (floating address of shop/web): allow");
     const byName = await run("shop/client", "shop/web", "http");
     expect([byName.code, byName.stdout]).toEqual([2, ""]);
     expect(byName.stderr).toContain("records have no names of ports");

@@ -81,6 +81,20 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
     await poll("it is let in again", 10_000, () => Promise.resolve(reaches("yonder", web, 4)));
   });
 
+  it("goes from a pod to its neighbour on the same node and back, with the route", async () => {
+    const [n1 = ""] = cluster.nodes;
+    for (const [from, to] of [
+      [web, neighbour],
+      [neighbour, web],
+    ] as const) {
+      await Promise.all([annotate(from.name, null), annotate(to.name, Object.values(FLOATING))]);
+      await poll(`${to.name} has it`, 10_000, () => Promise.resolve(reaches("yonder", to, 4) && reaches(n1, to, 6)));
+      const [own = ""] = to.addresses.filter((address) => address.includes("."));
+      const device = (route: string): string | undefined => /dev (\S+)/.exec(route)?.[1];
+      expect(device(await cluster.ip(n1, "route", "show", FLOATING[4]))).toBe(device(await cluster.ip(n1, "route", "show", own)));
+    }
+  });
+
   it("another pod that asks for it is told who has it, and gets it when that one no longer asks; then nothing is left of it", async () => {
     const [n1 = "", n2 = ""] = cluster.nodes;
     await annotate("yonder", [FLOATING[4]]);
