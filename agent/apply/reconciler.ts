@@ -23,6 +23,7 @@ import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
 import { findCulprit } from "./bisect.ts";
 import { EndpointRegistry } from "./endpoint-registry.ts";
+import { describeDrift, type KernelDrift } from "./kernel-drift.ts";
 import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
 import type { LocalEndpoint, LocalEndpoints } from "./local-endpoints.ts";
@@ -90,25 +91,6 @@ interface PendingCommit {
   readonly receivedAt: number;
 }
 
-/** A difference between the kernel and what was put there. */
-export interface KernelDrift {
-  /** For people: "chain policy/…/ingress: missing". */
-  readonly what: string;
-  /** The record whose it is; of a set in shards the part of the key before the shard. Absent: of no record. */
-  readonly record?: RecordKey;
-}
-
-const DRIFT_WORDS = {
-  "chain-missing": "missing",
-  "chain-extra": "not ours",
-  "chain-differs": "declared otherwise",
-  "rules-differ": "other rules",
-  "set-missing": "missing",
-  "set-extra": "not ours",
-  "set-differs": "declared otherwise",
-  "elements-differ": "other elements",
-} as const;
-
 export class Reconciler {
   readonly name = "reconcile";
   readonly #options: ReconcilerOptions;
@@ -171,12 +153,7 @@ export class Reconciler {
    */
   async kernelDrift(): Promise<readonly KernelDrift[] | undefined> {
     const drift = await this.#table.drift();
-    return drift?.map((one) => {
-      if (one.kind === "table-missing") return { what: "the table is missing" };
-      const object = "chain" in one ? one.chain : one.set;
-      const record = this.#origins.get(object)?.replace(/\/$/, "");
-      return { what: `${"chain" in one ? "chain" : "set"} ${object}: ${DRIFT_WORDS[one.kind]}`, ...(record === undefined ? {} : { record }) };
-    });
+    return drift?.map((one) => describeDrift(one, this.#origins));
   }
 
   /** What the policies' rules have counted. */
