@@ -7,7 +7,7 @@ import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { runSoak } from "./soak.ts";
 
 describe.skipIf(!hasCniExecutable())("ADDs and DELs while everything is killed", () => {
-  it("no address twice, none leaked, journals and API equal", { timeout: 240_000 }, async () => {
+  it("no address twice, none leaked, journals and API equal", { timeout: 600_000 }, async () => {
     const directory = await mkdtemp(join(tmpdir(), "sedge-soak-"));
     const result = await runSoak({ operations: 1_500, seed: 11, nodes: 3, killEveryMs: 1_500, directory });
     await rm(directory, { recursive: true, force: true });

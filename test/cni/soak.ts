@@ -31,7 +31,9 @@ const SEDGE = new URL("../../bin/sedge.ts", import.meta.url).pathname;
 const NETWORK = "k8s-pod-network";
 /** At once on one node. */
 const WORKERS = 8;
-const SETTLE_MS = 90_000;
+const SETTLE_MS = 180_000;
+/** For everything to be there: on a machine that others use too, five programs want a minute. */
+const START_MS = 180_000;
 const EXECUTABLE_SHARE = 0.05;
 const EXECUTABLE_KILL_SHARE = 0.3;
 /** Containers of a node that are kept running, about. */
@@ -125,7 +127,7 @@ export async function runSoak({ operations, seed, nodes, killEveryMs, directory 
     }
   };
   try {
-    for (const node of world.nodes.keys()) await until("an agent", () => world.ready(node));
+    for (const [node, name] of world.nodes.entries()) await until(`the agent of ${name}`, () => world.ready(node));
     const killing = killer();
     await Promise.all(world.nodes.flatMap((_, node) => Array.from({ length: WORKERS }, () => worker(node))));
     stop.abort();
@@ -167,9 +169,13 @@ class World {
       "error",
     ]);
     const client = await until("the API", async () => {
+      if (api.child?.exitCode !== null) throw new ProgramEnded("the API");
       const candidate = new ApiClient({ connection: await findConnection({ file: kubeconfig, environment: {} }), timeoutMs: 10_000 });
       await candidate.requestJson("GET", "/version");
       return candidate;
+    }).catch((error: unknown) => {
+      api.child?.kill("SIGKILL");
+      throw error;
     });
     const world = new World(
       directory,
@@ -205,7 +211,9 @@ class World {
     return world;
   }
 
+  /** Rejects while STATUS says that pods cannot be added: with 51 until the first view is in the kernel, which is asked again like 50 and 11. */
   async ready(node: number): Promise<void> {
+    for (const [name, { child }] of this.#programs) if (child !== undefined && child.exitCode !== null) throw new ProgramEnded(name);
     const answer = await askSocket(this.#socket(node), "status", { version: 1, config: { name: NETWORK } });
     if (answer?.["ok"] !== true) throw new Error(JSON.stringify(answer));
   }
@@ -354,12 +362,22 @@ function launch(argv: readonly string[]): ChildProcess {
   return spawn(process.execPath, [SEDGE, ...argv], { stdio: ["ignore", "ignore", "inherit"] });
 }
 
+/** It will not be there, however long one waits. */
+class ProgramEnded extends Error {
+  constructor(name: string) {
+    super(`${name} has ended`);
+  }
+}
+
+/** Tries until it works, START_MS at most; what the last try said is in the message. */
 async function until<T>(what: string, action: () => Promise<T>): Promise<T> {
-  for (let tries = 0; ; tries++) {
+  const deadline = performance.now() + START_MS;
+  for (;;) {
     try {
       return await action();
     } catch (error) {
-      if (tries > 300) throw new Error(`${what} did not start`, { cause: error });
+      if (error instanceof ProgramEnded || performance.now() >= deadline)
+        throw new Error(`${what} was not ready in ${START_MS / 1_000} s: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
       await sleep(100);
     }
   }
