@@ -225,7 +225,7 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   gauge("in_sync", "1 when the table holds the whole cluster", () => (gauges.isInSync() ? 1 : 0));
   gauge("upstream_age_seconds", "Time since the API last answered for the kind that has been silent longest", () => gauges.upstreamAgeMs() / 1000);
   gauge("certificate_expiry_seconds", "Time until the server's certificate expires; NaN without one", gauges.certificateSecondsLeft);
-  gauge("invalid_objects", "Objects that could not be understood; their last good value is in force", gauges.invalidObjects);
+  gauge("invalid_objects", "Objects that could not be understood in whole; `sedge status` says what is in force instead", gauges.invalidObjects);
   gauge("answers_running", "Views being sent", gauges.answering);
   gauge("answers_waiting", "Agents that wait for their view to be sent", gauges.waiting);
   gauge("report_backlog", "Blocks whose allocations wait to be written to the API", gauges.reportBacklog);

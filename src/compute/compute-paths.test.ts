@@ -23,6 +23,7 @@ import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tc
 import type { ClusterEvent } from "../model/event.ts";
 import type { NamespaceName, NodeName } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
+import { parseResource } from "../model/parse-resource.ts";
 import type { RecordChange, RecordValue, StackTier } from "../model/record.ts";
 import { recordKey, SHARED_RECORD_KINDS } from "../model/record.ts";
 import {
@@ -53,10 +54,27 @@ type Cluster = ReadonlyMap<string, Resource>;
 
 const cluster = (...resources: readonly Resource[]): Cluster => new Map(resources.map((resource) => [describeKey(keyOf(resource)), resource]));
 
+/** Objects that the API has in a form that cannot be read, by what is to be in force for them. */
+const UNREADABLE = new WeakMap<Resource, ClusterEvent>();
+
+/** The object as a server reads it: what it says, or what stands for it. */
+function fromApi(object: unknown, standIn?: Resource): Resource {
+  const parsed = parseResource(object);
+  if (parsed.ok) throw new Error(`can be read: ${JSON.stringify(object)}`);
+  const resource = { ...(parsed.closed ?? standIn) } as Resource;
+  const closed = parsed.closed === undefined ? {} : { closed: parsed.closed };
+  UNREADABLE.set(resource, { kind: "invalid", key: keyOf(resource), resourceVersion: "", problems: parsed.problems, ...closed });
+  return resource;
+}
+
+const arrival = (resource: Resource): ClusterEvent => UNREADABLE.get(resource) ?? { kind: "upsert", resource };
+
 /** Events that lead from one cluster to the other, in order of keys. */
 function events(from: Cluster, to: Cluster): ClusterEvent[] {
   const result: ClusterEvent[] = [];
-  for (const [key, resource] of to) if (JSON.stringify(from.get(key)) !== JSON.stringify(resource)) result.push({ kind: "upsert", resource });
+  for (const [key, resource] of to)
+    if (JSON.stringify(from.get(key)) !== JSON.stringify(resource) || UNREADABLE.has(from.get(key) ?? resource) !== UNREADABLE.has(resource))
+      result.push(arrival(resource));
   for (const [key, resource] of from) if (!to.has(key)) result.push({ kind: "delete", key: keyOf(resource) });
   return result;
 }
@@ -202,7 +220,9 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
   const intents = objects.flatMap((item) => (isPolicy(item) ? (convertPolicy(item).intent ?? []) : []));
   const needsDefault = hosts.some(({ profiles }) => profiles.includes("projectcalico-default-allow"));
   if (needsDefault) intents.push(allowingProfile("projectcalico-default-allow"));
+  // One without rules applies in no direction, and so to nobody.
   const policies = intents
+    .filter(({ ingress, egress }) => ingress !== undefined || egress !== undefined)
     .map((intent) => {
       const uses = new Map<string, SetUse>();
       const record = policyRecord(intent, uses);
@@ -466,6 +486,60 @@ const hosts = cluster(
 );
 const hostMoved = cluster(...hosts.values(), hostEndpoint("n2-eth0", "n1", {}, { interfaceName: "eth0", profiles: [] }));
 
+// Objects that cannot be read, each of a kind that has a readable one in states above.
+const v3 = (kind: string, name: string, spec: unknown, metadata: object = {}): unknown => ({
+  apiVersion: "projectcalico.org/v3",
+  kind,
+  metadata: { name, ...metadata },
+  spec,
+});
+const cnp = (name: string, spec: unknown): unknown => ({
+  apiVersion: "policy.networking.k8s.io/v1alpha2",
+  kind: "ClusterNetworkPolicy",
+  metadata: { name },
+  spec,
+});
+const unreadable = cluster(
+  ...hosts.values(),
+  fromApi(cnp("admin", { tier: "Admin", priority: 1, subject: { later: {} }, ingress: [{ action: "Deny", from: [{ namespaces: {} }] }] })),
+  fromApi(
+    v3("GlobalNetworkPolicy", "platform", {
+      tier: "platform",
+      order: "ten",
+      selector: 5,
+      types: "Ingress",
+      ingress: [{ action: "Pass" }, { action: "Allow" }],
+    }),
+  ),
+  fromApi(v3("NetworkPolicy", "from-sets", { selector: "app == 'web'", ingress: [{ action: "Allow", protocol: "QUIC" }] }, { namespace: "shop" })),
+  fromApi(
+    {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "NetworkPolicy",
+      metadata: { namespace: "shop", name: "deny-all" },
+      spec: { podSelector: { matchLabels: [] } },
+    },
+    denyAll,
+  ),
+  fromApi(v3("Profile", "closed", { labelsToApply: { host: "yes" }, ingress: [{ action: "Deny", protocol: 300 }] })),
+  fromApi(v3("Tier", "platform", { order: 50, defaultAction: "Maybe" })),
+  fromApi(v3("GlobalNetworkSet", "office", { nets: ["192.0.2.0/24", "192.0.2.0/33"] }, { labels: { role: "office" } })),
+  { ...byAccount, serviceAccountSelector: "level = 'high'" },
+);
+const unreadableStill = cluster(
+  ...unreadable.values(),
+  fromApi(
+    cnp("admin", {
+      tier: "Last",
+      priority: 1,
+      subject: { namespaces: { matchLabels: { team: "a" } } },
+      egress: [{ action: "Accept", to: [{ namespaces: {} }] }],
+    }),
+  ),
+  fromApi(v3("GlobalNetworkPolicy", "platform", { tier: "platform", selector: "has(app)", types: ["Sideways"], egress: 7 })),
+  { ...hostPolicy, namespaceSelector: "team ==" },
+);
+
 const STATES: Readonly<Record<string, Cluster>> = {
   logged,
   withSets,
@@ -503,6 +577,8 @@ const STATES: Readonly<Record<string, Cluster>> = {
   portsMoved,
   many,
   fewer,
+  unreadable,
+  unreadableStill,
 };
 
 const SEQUENCES: readonly (readonly Cluster[])[] = [
@@ -518,6 +594,8 @@ const SEQUENCES: readonly (readonly Cluster[])[] = [
   [isolated, allocated, sharedAddress, all],
   [all, otherSubject, otherRules, portsMoved],
   [all, many, fewer, many, all],
+  [hosts, unreadable, unreadableStill, hosts, unreadableStill, unreadable],
+  [unreadable, tiered, baseline, unreadable, all],
   // Asymmetric: the last user of a set goes while its members change.
   [many, isolated, relabelled, podsOnly, fewer],
 ];
@@ -542,6 +620,7 @@ function split(path: readonly Cluster[]): readonly Cluster[] {
     for (const event of events(at, next)) {
       const step = new Map(at);
       if (event.kind === "upsert") step.set(describeKey(keyOf(event.resource)), event.resource);
+      if (event.kind === "invalid") step.set(describeKey(event.key), next.get(describeKey(event.key)) as Resource);
       if (event.kind === "delete") step.delete(describeKey(event.key));
       steps.push(step);
       at = step;
@@ -653,8 +732,17 @@ const randomPolicy = fc
     egress: fc.array(rule, { maxLength: 1 }),
   })
   .map(({ name, ...rest }) => policy(name, rest));
-const selectorText = fc.constantFrom("", "app == 'a'", "app != 'a'", "has(tier) && app in {'a', 'b'}", "!has(tier)", "all()", "role == 'x' || app == 'b'");
-const namespaceText = fc.constantFrom("", "all()", "global()", "team == 'a'", "team != 'a'");
+const selectorText = fc.constantFrom(
+  "",
+  "app = 'a'",
+  "app == 'a'",
+  "app != 'a'",
+  "has(tier) && app in {'a', 'b'}",
+  "!has(tier)",
+  "all()",
+  "role == 'x' || app == 'b'",
+);
+const namespaceText = fc.constantFrom("", "team ==", "all()", "global()", "team == 'a'", "team != 'a'");
 const net = fc.constantFrom("10.0.0.0/8", "10.0.0.1/32", "10.0.0.0/30", "fd00::/64").map(parseCidr);
 const entity = fc.record(
   {
@@ -746,8 +834,42 @@ const resource: fc.Arbitrary<Resource> = fc.oneof(
       })),
   },
 );
+const randomClusterPolicy = fc
+  .record(
+    {
+      tier: fc.constantFrom("Admin" as const, "Baseline" as const),
+      subject: fc.record({ namespaceSelector: labelSelector, podSelector: fc.option(labelSelector, { nil: undefined }) }),
+      ingress: fc.array(
+        fc.record({
+          name: fc.constant(""),
+          action: fc.constantFrom("Accept" as const, "Deny" as const, "Pass" as const),
+          peers: fc.constantFrom(
+            [{ kind: "unknown" as const, field: "spec" }],
+            [{ kind: "pods" as const, namespaceSelector: selector({}), podSelector: undefined }],
+          ),
+          protocols: fc.constant([]),
+        }),
+        { maxLength: 2 },
+      ),
+      isStandIn: fc.constant(true as const),
+    },
+    { requiredKeys: ["tier", "subject", "ingress"] },
+  )
+  .map((rest) => clusterPolicy("c", rest));
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("upsert" as const), resource }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("upsert" as const), resource: randomClusterPolicy }) },
+  // An object that cannot be read, with what stands for it.
+  {
+    weight: 2,
+    arbitrary: fc.oneof(randomClusterPolicy, calicoResource).map((item) => ({
+      kind: "invalid" as const,
+      key: keyOf(item),
+      resourceVersion: "",
+      problems: [{ field: "spec", message: "x" }],
+      closed: item,
+    })),
+  },
   { weight: 2, arbitrary: resource.map((item) => ({ kind: "delete" as const, key: keyOf(item) })) },
   { weight: 2, arbitrary: fc.constant({ kind: "flush" as const }) },
 );
@@ -767,6 +889,7 @@ describe("Compute: random histories", () => {
           }
           compute.apply(event);
           if (event.kind === "upsert") state.set(describeKey(keyOf(event.resource)), event.resource);
+          else if (event.kind === "invalid") state.set(describeKey(event.key), event.closed);
           else state.delete(describeKey(event.key));
         }
       }),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { calicoPolicy, calicoRule, globalPolicy, globalSet } from "../../test/fakes/calico-objects.ts";
+import { calicoPolicy, calicoRule, globalPolicy, globalSet, tier } from "../../test/fakes/calico-objects.ts";
 import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent, Problem } from "../model/event.ts";
 import { type NodeName, podKey } from "../model/names.ts";
@@ -353,16 +353,33 @@ describe("Compute: pools that do not select a node", () => {
 });
 
 describe("Compute: objects that cannot be understood", () => {
-  it("keep their last good value, and are listed until a good version comes", () => {
+  it("keep their last good value, or a policy its stand-in, and are listed until a good version comes", () => {
     const compute = started(web, db, webFromDb);
-    const commit = after(compute, invalid(keyOf(webFromDb)), invalid(keyOf(db)));
-    expect(lines(commit)).toEqual([]);
+    expect(lines(after(compute, invalid(keyOf(db))))).toEqual([]);
+    const commit = after(compute, invalid(keyOf(webFromDb)));
+    expect(valueOf(commit, "policy")).toMatchObject({ ingress: [], egress: [] });
     expect(commit.problems).toEqual([
-      { key: keyOf(webFromDb), problems: [PROBLEM], outcome: "earlier" },
+      { key: keyOf(webFromDb), problems: [PROBLEM], outcome: "closed" },
       { key: keyOf(db), problems: [PROBLEM], outcome: "earlier" },
     ]);
     expect(after(compute, upsert(webFromDb), deletion(db)).problems).toEqual([]);
     expect(compute.problems()).toEqual([]);
+  });
+
+  it("of a network set and a tier, what could be read is in force", () => {
+    const compute = started(
+      web,
+      globalPolicy("g", { tier: "t", ingress: [calicoRule("Deny", { source: { selector: "role == 'x'" } })] }),
+      tier("t", 5, "Pass"),
+    );
+    const event = (closed: Resource): ClusterEvent => ({ kind: "invalid", key: keyOf(closed), resourceVersion: "2", problems: [PROBLEM], closed });
+    const commit = after(compute, event(globalSet("s", { role: "x" }, "192.0.2.0/24")), event(tier("t", 5, "Deny")));
+    expect(valueOf(commit, "set")).toMatchObject({ members: ["192.0.2.0/24"] });
+    expect(valueOf(commit, "stack").tiers).toMatchObject([{ name: "t", defaultAction: "deny" }]);
+    expect(commit.problems.map(({ key, outcome }) => [key.kind, outcome])).toEqual([
+      ["GlobalNetworkSet", "narrowed"],
+      ["Tier", "narrowed"],
+    ]);
   });
 
   it("a policy never understood allows nothing to or from any pod of its namespace", () => {
@@ -393,7 +410,7 @@ describe("Compute: objects that cannot be understood", () => {
     expect(valueOf(commit, "policy")).toMatchObject({ name: "odd", ingress: [], egress: [] });
   });
 
-  it("Calico's: an unreadable rule fails closed at its place, and the last good version stays", () => {
+  it("Calico's: an unreadable rule fails closed at its place, whether an earlier version was known or not", () => {
     const readable = calicoPolicy("p", { selector: "app == 'web'", ingress: [calicoRule("Deny", { protocol: 17 }), calicoRule("Allow")] });
     const broken = { ...readable, ingress: [calicoRule("Deny", { source: { selector: "(" } }), calicoRule("Allow", { source: { selector: "(" } })] };
     const first = after(started(web), upsert(broken));
@@ -402,8 +419,8 @@ describe("Compute: objects that cannot be understood", () => {
     ]);
     expect(valueOf(first, "policy").ingress).toMatchObject([{ action: "deny", protocol: 0, origin: 0 }]);
     const later = after(started(web, readable), upsert(broken));
-    expect(lines(later)).toEqual([]);
-    expect(later.problems).toHaveLength(1);
+    expect(valueOf(later, "policy")).toEqual(valueOf(first, "policy"));
+    expect(later.problems).toEqual(first.problems);
   });
 
   it("Calico's: what stands in for an object that cannot be parsed", () => {
@@ -428,11 +445,14 @@ describe("Compute: objects that cannot be understood", () => {
     ]);
   });
 
-  it("a cluster-wide policy that becomes unreadable: the version before it stays in force", () => {
+  it("a cluster-wide policy that becomes unreadable: closed, as on a server that never saw it readable", () => {
     const good = globalPolicy("g", { selector: "app == 'web'", ingress: [calicoRule("Allow")] });
-    const commit = after(started(web, good), upsert({ ...good, selector: "app = 'web'" }));
-    expect(lines(commit)).toEqual([]);
-    expect(commit.problems).toMatchObject([{ outcome: "earlier" }]);
+    const broken = upsert({ ...good, selector: "app = 'web'" });
+    const commit = after(started(web, good), broken);
+    expect(valueOf(commit, "policy").ingress).toEqual([]);
+    expect(commit.problems).toMatchObject([{ outcome: "closed" }]);
+    expect(valueOf(after(started(web), broken), "policy")).toEqual(valueOf(commit, "policy"));
+    expect(lines(after(started(web, good), broken, upsert(good)))).toEqual([]);
   });
 
   it("a clause that cannot be enforced is listed, and the rest of the policy is in force", () => {

@@ -198,7 +198,7 @@ export class Compute {
     return { changes: ledger.changes(), problems: this.#problems.list() };
   }
 
-  /** Objects that could not be understood: their last good value is in force, or for a network policy without one, a policy that allows nothing. */
+  /** Objects that could not be understood: with what is in force in place of each. */
   problems(): readonly ObjectProblems[] {
     return this.#problems.list();
   }
@@ -228,7 +228,7 @@ export class Compute {
 
   #takePolicy(key: ResourceKey, policy: AnyPolicy | undefined): void {
     if (policy === undefined) this.#policies.remove(policyRecordKey(key));
-    else this.#setPolicy(policy, []);
+    else this.#setPolicy(policy);
   }
 
   #takeProfile(key: ResourceKey, profile: Profile | undefined): void {
@@ -265,27 +265,30 @@ export class Compute {
     else this.#policies.remove(policyKey(profile));
   }
 
-  /** `problems`: what is known to be wrong with it already. A policy that says what cannot be understood leaves an earlier version of it in force. */
-  #setPolicy(policy: AnyPolicy, problems: readonly Problem[]): void {
+  /** What is in force is a function of `policy` alone, never of an earlier version of it. */
+  #setPolicy(policy: AnyPolicy): void {
     const key = keyOf(policy);
-    const { intent, isUnderstood, ...converted } = convertPolicy(policy);
-    const keepsEarlier = !isUnderstood && this.#policies.has(policyRecordKey(key));
-    if (intent !== undefined && !keepsEarlier) this.#policies.set(intent);
-    const all = [...problems, ...converted.problems];
-    if (all.length === 0) this.#problems.clear(key);
-    else
-      this.#problems.set(key, all, keepsEarlier ? "earlier" : intent === undefined ? "nothing" : isUnderstood && problems.length === 0 ? "narrowed" : "closed");
+    const { intent, isUnderstood, problems } = convertPolicy(policy);
+    if (intent === undefined) this.#policies.remove(policyRecordKey(key));
+    else this.#policies.set(intent);
+    if (problems.length > 0) this.#problems.set(key, problems, intent === undefined ? "nothing" : isUnderstood ? "narrowed" : "closed");
   }
 
-  /** What was understood last stays. Without that `closed` is in force; without that too, a namespaced policy closes its namespace. */
+  /**
+   * `closed` is in force, whether an earlier version was understood or not: a server that starts after the change has none, and both must say the same.
+   * A namespaced policy of which nothing could be read closes its namespace. Other kinds have a `closed` where a part of them can be left out; where none
+   * can, what was understood last stays, since a node or a pod that is not understood is not gone.
+   */
   #invalid(key: ResourceKey, problems: readonly Problem[], closed: Resource | undefined): void {
-    if (!isPolicyKind(key.kind) || this.#policies.has(policyRecordKey(key))) {
-      this.#problems.set(key, problems, "earlier");
+    const standIn = closed ?? closedPolicy(key);
+    if (standIn === undefined) {
+      if (isPolicyKind(key.kind)) this.#policies.remove(policyRecordKey(key));
+      this.#problems.set(key, problems, isPolicyKind(key.kind) ? "nothing" : "earlier");
       return;
     }
-    const standIn = closed ?? closedPolicy(key);
-    if (standIn !== undefined && isPolicy(standIn)) this.#setPolicy(standIn, problems);
-    else this.#problems.set(key, problems, "nothing");
+    this.#take(standIn.kind, key, standIn);
+    const converted = isPolicy(standIn) ? convertPolicy(standIn).problems : [];
+    this.#problems.set(key, [...problems, ...converted], isPolicy(standIn) ? "closed" : "narrowed");
   }
 }
 

@@ -4,8 +4,9 @@ import { describeKey, type ResourceKey } from "../model/resource.ts";
 import { isSameValue } from "./same-value.ts";
 
 /**
- * What is in force in place of an object that is not understood in whole. narrowed: all but the parts that cannot be enforced, which let nothing through;
- * earlier: the last version that was understood (of kinds that are no policies: if there was one); closed: a stand-in that lets nothing more through than the object may have meant; nothing: neither.
+ * What is in force in place of an object that is not understood in whole. narrowed: all but the parts that cannot be enforced or read (those of a policy let
+ * nothing through); closed: a stand-in that lets nothing more through than the policy may have meant; earlier: the last version that was understood, if this
+ * server saw one, of kinds that are no policies; nothing: neither.
  */
 export type Outcome = "narrowed" | "earlier" | "closed" | "nothing";
 

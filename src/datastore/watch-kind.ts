@@ -59,7 +59,7 @@ export interface KindStatus {
   /** The first list has completed, or the server has said that it has no such kind. */
   readonly isListed: boolean;
   readonly objects: number;
-  /** Objects that could not be understood; their last good values are in force. */
+  /** Objects that could not be understood. */
   readonly invalid: number;
   /**
    * Since the server last answered for this kind, in ms. While the server has no such kind: since it was to be asked again, because until then there is

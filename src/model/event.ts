@@ -16,14 +16,14 @@ export type ClusterEvent =
   /** `generation`: metadata.generation, of kinds that have a status to say what was observed; absent: not known. */
   | { readonly kind: "upsert"; readonly resource: Resource; readonly generation?: number }
   | { readonly kind: "delete"; readonly key: ResourceKey }
-  /** The object exists and cannot be understood: the last good value stays in force; without one, it fails closed. */
+  /** The object exists and cannot be understood: `closed` is in force; without it the last good value stays (a policy is in force nowhere then). */
   | {
       readonly kind: "invalid";
       readonly key: ResourceKey;
       readonly resourceVersion: ResourceVersion;
       readonly generation?: number;
       readonly problems: readonly Problem[];
-      /** What stands for it when no good value is known: never lets more through than the object may have meant. */
+      /** What could be read, with the rest left out: a policy then lets nothing more through than it may have meant. */
       readonly closed?: Resource;
     }
   | { readonly kind: "status"; readonly status: SyncStatus };

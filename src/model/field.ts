@@ -50,6 +50,11 @@ export class Field {
     return this.value === undefined;
   }
 
+  /** There is something, and it has no fields. */
+  get isMisshapen(): boolean {
+    return !this.isAbsent && !isObject(this.value);
+  }
+
   get isStrict(): boolean {
     return this.#context.isStrict;
   }
@@ -80,6 +85,18 @@ export class Field {
         const meant = known.find((candidate) => candidate.toLowerCase() === name.toLowerCase());
         this.child(name).problem(`unknown field; ${meant === undefined ? `known here: ${known.join(", ")}` : `write ${meant}`}`);
       }
+    }
+    return this;
+  }
+
+  /**
+   * As `object`, with unknown fields refused in any reading: for what must fail closed on a field of a later version of its API, since to leave one out
+   * could make a match wider than it was meant.
+   */
+  exactly(known: readonly string[]): this {
+    if (this.isStrict || !isObject(this.value)) return this.object(known);
+    for (const name of Object.keys(this.value)) {
+      if (!known.includes(name) && !this.child(name).isAbsent) this.child(name).problem(`is not known here; known: ${known.join(", ")}`);
     }
     return this;
   }

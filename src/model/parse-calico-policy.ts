@@ -1,11 +1,11 @@
 /**
  * projectcalico.org/v3 GlobalNetworkPolicy, NetworkPolicy and Profile, with Calico's defaults.
  *
- * An object with problems is not lost when its subject can be read: what could not be read in its rules is kept as broken rules (see
- * parse-calico-rule.ts), and stands in for the object as long as no good version of it is known.
+ * An object with problems is not lost: what could not be read in its rules is kept as broken rules (see parse-calico-rule.ts), and where its subject, its
+ * place or its directions could not be read it is a stand-in for all that it may have meant (see resource.ts).
  */
 import type { Parsed } from "./event.ts";
-import { type Field, type ParseOptions, parseClosed, parseFields } from "./field.ts";
+import { type Field, type ParseOptions, parseClosed } from "./field.ts";
 import { dnsLabelProblem, dnsSubdomainProblem } from "./name-syntax.ts";
 import { denyActionOf, readCalicoRules, readSelectorText } from "./parse-calico-rule.ts";
 import { type Metadata, OBJECT_META, readCheckedLabels, readMetadata, readNamespace, reportIf } from "./parse-metadata.ts";
@@ -28,7 +28,7 @@ export function parseCalicoNetworkPolicy(object: unknown, options: ParseOptions 
 
 export interface ReadPolicy<T> {
   readonly value: T;
-  /** To whom it applies was understood. */
+  /** It can be told from others. */
   readonly isUsable: boolean;
 }
 
@@ -36,14 +36,15 @@ export interface ReadPolicy<T> {
 export function readGlobalPolicy(root: Field, more: readonly string[]): ReadPolicy<GlobalNetworkPolicy> {
   const spec = root.child("spec");
   const metadata = readPolicyMetadata(root, spec, [...GLOBAL_POLICY, ...more]);
-  const namespaceSelector = readSelectorText(spec.child("namespaceSelector"));
   const before = root.problemCount;
+  const namespaceSelector = readSelectorText(spec.child("namespaceSelector"));
+  const applyOnForward = spec.child("applyOnForward");
   const flags = {
     doNotTrack: spec.child("doNotTrack").boolean() ?? false,
     preDNAT: spec.child("preDNAT").boolean() ?? false,
-    applyOnForward: spec.child("applyOnForward").boolean() ?? false,
+    applyOnForward: applyOnForward.boolean() ?? !applyOnForward.isAbsent,
   };
-  const fields = readFields(spec, metadata);
+  const fields = readFields(spec, metadata, before);
   if (flags.preDNAT && flags.doNotTrack) spec.child("preDNAT").problem("cannot be used together with doNotTrack");
   if (flags.preDNAT && fields.value.egress.length > 0) spec.child("egress").problem("a policy with preDNAT has ingress rules only");
   if (flags.preDNAT && fields.value.types.includes("Egress")) spec.child("types").problem("a policy with preDNAT applies to Ingress only");
@@ -51,7 +52,7 @@ export function readGlobalPolicy(root: Field, more: readonly string[]): ReadPoli
     if (flags[name] && !flags.applyOnForward) spec.child("applyOnForward").problem(`must be true with ${name}`);
   return {
     value: { kind: "GlobalNetworkPolicy", ...fields.value, namespaceSelector, ...flags },
-    isUsable: metadata.name !== "" && before === 0 && fields.isUsable,
+    isUsable: metadata.name !== "",
   };
 }
 
@@ -59,9 +60,8 @@ export function readNamespacedPolicy(root: Field, more: readonly string[]): Read
   const spec = root.child("spec");
   const metadata = readPolicyMetadata(root, spec, [...POLICY, ...more]);
   const namespace = readNamespace(root);
-  const before = root.problemCount;
-  const { value, isUsable } = readFields(spec, metadata);
-  return { value: { kind: "CalicoNetworkPolicy", namespace, ...value }, isUsable: metadata.name !== "" && namespace !== "" && before === 0 && isUsable };
+  const { value } = readFields(spec, metadata, root.problemCount);
+  return { value: { kind: "CalicoNetworkPolicy", namespace, ...value }, isUsable: metadata.name !== "" && namespace !== "" };
 }
 
 function readPolicyMetadata(root: Field, spec: Field, known: readonly string[]): Metadata {
@@ -73,8 +73,8 @@ function readPolicyMetadata(root: Field, spec: Field, known: readonly string[]):
   return metadata;
 }
 
-function readFields(spec: Field, metadata: Metadata): ReadPolicy<CalicoPolicyFields> {
-  const before = spec.problemCount;
+/** `before`: problems that have nothing to do with whom it is for. */
+function readFields(spec: Field, metadata: Metadata, before: number): { readonly value: CalicoPolicyFields } {
   const tier = spec.child("tier").string() || DEFAULT_TIER;
   const head = {
     name: metadata.name,
@@ -85,8 +85,11 @@ function readFields(spec: Field, metadata: Metadata): ReadPolicy<CalicoPolicyFie
     serviceAccountSelector: readSelectorText(spec.child("serviceAccountSelector")),
   };
   if (tierNameProblem(tier) !== undefined) reportIf(spec.child("tier"), tierNameProblem(tier));
-  const types = readTypes(spec);
-  const isUsable = spec.problemCount === before;
+  const isOrderKnown = head.order !== undefined || spec.child("order").isAbsent;
+  const untyped = spec.problemCount;
+  const types = spec.isMisshapen ? BOTH : readTypes(spec);
+  const areTypesKnown = spec.problemCount === untyped;
+  const isStandIn = spec.problemCount > before || spec.isMisshapen;
   const rejects = denyActionOf(spec, metadata.annotations, false);
   const hints = spec
     .child("performanceHints")
@@ -95,8 +98,14 @@ function readFields(spec: Field, metadata: Metadata): ReadPolicy<CalicoPolicyFie
   const ingress = readCalicoRules(spec.child("ingress"), "ingress", { rejects });
   const egress = readCalicoRules(spec.child("egress"), "egress", { rejects });
   const isNeededEverywhere = hints.includes("AssumeNeededOnEveryNode");
-  return { value: { ...head, types, ingress, egress, ...(isNeededEverywhere ? { isNeededEverywhere } : {}) }, isUsable };
+  const value = { ...head, types, ingress, egress, ...(isNeededEverywhere ? { isNeededEverywhere } : {}) };
+  if (!isStandIn) return { value };
+  // Before all others of its tier, as any of them could allow what it was meant to deny.
+  const order = isOrderKnown ? head.order : Number.NEGATIVE_INFINITY;
+  return { value: { ...value, order, types: areTypesKnown ? types : BOTH, isStandIn } };
 }
+
+const BOTH = ["Ingress", "Egress"] as const;
 
 /** A number; absent for last. */
 export function readOrder(field: Field): number | undefined {
@@ -131,11 +140,11 @@ function isNonEmptyList(value: unknown): boolean {
 }
 
 export function parseProfile(object: unknown, options: ParseOptions = {}): Parsed<Profile> {
-  return parseFields(object, options, (root) => {
+  return parseClosed(object, options, (root) => {
     const spec = root.child("spec");
     const metadata = readPolicyMetadata(root, spec, ["ingress", "egress", "labelsToApply"]);
     const rejects = denyActionOf(spec, metadata.annotations, false);
-    return {
+    const value: Profile = {
       kind: "Profile",
       name: metadata.name,
       resourceVersion: metadata.resourceVersion,
@@ -143,5 +152,6 @@ export function parseProfile(object: unknown, options: ParseOptions = {}): Parse
       ingress: readCalicoRules(spec.child("ingress"), "ingress", { rejects }),
       egress: readCalicoRules(spec.child("egress"), "egress", { rejects }),
     };
+    return { value, isUsable: metadata.name !== "" };
   });
 }

@@ -42,7 +42,9 @@ const NO_ENTITY: CalicoEntityRule = {
 };
 
 export function readCalicoRules(field: Field, direction: Direction, options: { readonly rejects: boolean }): CalicoRule[] {
+  const before = field.problemCount;
   const items = field.items();
+  if (field.problemCount > before) return [brokenRule("Deny")];
   if (items.length > MAX_RULES) field.problem(`must have at most ${MAX_RULES} rules, not ${items.length}`);
   return items.map((item) => readRule(item, direction, options));
 }

@@ -2,7 +2,8 @@
  * policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy.
  *
  * The API asks implementations to fail closed on what they do not know: a peer or protocol of a kind not known here is kept as such, and conversion
- * makes the rule match nothing (Accept) or everything (Deny, Pass).
+ * makes the rule match nothing (Accept) or everything (Deny, Pass). It says this of peers; the same is done for a field that is not known anywhere in the
+ * spec, and where tier, priority or subject cannot be read the policy is a stand-in (see resource.ts) for all that it may have meant.
  */
 import type { Cidr } from "../net/cidr.ts";
 import { tryParseCidr } from "../net/cidr.ts";
@@ -25,7 +26,8 @@ export function parseClusterNetworkPolicy(object: unknown, options: ParseOptions
     root.child("metadata").object(OBJECT_META);
     const { name, resourceVersion } = readMetadata(root);
     if (name !== "") reportIf(root.child("metadata").child("name"), dnsSubdomainProblem(name));
-    const spec = root.child("spec").object(["tier", "priority", "subject", "ingress", "egress"]);
+    const before = root.problemCount;
+    const spec = root.child("spec").exactly(["tier", "priority", "subject", "ingress", "egress"]);
     if (spec.isAbsent) spec.problem("is required: tier, priority and subject");
     for (const required of ["tier", "priority", "subject"]) if (spec.child(required).isAbsent) spec.child(required).problem("is required");
     const head = {
@@ -33,37 +35,48 @@ export function parseClusterNetworkPolicy(object: unknown, options: ParseOptions
       priority: spec.child("priority").integer({ min: 0, max: 1000 }) ?? 0,
       subject: readSubject(spec.child("subject")),
     };
-    const isUsable = root.problemCount === 0;
-    const ingress = readRules(spec.child("ingress"), "from");
-    const egress = readRules(spec.child("egress"), "to");
-    return { value: { kind: "ClusterNetworkPolicy", name, resourceVersion, ...head, ingress, egress }, isUsable };
+    const isStandIn = root.problemCount > before;
+    const ingress = spec.isMisshapen ? [unknownRule(spec)] : readRules(spec.child("ingress"), "from");
+    const egress = spec.isMisshapen ? [unknownRule(spec)] : readRules(spec.child("egress"), "to");
+    return {
+      value: { kind: "ClusterNetworkPolicy", name, resourceVersion, ...head, ingress, egress, ...(isStandIn ? { isStandIn } : {}) },
+      isUsable: name !== "",
+    };
   });
 }
 
 function readSubject(field: Field): ClusterPods {
-  field.object(["namespaces", "pods"]);
+  field.exactly(["namespaces", "pods"]);
   const pods = field.child("pods");
   const namespaces = field.child("namespaces");
   if (!field.isAbsent && pods.isAbsent === namespaces.isAbsent) field.problem("must have namespaces or pods, and not both");
+  if (!pods.isAbsent && !namespaces.isAbsent) return { namespaceSelector: { matchLabels: {}, matchExpressions: [] }, podSelector: undefined };
   return pods.isAbsent ? { namespaceSelector: readLabelSelector(namespaces), podSelector: undefined } : readNamespacedPods(pods);
 }
 
 function readNamespacedPods(field: Field): ClusterPods {
-  field.object(["namespaceSelector", "podSelector"]);
+  field.exactly(["namespaceSelector", "podSelector"]);
   // Absent, the selector of namespaces means all of them.
   if (field.child("podSelector").isAbsent) field.child("podSelector").problem("is required; write {} for all");
   return { namespaceSelector: readLabelSelector(field.child("namespaceSelector")), podSelector: readLabelSelector(field.child("podSelector")) };
 }
 
 function readRules(field: Field, peersName: "from" | "to"): ClusterPolicyRule[] {
+  const before = field.problemCount;
   const items = field.items();
+  if (field.problemCount > before) return [unknownRule(field)];
   if (items.length > MAX_ENTRIES) field.problem(`must have at most ${MAX_ENTRIES} rules, not ${items.length}`);
   return items.map((item) => readRule(item, peersName));
 }
 
+/** Stands for rules of which not even the number is known. */
+function unknownRule({ path }: Field): ClusterPolicyRule {
+  return { name: "", action: "Deny", peers: [{ kind: "unknown", field: path }], protocols: [] };
+}
+
 function readRule(field: Field, peersName: "from" | "to"): ClusterPolicyRule {
   const before = field.problemCount;
-  field.object(["name", "action", peersName, "protocols"]);
+  field.exactly(["name", "action", peersName, "protocols"]);
   if (field.child("action").isAbsent) field.child("action").problem("is required: one of Accept, Deny, Pass");
   const action = field.child("action").oneOf(["Accept", "Deny", "Pass"] as const) ?? "Deny";
   const name = field.child("name").string() ?? "";
@@ -86,8 +99,9 @@ function readList(field: Field, { isRequired }: { readonly isRequired: boolean }
 
 function readPeer(field: Field, peersName: "from" | "to", action: ClusterPolicyRule["action"]): ClusterPolicyPeer {
   const known = peersName === "from" ? ["namespaces", "pods"] : ["namespaces", "pods", "nodes", "networks", "domainNames"];
-  field.object(known);
   const stated = known.filter((name) => !field.child(name).isAbsent);
+  if (stated.length === 0) field.object(known);
+  else field.exactly(known);
   const [kind] = stated;
   if (stated.length > 1) field.problem(`must have only one of ${known.join(", ")}`);
   switch (kind) {
@@ -129,8 +143,9 @@ const TRANSPORTS: readonly (readonly [field: string, protocol: PortProtocol])[] 
 
 function readProtocol(field: Field): ClusterPolicyProtocol {
   const known = ["tcp", "udp", "sctp", "destinationNamedPort"];
-  field.object(known);
   const stated = known.filter((name) => !field.child(name).isAbsent);
+  if (stated.length === 0) field.object(known);
+  else field.exactly(known);
   if (stated.length > 1) field.problem(`must have only one of ${known.join(", ")}`);
   const named = field.child("destinationNamedPort");
   if (!named.isAbsent) return { kind: "named", name: named.requiredString("the name of a container port") };
@@ -140,9 +155,9 @@ function readProtocol(field: Field): ClusterPolicyProtocol {
 }
 
 function readPorts(field: Field): { readonly first: number; readonly last: number } {
-  const port = field.object(["destinationPort"]).child("destinationPort").object(["number", "range"]);
+  const port = field.exactly(["destinationPort"]).child("destinationPort").exactly(["number", "range"]);
   if (port.isAbsent) return { first: 0, last: 65535 };
-  const range = port.child("range").object(["start", "end"]);
+  const range = port.child("range").exactly(["start", "end"]);
   const number = port.child("number").integer(PORTS);
   if (port.child("number").isAbsent === range.isAbsent) port.problem("must have number or range, and not both");
   if (range.isAbsent) return { first: number ?? 0, last: number ?? 0 };

@@ -9,7 +9,7 @@ import { type Field, type ParseOptions, parseFields } from "./field.ts";
 import { dnsSubdomainProblem, labelKeyProblem, labelValueProblem, portNameProblem } from "./name-syntax.ts";
 import { OBJECT_META, readCheckedLabels, readMetadata, readNamespace, reportIf } from "./parse-metadata.ts";
 import { PORT_PROTOCOLS } from "./parse-pod.ts";
-import type { LabelRequirement, LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule } from "./resource.ts";
+import type { LabelRequirement, LabelSelector, Labels, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule } from "./resource.ts";
 
 const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
 const PORT_RANGE = { min: 1, max: 65535 };
@@ -120,12 +120,22 @@ function readPortNumberOrName(field: Field): number | string | undefined {
   return field.value;
 }
 
+/** A requirement that cannot be read is a problem and left out: what is returned then matches more than was written, and nothing less. */
 export function readLabelSelector(field: Field): LabelSelector {
   field.object(["matchLabels", "matchExpressions"]);
-  return { matchLabels: readCheckedLabels(field.child("matchLabels")), matchExpressions: field.child("matchExpressions").items().flatMap(readRequirement) };
+  return { matchLabels: readMatchLabels(field.child("matchLabels")), matchExpressions: field.child("matchExpressions").items().flatMap(readRequirement) };
+}
+
+function readMatchLabels(field: Field): Labels {
+  const before = field.problemCount;
+  const labels = readCheckedLabels(field);
+  if (field.problemCount === before) return labels;
+  const readable = field.entries().filter(([key, { value }]) => typeof value === "string" && (labelKeyProblem(key) ?? labelValueProblem(value)) === undefined);
+  return Object.fromEntries(readable.map(([key]) => [key, labels[key] ?? ""]));
 }
 
 function readRequirement(field: Field): LabelRequirement | [] {
+  const before = field.problemCount;
   field.object(["key", "operator", "values"]);
   const key = field.child("key").requiredString("the label's key");
   if (key !== "") reportIf(field.child("key"), labelKeyProblem(key));
@@ -142,5 +152,5 @@ function readRequirement(field: Field): LabelRequirement | [] {
   const needsValues = operator === "In" || operator === "NotIn";
   if (operator !== undefined && needsValues && values.length === 0) field.child("values").problem(`operator ${operator} needs at least one value`);
   if (operator !== undefined && !needsValues && values.length > 0) field.child("values").problem(`operator ${operator} takes no values`);
-  return operator === undefined ? [] : { key, operator, values };
+  return operator === undefined || field.problemCount > before ? [] : { key, operator, values };
 }

@@ -1,8 +1,9 @@
 /**
  * projectcalico.org/v3 Tier. The three that are always there cannot be given another place or action: what a Tier object says against it is a problem.
+ * Of another one, an order that cannot be read is last, an action that cannot be read is Deny: what holds for a tier without an object.
  */
 import type { Parsed } from "./event.ts";
-import { type ParseOptions, parseFields } from "./field.ts";
+import { type ParseOptions, parseClosed } from "./field.ts";
 import { readOrder, TOP_LEVEL, tierNameProblem } from "./parse-calico-policy.ts";
 import { denyActionOf } from "./parse-calico-rule.ts";
 import { OBJECT_META, readMetadata, reportIf } from "./parse-metadata.ts";
@@ -16,7 +17,7 @@ export const BUILT_IN_TIERS: ReadonlyMap<string, { readonly order: number; reado
 ]);
 
 export function parseTier(object: unknown, options: ParseOptions = {}): Parsed<Tier> {
-  return parseFields(object, options, (root) => {
+  return parseClosed(object, options, (root) => {
     root.object(TOP_LEVEL);
     root.child("metadata").object(OBJECT_META);
     const { name, resourceVersion, annotations } = readMetadata(root);
@@ -29,6 +30,14 @@ export function parseTier(object: unknown, options: ParseOptions = {}): Parsed<T
     if (builtIn !== undefined && action !== builtIn.defaultAction)
       spec.child("defaultAction").problem(`of the tier ${name} is ${builtIn.defaultAction} and cannot be changed`);
     const rejects = denyActionOf(root.child("metadata").child("annotations"), annotations, false);
-    return { kind: "Tier", name, resourceVersion, order, defaultAction: action === "Deny" && rejects ? "Reject" : action };
+    const own = builtIn ?? { order, defaultAction: action };
+    const value: Tier = {
+      kind: "Tier",
+      name,
+      resourceVersion,
+      order: own.order,
+      defaultAction: own.defaultAction === "Deny" && rejects ? "Reject" : own.defaultAction,
+    };
+    return { value, isUsable: name !== "" };
   });
 }

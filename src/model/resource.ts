@@ -255,6 +255,10 @@ export interface Tier {
 }
 
 /** What projectcalico.org/v3 GlobalNetworkPolicy and NetworkPolicy have in common; selectors are texts of Calico's language, "" where none is stated. */
+/**
+ * `isStandIn`: to whom it applies, in which directions or at which place could not be read. What could not be read is as wide and as early as it may be;
+ * conversion sees to it that nothing more gets through by its rules than if it was meant for the endpoint.
+ */
 export interface CalicoPolicyFields {
   readonly name: string;
   readonly resourceVersion: ResourceVersion;
@@ -267,6 +271,7 @@ export interface CalicoPolicyFields {
   readonly egress: readonly CalicoRule[];
   /** performanceHints has AssumeNeededOnEveryNode. */
   readonly isNeededEverywhere?: true;
+  readonly isStandIn?: true;
 }
 
 export interface GlobalNetworkPolicy extends CalicoPolicyFields {
@@ -375,6 +380,8 @@ export interface ClusterNetworkPolicy {
   readonly subject: ClusterPods;
   readonly ingress: readonly ClusterPolicyRule[];
   readonly egress: readonly ClusterPolicyRule[];
+  /** As with Calico's policies. */
+  readonly isStandIn?: true;
 }
 
 /** Pods of namespaces; `podSelector` undefined: all of them. */

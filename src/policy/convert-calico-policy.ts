@@ -76,7 +76,7 @@ function convert(policy: CalicoPolicyFields, place: Place): Converted {
     ...(appliesOnForward ? { appliesOnForward } : {}),
     ...(policy.isNeededEverywhere === true ? { isEverywhere: true as const } : {}),
   };
-  if (readable.length === parts.length)
+  if (readable.length === parts.length && policy.isStandIn !== true)
     return { ...collected.result(), intent: { ...head, subject: selectorOf(and(...readable)), ingress, egress, ...extras } };
   // To whom a policy of a namespace applies is at most that namespace.
   const denied = [denyAll(0)];
@@ -97,12 +97,12 @@ function subjectParts(policy: CalicoPolicyFields, place: Place): readonly (() =>
 }
 
 /**
- * Rules of a cluster-wide policy of which a selector of its subject cannot be read, for every endpoint that it may be meant for: none may get more through
+ * Rules of a cluster-wide policy of which a selector (or the place) of its subject cannot be read, for every endpoint that it may be meant for: none may get more through
  * by it, or by its not being there, than if it was meant. What it allows is left out, so that the end of its tier decides unless another policy does;
  * what it denies is denied; what it passes on is denied, as a later policy of the tier could allow it. A deny-all instead would cut off every endpoint of
  * the cluster for one wrong sign, those included that other policies of the tier allow.
  */
-function forAnybody(rules: readonly IntentRule[]): readonly IntentRule[] {
+export function forAnybody(rules: readonly IntentRule[]): readonly IntentRule[] {
   return rules.flatMap((rule): readonly IntentRule[] => {
     switch (rule.action) {
       case "allow":

@@ -3,7 +3,8 @@
  * isolates a pod by being there.
  *
  * One intent rule for each peer and protocol, all with the rule's action and next to each other: which of them matches does not matter.
- * A rule that cannot be enforced fails closed as the API says: Accept matches nothing, Deny and Pass become "deny all".
+ * A rule that cannot be enforced fails closed as the API says: Accept matches nothing, Deny and Pass become "deny all". A stand-in (a subject that could
+ * not be read) is for every pod that its readable parts leave, and lets nothing through: Accept is left out, Deny holds, Pass denies.
  */
 import type { Problem } from "../model/event.ts";
 import type { ClusterNetworkPolicy, ClusterPods, ClusterPolicyPeer, ClusterPolicyProtocol, ClusterPolicyRule } from "../model/resource.ts";
@@ -11,7 +12,7 @@ import { selectorOf } from "../selector/compile.ts";
 import { and, type Expression, has } from "../selector/expression.ts";
 import { fromLabelSelector, NAMESPACE_PREFIX } from "../selector/from-label-selector.ts";
 import type { Selector } from "../selector/selector.ts";
-import { denyAll } from "./convert-calico-policy.ts";
+import { denyAll, forAnybody } from "./convert-calico-policy.ts";
 import { PROTOCOL_NUMBERS } from "./convert-network-policy.ts";
 import { ANY_SIDE, type Converted, type IntentRule, type IntentSide } from "./intent.ts";
 import { NAMESPACE_LABEL } from "./scope.ts";
@@ -24,8 +25,11 @@ const ACTIONS = { Accept: "allow", Deny: "deny", Pass: "pass" } as const;
 export function convertClusterNetworkPolicy(policy: ClusterNetworkPolicy): Converted {
   const problems: Problem[] = [];
   const subject = selectorOf(podsCondition(policy.subject));
-  const convert = (rules: readonly ClusterPolicyRule[], direction: "ingress" | "egress"): readonly IntentRule[] | undefined =>
-    rules.length === 0 ? undefined : rules.flatMap((rule, origin) => ruleIntents(rule, { direction, origin, subject, problems }));
+  const convert = (rules: readonly ClusterPolicyRule[], direction: "ingress" | "egress"): readonly IntentRule[] | undefined => {
+    if (rules.length === 0) return undefined;
+    const intents = rules.flatMap((rule, origin) => ruleIntents(rule, { direction, origin, subject, problems }));
+    return policy.isStandIn === true ? forAnybody(intents) : intents;
+  };
   return {
     intent: {
       policyKind: "ClusterNetworkPolicy",

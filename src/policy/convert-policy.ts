@@ -1,5 +1,5 @@
 /** A policy of any kind as a PolicyIntent, with what is wrong with it. */
-import type { AnyPolicy, ResourceKind } from "../model/resource.ts";
+import type { AnyPolicy, ClusterPolicyRule, ResourceKind } from "../model/resource.ts";
 import { convertCalicoNetworkPolicy, convertGlobalNetworkPolicy, convertProfile } from "./convert-calico-policy.ts";
 import { convertClusterNetworkPolicy } from "./convert-cluster-network-policy.ts";
 import { convertNetworkPolicy, NETWORK_POLICY_KIND } from "./convert-network-policy.ts";
@@ -12,8 +12,19 @@ export function convertPolicy(policy: AnyPolicy): Converted {
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     const problems = [{ field: "spec", message: error.message }];
-    // A namespaced policy closes its namespace, as one that could not even be read does.
-    const intent = policy.kind === "NetworkPolicy" ? convertNetworkPolicy({ ...policy, ...SELECTS_ALL }) : undefined;
+    // A namespaced policy closes its namespace, as one that could not even be read does; a cluster-wide one closes all pods where it has rules.
+    if (policy.kind === "NetworkPolicy") return { intent: convertNetworkPolicy({ ...policy, ...SELECTS_ALL }), problems, isUnderstood: false };
+    if (policy.kind !== "ClusterNetworkPolicy") return { intent: undefined, problems, isUnderstood: false };
+    const broken = (rules: readonly ClusterPolicyRule[]): readonly ClusterPolicyRule[] =>
+      rules.map(({ name, action }) => ({ name, action, peers: [{ kind: "unknown", field: "spec" }], protocols: [] }));
+    const anyPod = { namespaceSelector: SELECTS_ALL.podSelector, podSelector: undefined };
+    const { intent } = convertClusterNetworkPolicy({
+      ...policy,
+      subject: anyPod,
+      ingress: broken(policy.ingress),
+      egress: broken(policy.egress),
+      isStandIn: true,
+    });
     return { intent, problems, isUnderstood: false };
   }
 }

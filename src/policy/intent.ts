@@ -77,6 +77,6 @@ export interface Converted {
   /** undefined: not even to whom it applies could be understood; it is in force nowhere. */
   readonly intent: PolicyIntent | undefined;
   readonly problems: readonly Problem[];
-  /** false: the object says something that is no valid text of its language, so an earlier version is to stay in force if there is one. */
+  /** false: the object says something that is no valid text of its language; what is in force is a stand-in. */
   readonly isUnderstood: boolean;
 }

@@ -14,6 +14,7 @@ import { calicoObject } from "./cases/calico-validation.ts";
 import { type CaseProbe, probesOf } from "./cases/case.ts";
 import { CLUSTER_POLICY_SUITE, HOUSE_PLACES, HOUSE_PORTS } from "./cases/cluster-policy-suite.ts";
 import { HOST_CASES, HOST_PLACES } from "./cases/hosts.ts";
+import { UNREADABLE_CASES } from "./cases/unreadable.ts";
 import { houseManifests, houseWorld, literalHouseVerdicts } from "./cluster-policy-world.ts";
 import { type CalicoWorld, passes } from "./naive-calico.ts";
 import { PacketCluster } from "./packet-cluster.ts";
@@ -81,6 +82,17 @@ describe.skipIf(!canUseNetns())("the cases' world", () => {
     checkRows(cluster, probesOf(given));
     const probes = share(all, index);
     expect(mismatches(cluster, probes, evaluatedVerdicts(world, probes, manifests))).toEqual([]);
+  });
+
+  it.each(UNREADABLE_CASES.map((given) => [given.name, given] as const))("cannot be read: %s", async (_name, given) => {
+    const before = [...worldManifests(world), ...given.objects.slice(1)];
+    const wanted = [...worldManifests(world), ...given.objects];
+    // After a version that could be read, and as a server that never saw one.
+    for (const first of [[...before, given.earlier], before]) {
+      await cluster.applyObjects(first);
+      await cluster.applyObjects(wanted, { mayBeUnreadable: true });
+      checkRows(cluster, probesOf(given));
+    }
   });
 
   it.each(HOST_CASES.map((given) => [given.name, given] as const))("host endpoints: %s", async (_name, given) => {

@@ -14,10 +14,11 @@ import { desiredRoutes } from "../../agent/plan/routes.ts";
 import { desiredRuleset, PlanCache } from "../../agent/plan/ruleset.ts";
 import { createPodLinks } from "../../agent/pods/pod-link.ts";
 import { type Commit, Compute } from "../../src/compute/compute.ts";
+import type { ClusterEvent } from "../../src/model/event.ts";
 import { type PodKey, podKey } from "../../src/model/names.ts";
-import { parseResource } from "../../src/model/parse-resource.ts";
+import { parseResource, resourceKeyOf, resourceKindOf } from "../../src/model/parse-resource.ts";
 import { type RecordKey, type RecordValue, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
-import { keyOf, type Resource } from "../../src/model/resource.ts";
+import { keyOf, type ResourceKey } from "../../src/model/resource.ts";
 import { hostCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { decodeRecord, encodeRecord } from "../../src/wire/record-codec.ts";
@@ -34,6 +35,13 @@ export interface ClusterOptions {
 const SETTINGS = { interfacePrefix: "cali" };
 const HASH_SEED = 1n;
 const GATEWAY = { v4: "172.30.90.100", v6: "fd30:90::100" } as const;
+
+/** An object of the API, and what the source says of it. */
+interface Arrived {
+  readonly text: string;
+  readonly key: ResourceKey;
+  readonly event: ClusterEvent;
+}
 
 interface PacketNode {
   readonly name: string;
@@ -55,7 +63,7 @@ export class PacketCluster implements AsyncDisposable {
   readonly #namespaces: readonly Netns[];
   readonly #compute = new Compute();
   readonly #audiences = new Map<RecordKey, Set<string>>();
-  readonly #resources = new Map<string, { readonly text: string; readonly resource: Resource }>();
+  readonly #resources = new Map<string, Arrived>();
   #operations = 0;
 
   private constructor(options: {
@@ -148,20 +156,22 @@ export class PacketCluster implements AsyncDisposable {
     await this.applyObjects(worldManifests(world));
   }
 
-  /** As `apply`, for objects of every kind. `mayBeNarrower`: some are not enforced as written, and that is no error. */
-  async applyObjects(manifests: readonly unknown[], { mayBeNarrower = false }: { readonly mayBeNarrower?: boolean } = {}): Promise<void> {
-    const wanted = new Map<string, { readonly text: string; readonly resource: Resource }>();
+  /** As `apply`, for objects of every kind. `mayBeNarrower`: some are not enforced as written, `mayBeUnreadable`: nor understood, and that is no error. */
+  async applyObjects(
+    manifests: readonly unknown[],
+    { mayBeNarrower = false, mayBeUnreadable = false }: { readonly mayBeNarrower?: boolean; readonly mayBeUnreadable?: boolean } = {},
+  ): Promise<void> {
+    const wanted = new Map<string, Arrived>();
     for (const manifest of manifests) {
-      const parsed = parseResource(manifest, { isStrict: true });
-      if (!parsed.ok) throw new Error(`manifest is not understood: ${JSON.stringify(parsed.problems)} in ${JSON.stringify(manifest)}`);
-      wanted.set(JSON.stringify(keyOf(parsed.value)), { text: JSON.stringify(manifest), resource: parsed.value });
+      const arrived = mayBeUnreadable ? asServerReads(manifest) : asWritten(manifest);
+      wanted.set(JSON.stringify(arrived.key), arrived);
     }
-    for (const [key, { resource }] of this.#resources) if (!wanted.has(key)) this.#compute.apply({ kind: "delete", key: keyOf(resource) });
-    for (const [key, { text, resource }] of wanted) if (this.#resources.get(key)?.text !== text) this.#compute.apply({ kind: "upsert", resource });
+    for (const [key, before] of this.#resources) if (!wanted.has(key)) this.#compute.apply({ kind: "delete", key: before.key });
+    for (const [key, { text, event }] of wanted) if (this.#resources.get(key)?.text !== text) this.#compute.apply(event);
     this.#resources.clear();
     for (const [key, value] of wanted) this.#resources.set(key, value);
     const commit = this.#compute.flush();
-    if (commit.problems.length > 0 && !mayBeNarrower) throw new Error(`objects are not understood: ${JSON.stringify(commit.problems)}`);
+    if (commit.problems.length > 0 && !mayBeNarrower && !mayBeUnreadable) throw new Error(`objects are not understood: ${JSON.stringify(commit.problems)}`);
     this.#deliver(commit);
     for (const node of this.#nodes.values()) await this.#program(node);
   }
@@ -228,6 +238,24 @@ export class PacketCluster implements AsyncDisposable {
     const { failed } = node.routes.apply(routes);
     if (failed.length > 0) throw new Error(`${node.name}: routes failed: ${failed.map(({ reason }) => reason).join(", ")}`);
   }
+}
+
+function asWritten(manifest: unknown): Arrived {
+  const parsed = parseResource(manifest, { isStrict: true });
+  if (!parsed.ok) throw new Error(`manifest is not understood: ${JSON.stringify(parsed.problems)} in ${JSON.stringify(manifest)}`);
+  return { text: JSON.stringify(manifest), key: keyOf(parsed.value), event: { kind: "upsert", resource: parsed.value } };
+}
+
+function asServerReads(manifest: unknown): Arrived {
+  const kind = resourceKindOf(manifest);
+  const key = kind === undefined ? undefined : resourceKeyOf(kind, manifest);
+  if (key === undefined) throw new Error(`manifest of no known kind: ${JSON.stringify(manifest)}`);
+  const parsed = parseResource(manifest);
+  const { problems, closed } = parsed.ok ? { problems: [], closed: undefined } : parsed;
+  const event: ClusterEvent = parsed.ok
+    ? { kind: "upsert", resource: parsed.value }
+    : { kind: "invalid", key, resourceVersion: "", problems, ...(closed === undefined ? {} : { closed }) };
+  return { text: JSON.stringify(manifest), key, event };
 }
 
 function openNode(name: string, netns: Netns): PacketNode {

@@ -56,7 +56,7 @@ export const ALERTS: readonly Alert[] = [
     expr: "max(sedge_fanout_invalid_objects) > 0",
     for: "5m",
     severity: "warning",
-    summary: "Objects cannot be understood: their last good value is in force",
+    summary: "Objects cannot be understood: `sedge status` says what is in force instead",
     action: "sedge status names each with the field",
   },
   {

@@ -59,8 +59,8 @@ export interface InvalidObject {
   field: string;
   problem: string;
   /**
-   * What is in force instead. "narrowed": all but the parts that cannot be enforced; "earlier": the last version that was understood; "closed": a stand-in
-   * that lets nothing more through than the object may have meant; "nothing".
+   * What is in force instead. "narrowed": all but the parts that cannot be enforced or read; "closed": a stand-in that lets nothing more through than the
+   * policy may have meant; "earlier": the last version that was understood (of kinds that are no policies, if this server saw one); "nothing".
    */
   outcome: string;
 }
