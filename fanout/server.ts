@@ -86,6 +86,8 @@ export interface FanoutSettings {
   readonly flushWindowsMs?: readonly number[];
   /** See EngineOptions.gapMs. */
   readonly commitGapMs?: number;
+  /** How often certificate files are read again (ms). */
+  readonly certificateCheckMs: number;
 }
 
 export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
@@ -101,6 +103,7 @@ export const DEFAULT_FANOUT_SETTINGS: FanoutSettings = {
   peers: [],
   agentsPerServer: 5_000,
   movesPerSecond: MOVES_PER_SECOND,
+  certificateCheckMs: 10_000,
 };
 
 /** A server that watches the API. */
@@ -152,8 +155,6 @@ const INTROSPECTION_SERVICE = "sedge.sync.v1.IntrospectionService";
 const HEALTH = "grpc.health.v1.Health";
 const REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 const UPSTREAM_CHECK_MS = 1_000;
-/** How often certificate files are read again. */
-const CERTIFICATE_CHECK_MS = 10_000;
 /** How long closing the listeners may take after all sessions have ended. */
 const STOP_GRACE_MS = 1_000;
 
@@ -472,7 +473,7 @@ export class FanoutServer implements Part {
 
   async #watchCertificates(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#options.clock.sleep(CERTIFICATE_CHECK_MS, signal);
+      await this.#options.clock.sleep(this.#settings.certificateCheckMs, signal);
       if (!signal.aborted) this.reloadCertificates();
     }
   }

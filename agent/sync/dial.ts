@@ -3,6 +3,7 @@
  * server while the first does not answer.
  */
 import { lookup } from "node:dns/promises";
+import { readFile } from "node:fs/promises";
 import { connectivityState, Metadata } from "@grpc/grpc-js";
 import { connect, failureOf, type SessionFailure, type SyncConnection, type TlsFiles } from "../../src/wire/sync-connection.ts";
 import type { Candidate } from "./server-book.ts";
@@ -22,6 +23,8 @@ export interface Dialed {
   open(): SyncStream;
   /** For unary calls. */
   readonly calls: SyncConnection | undefined;
+  /** False: another certificate has taken the place of the one with which the connection was made. Rejects when the file cannot be read. */
+  isCurrent?(): Promise<boolean>;
   close(): void;
 }
 
@@ -51,7 +54,9 @@ export function dialer(tls: TlsFiles | undefined): Dial {
   return async ({ address, given }, signal) => {
     const startedAt = performance.now();
     let connection: SyncConnection;
+    let certificate: Buffer | undefined;
     try {
+      certificate = tls === undefined ? undefined : await readFile(tls.cert);
       connection = await connect(address, tls, given);
     } catch (error) {
       throw new DialError(failureOf(error), { isRefused: false });
@@ -65,7 +70,13 @@ export function dialer(tls: TlsFiles | undefined): Dial {
       connection.close();
       throw error;
     }
-    return { address, open: () => openStream(connection), calls: connection, close: () => connection.close() };
+    return {
+      address,
+      open: () => openStream(connection),
+      calls: connection,
+      isCurrent: async () => tls === undefined || certificate?.equals(await readFile(tls.cert)) === true,
+      close: () => connection.close(),
+    };
   };
 }
 

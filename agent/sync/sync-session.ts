@@ -41,6 +41,8 @@ export interface SyncSessionOptions {
   readonly freshness: Freshness;
   readonly clock: Clock;
   readonly log: Logger;
+  /** How often it is looked whether the node's certificate is another now (ms). */
+  readonly certificateCheckMs?: number;
   /** In [0, 1). */
   readonly random?: () => number;
 }
@@ -52,6 +54,7 @@ const SILENT_HEARTBEATS = 3;
 const RETURN_CHECK_MS = 60_000;
 /** The first choice must not have failed for this long. */
 const RETURN_HEALTHY_MS = 30_000;
+const CERTIFICATE_CHECK_MS = 60_000;
 /** Without a moment of its own for a Move. */
 const MOVE_SPREAD_MS = 10_000;
 const MOVE_RETRY_MS = 500;
@@ -111,6 +114,7 @@ export class SyncSession {
     signal.addEventListener("abort", onAbort, { once: true });
     this.#heardAt = clock.now();
     void this.#watchSilence().catch((error: unknown) => log.error({ err: error }, "the watch over silence failed"));
+    void this.#watchCertificate().catch((error: unknown) => log.error({ err: error }, "the watch over the certificate failed"));
     void this.#watchFirstChoice().catch((error: unknown) => log.error({ err: error }, "the watch over the first choice failed"));
     try {
       await this.#carryOut(this.#session.open());
@@ -255,6 +259,30 @@ export class SyncSession {
       if (signal.aborted || this.#session.state !== "live" || this.#isTold) continue;
       const first = book.better(this.#dialed.address, { now: clock.now(), healthyMs: RETURN_HEALTHY_MS });
       if (first !== undefined && (await this.#leaveFor(first, signal))) return;
+    }
+  }
+
+  /**
+   * A certificate that was renewed is shown to the server by another connection, made before this one is left: what the tier knows of the node's certificate is
+   * what a stream began with, and a stream can outlive it. Each agent at a moment of its own.
+   */
+  async #watchCertificate(): Promise<void> {
+    const { clock, log, book, certificateCheckMs = CERTIFICATE_CHECK_MS } = this.#options;
+    const { address, isCurrent } = this.#dialed;
+    const { signal } = this.#ended;
+    if (isCurrent === undefined) return;
+    while (!signal.aborted) {
+      await clock.sleep(jittered(certificateCheckMs, 0.5, this.#options.random ?? Math.random), signal);
+      if (signal.aborted || this.#session.state !== "live" || this.next !== undefined) continue;
+      try {
+        if (await isCurrent()) continue;
+      } catch (error) {
+        log.warn({ err: error }, "the certificate cannot be read: the connection stays as it is");
+        continue;
+      }
+      log.info({ server: address }, "the certificate was renewed: connecting anew");
+      const same = book.candidates.find((candidate) => candidate.address === address) ?? { address, identity: address, given: address };
+      if (await this.#leaveFor(same, signal)) return;
     }
   }
 

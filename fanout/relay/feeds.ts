@@ -159,7 +159,7 @@ export class Feeds {
     const { clock } = this.#options;
     const end = clock.now() + deadlineMs;
     for (const feed of this.#open) feed.drain(deadlineMs, targets);
-    while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.min(50, end - clock.now()));
+    while (this.#open.size > 0 && clock.now() < end) await clock.sleep(Math.max(0, Math.min(50, end - clock.now())));
     for (const feed of this.#open) feed.handle("drain-overdue");
   }
 

@@ -15,9 +15,10 @@ import { silentLogger } from "../../src/runtime/log.ts";
 import { processStartTime } from "../../src/runtime/process-start.ts";
 import type { ClientPage, GetStatusResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
-import { CHANNEL_OPTIONS, FAST, GrpcAgent, node, pool, serverSlice, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+import { CHANNEL_OPTIONS, certificates, FAST, GrpcAgent, node, pool, serverSlice, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
+const DAY_MS = 86_400_000;
 const NODES = Array.from({ length: 12 }, (_, i) => `n${i}`);
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
 
@@ -29,6 +30,17 @@ interface Program {
   /** The newest process of each worker. */
   readonly pids: Map<number, number>;
   readonly ended: Promise<number | null>;
+  /** All that the processes have logged. */
+  readonly lines: readonly LogLine[];
+}
+
+interface LogLine {
+  readonly msg: string;
+  readonly worker: number;
+  readonly pid: number;
+  readonly ports: number[];
+  readonly metricsPort: number;
+  readonly healthPort: number;
 }
 
 async function startProgram(...flags: readonly string[]): Promise<Program> {
@@ -58,6 +70,7 @@ async function startProgram(...flags: readonly string[]): Promise<Program> {
   );
   const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
   const pids = new Map<number, number>();
+  const lines: LogLine[] = [];
   const known = { address: "", metricsPort: 0, healthPort: 0 };
   onTestFinished(async () => {
     for (const pid of [child.pid, ...pids.values()]) if (pid !== undefined && processStartTime(pid) !== undefined) process.kill(pid, "SIGKILL");
@@ -66,7 +79,8 @@ async function startProgram(...flags: readonly string[]): Promise<Program> {
     await rm(directory, { recursive: true, force: true });
   });
   createInterface({ input: child.stderr }).on("line", (text) => {
-    const line = JSON.parse(text) as { msg: string; worker: number; pid: number; ports: number[]; metricsPort: number; healthPort: number };
+    const line = JSON.parse(text) as LogLine;
+    lines.push(line);
     if (line.msg === "a worker listens") {
       pids.set(line.worker, line.pid);
       known.address = `127.0.0.1:${line.ports[0]}`;
@@ -74,7 +88,7 @@ async function startProgram(...flags: readonly string[]): Promise<Program> {
   });
   await until(() => expect(pids.size).toBe(2));
   await until(async () => expect(await (await fetch(`http://127.0.0.1:${known.healthPort}/readiness`)).text()).toContain("2 of 2 workers serve"));
-  return { child, pids, ended, ...known };
+  return { child, pids, ended, lines, ...known };
 }
 
 /** An agent that comes back when its stream ends, with the view that it has. */
@@ -194,6 +208,32 @@ describe("sedge fanout --workers", () => {
     expect(await ended).toBe(0);
     for (const pid of pids.values()) expect(processStartTime(pid)).toBeUndefined();
   }, 120_000);
+
+  it("each process warns of a certificate that ends soon; the metric tells, by worker, how long it is good, and follows the file", async () => {
+    await using pki = await certificates();
+    const inDays = async (days: number): Promise<void> => {
+      const { cert, key } = await pki.authority.issue({ commonName: "fanout", hosts: ["localhost"], validForMs: days * DAY_MS });
+      await Promise.all([writeFile(pki.tls.cert, cert), writeFile(pki.tls.key, key)]);
+    };
+    await inDays(3);
+    const tls = Object.entries(pki.tls).flatMap(([name, file]) => [`--tls-${name}`, file]);
+    const { lines, metricsPort } = await startProgram("--listen", "127.0.0.1:0", ...tls);
+    await until(() =>
+      expect(lines.filter(({ msg }) => msg.startsWith("the certificate expires soon")).map(({ worker }) => worker ?? "main")).toEqual(
+        expect.arrayContaining(["main", 1, 2]),
+      ),
+    );
+    const daysLeft = async (): Promise<[string, number][]> => {
+      const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+      return [...metrics.matchAll(/^sedge_fanout_certificate_expiry_seconds(?:\{worker="(\d)"\})? (\S+)$/gm)].map(([, worker = "main", seconds]) => [
+        worker,
+        Math.round((Number(seconds) * 1_000) / DAY_MS),
+      ]);
+    };
+    expect((await daysLeft()).toSorted()).toEqual(["1", "2", "main"].map((worker) => [worker, 3]));
+    await inDays(90);
+    expect((await daysLeft()).toSorted()).toEqual(["1", "2", "main"].map((worker) => [worker, 90]));
+  }, 60_000);
 
   it("the main process is killed: the workers end", async () => {
     const { child, address, pids } = await startProgram();
