@@ -104,7 +104,7 @@ export const agentConfigSchema = z
       .min(1_000)
       .default(120_000)
       .describe(
-        "Upstream data older than this is reported as stale; nothing is deleted for it. An API server is silent for up to a minute about what does not change",
+        "Upstream data older than this is reported as stale; nothing is deleted for it. A server of an earlier release says up to a minute of a quiet cluster",
       ),
     logLevel: z.enum(LOG_LEVELS).default("info").describe("trace, debug, info, warn, error, fatal or silent"),
   })

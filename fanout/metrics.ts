@@ -223,7 +223,11 @@ export function registerGauges(registry: Registry, gauges: FanoutGauges): void {
   gauge("has_parent", "1 when the parent of a relay or worker answers; NaN for a server that watches the API", gauges.hasParent);
   gauge("revision", "Revision of the table", gauges.revision);
   gauge("in_sync", "1 when the table holds the whole cluster", () => (gauges.isInSync() ? 1 : 0));
-  gauge("upstream_age_seconds", "Time since the API last answered for the kind that has been silent longest", () => gauges.upstreamAgeMs() / 1000);
+  gauge(
+    "upstream_age_seconds",
+    "Since when there may be something in the API that is not known here, for the kind of which that is longest",
+    () => gauges.upstreamAgeMs() / 1000,
+  );
   gauge("certificate_expiry_seconds", "Time until the server's certificate expires; NaN without one", gauges.certificateSecondsLeft);
   gauge("invalid_objects", "Objects that could not be understood in whole; `sedge status` says what is in force instead", gauges.invalidObjects);
   gauge("answers_running", "Views being sent", gauges.answering);

@@ -9,6 +9,8 @@ export const COUNTER_NAMES = [
   /** Objects without a name: nothing can be said about them. */
   "nameless",
   "bookmarks",
+  /** Questions whether a silent watch has everything. */
+  "proofs",
   "streamLists",
   "pagedLists",
   "pages",

@@ -2,7 +2,9 @@
  * The cluster as a stream of events: every kind listed and watched, and one status over all of them.
  *
  * Status: `wait-for-datastore` until each kind has been listed once, then `in-sync`; `resync` while a kind is being listed anew. An unreachable server changes no status:
- * what is known stays true as far as anyone knows, and `upstreamAgeMs` says how old it is. Order holds within a kind; between kinds there is none, as in the API.
+ * what is known stays true as far as anyone knows, and `upstreamAgeMs` says how old it is. A kind to which nothing happens is asked about, so that its age says
+ * how old the data is and not how quiet the cluster: each kind by itself, at its own moment. Order holds within a kind; between kinds there is none,
+ * as in the API.
  */
 import type { ClusterEvent, SyncStatus } from "../model/event.ts";
 import { RESOURCE_KINDS, type ResourceKind } from "../model/resource.ts";
@@ -65,7 +67,7 @@ export class ClusterSource implements Part {
     try {
       await Promise.all(
         this.#watches.map((watch) =>
-          watch.run(either).catch((error: unknown) => {
+          Promise.all([watch.run(either), this.#keepProven(watch, either)]).catch((error: unknown) => {
             failed.abort();
             throw error;
           }),
@@ -76,7 +78,7 @@ export class ClusterSource implements Part {
     }
   }
 
-  /** Time since the server last answered for the kind that has been silent longest, in ms. */
+  /** Age of the kind that is oldest (`KindStatus.ageMs`), in ms. */
   upstreamAgeMs(): number {
     return Math.max(0, ...this.#watches.map((watch) => watch.status.ageMs));
   }
@@ -84,6 +86,16 @@ export class ClusterSource implements Part {
   /** Where the kind's watch stands; "" before its first list. Opaque. */
   resourceVersionOf(kind: ResourceKind): string {
     return this.#watches.find((watch) => watch.kind === kind)?.status.resourceVersion ?? "";
+  }
+
+  /** Asks about the kind whenever nothing was heard of it for a while. Half of each wait is random, which keeps kinds and servers apart. */
+  async #keepProven(watch: WatchKind, signal: AbortSignal): Promise<void> {
+    const { clock, random = Math.random, tuning } = this.#options;
+    const intervalMs = tuning?.proofIntervalMs ?? DEFAULT_TUNING.proofIntervalMs;
+    while (!signal.aborted) {
+      await clock.sleep(intervalMs * (0.5 + random() / 2), signal);
+      if (!signal.aborted && watch.status.ageMs >= intervalMs / 2) await watch.catchUp(signal);
+    }
   }
 
   /** Finds out now how far the kind's watch really is, instead of at its next bookmark; takes a second or two. A kind that it does not follow is ignored. Never rejects. */

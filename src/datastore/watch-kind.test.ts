@@ -31,7 +31,7 @@ class Followed implements AsyncDisposable {
   readonly events: ClusterEvent[] = [];
   readonly listings: boolean[] = [];
   readonly watch: WatchKind;
-  readonly #stop = new AbortController();
+  readonly stop = new AbortController();
   readonly #running: Promise<void>;
 
   constructor(api: FakeApi, tuning: Partial<WatchTuning> = {}) {
@@ -47,7 +47,7 @@ class Followed implements AsyncDisposable {
       onEvents: (events) => this.events.push(...events),
       onListing: (isListed) => this.listings.push(isListed),
     });
-    this.#running = this.watch.run(this.#stop.signal);
+    this.#running = this.watch.run(this.stop.signal);
   }
 
   /** What the events add up to: pods by name with their label, "invalid" for those not understood. */
@@ -71,12 +71,21 @@ class Followed implements AsyncDisposable {
     throw new Error(`did not settle: ${JSON.stringify({ view: this.view, status: this.watch.status, requests: this.api.requests.slice(-10) })}`);
   }
 
+  /** As the source does it; now and then the silence limit is reached. */
+  async prove(): Promise<void> {
+    for (let i = 1; !this.stop.signal.aborted; i++) {
+      if (i % 9 === 0) this.api.timeOutFrozen();
+      await this.watch.catchUp(this.stop.signal);
+      await this.clock.sleep(10_000, this.stop.signal);
+    }
+  }
+
   async turns(count: number): Promise<void> {
     for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
+    this.stop.abort();
     await this.clock.advance(0);
     await this.#running;
   }
@@ -293,10 +302,108 @@ describe("WatchKind", () => {
   });
 });
 
+/** A kind that has been listed, and to which nothing happens. */
+async function quiet(followed: Followed): Promise<void> {
+  await followed.until(() => followed.listings.length === 1);
+  await followed.clock.advance(60_000);
+}
+
+describe("WatchKind: whether a silent watch has everything", () => {
+  const never = new AbortController().signal;
+
+  it("S18 nothing happened → as old as the question, and as far as the store", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api);
+    await quiet(followed);
+    expect(followed.watch.status.ageMs).toBeGreaterThanOrEqual(60_000);
+    api.put(API_RESOURCES.Node, { metadata: { name: "n1" } });
+    const list = api.list.bind(api);
+    // The answer takes 700 ms: what it proves is how things were when it was asked.
+    api.list = async (...call) => {
+      await followed.clock.advance(700);
+      return await list(...call);
+    };
+    await followed.watch.catchUp(never);
+    expect(followed.watch.status).toMatchObject({ ageMs: 700, resourceVersion: "3", phase: "watching" });
+    expect(followed.counters).toMatchObject({ proofs: 1, watches: 0 });
+  });
+
+  it("the cache is behind the store → the version moves, the age does not fall", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api);
+    await quiet(followed);
+    api.put(API_RESOURCES.Node, { metadata: { name: "n1" } });
+    api.put(API_RESOURCES.Node, { metadata: { name: "n2" } });
+    api.cacheVersion = 3;
+    await followed.watch.catchUp(never);
+    expect(followed.watch.status.resourceVersion).toBe("3");
+    expect(followed.watch.status.ageMs).toBeGreaterThanOrEqual(60_000);
+  });
+
+  it("no answer, refused, expired → no proof", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api);
+    await quiet(followed);
+    api.failures.push(new ApiUnreachableError("TIMEOUT", "LIST", "no answer"), throttled(429, 1_000));
+    await followed.watch.catchUp(never);
+    await followed.watch.catchUp(never);
+    api.put(API_RESOURCES.Node, { metadata: { name: "n1" } });
+    api.compact();
+    await followed.watch.catchUp(never);
+    expect(followed.watch.status).toMatchObject({ phase: "watching", resourceVersion: "2" });
+    expect(followed.watch.status.ageMs).toBeGreaterThanOrEqual(60_000);
+  });
+
+  it("S18 a frozen watch: no age while it owes nothing; from the first event that it owes it ages, and is opened anew", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api, { stuckMs: 5_000 });
+    await quiet(followed);
+    api.breakWatches("frozen");
+    await followed.watch.catchUp(never);
+    expect(followed.watch.status.ageMs).toBe(0);
+    await followed.clock.advance(3_000);
+    api.put(PODS, pod("b", "web"));
+    const asked = followed.watch.catchUp(never);
+    await followed.turns(10);
+    await followed.clock.advance(4_900);
+    expect(followed.watch.status).toMatchObject({ ageMs: 7_900, phase: "watching" });
+    expect(followed.view).toEqual({ a: "web" });
+    await followed.clock.advance(100);
+    await asked;
+    await followed.until(() => followed.view["b"] === "web");
+    expect(followed.counters).toMatchObject({ reconnectsSilent: 1, watches: 1, streamLists: 1 });
+  });
+
+  it("events that come while it is asked, and a watch that comes back by itself → left alone", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api, { stuckMs: 5_000 });
+    await quiet(followed);
+    api.breakWatches("frozen");
+    api.put(PODS, pod("b", "web"));
+    const asked = followed.watch.catchUp(never);
+    await followed.turns(5);
+    api.breakWatches("reset");
+    await followed.until(() => followed.view["b"] === "web");
+    await followed.clock.advance(6_000);
+    await asked;
+    api.put(PODS, pod("c", "web"));
+    await followed.until(() => followed.view["c"] === "web");
+    expect(followed.counters).toMatchObject({ reconnectsSilent: 0, reconnectsDisconnected: 1, watches: 1 });
+  });
+
+  it("asked twice at once → one question", async () => {
+    const api = apiWith("a");
+    await using followed = new Followed(api);
+    await quiet(followed);
+    await Promise.all([followed.watch.catchUp(never), followed.watch.catchUp(never)]);
+    expect(followed.counters.proofs).toBe(1);
+  });
+});
+
 type Command =
   | { readonly kind: "put" | "bad" | "remove"; readonly name: string; readonly app: string }
-  | { readonly kind: "break"; readonly how: "ended" | "reset" | "silent" }
-  | { readonly kind: "compact" | "bookmark" | "duplicate" | "throttle" | "unreachable" | "turn" | "time" };
+  | { readonly kind: "break"; readonly how: "ended" | "reset" | "silent" | "frozen" }
+  | { readonly kind: "prove" | "compact" | "bookmark" | "duplicate" | "throttle" | "unreachable" | "turn" | "time" };
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
@@ -307,11 +414,18 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       app: fc.constantFrom("x", "y", "z"),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("break" as const), how: fc.constantFrom("ended" as const, "reset" as const, "silent" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("break" as const),
+      how: fc.constantFrom("ended" as const, "reset" as const, "silent" as const, "frozen" as const),
+    }),
+  },
   {
     weight: 5,
     arbitrary: fc.record({
       kind: fc.constantFrom(
+        "prove" as const,
         "compact" as const,
         "bookmark" as const,
         "duplicate" as const,
@@ -335,6 +449,8 @@ async function carryOut(one: Command, followed: Followed): Promise<void> {
       return api.remove(PODS, { name: one.name, namespace: "shop" });
     case "break":
       return api.breakWatches(one.how);
+    case "prove":
+      return void followed.watch.catchUp(followed.stop.signal);
     case "compact":
       return api.compact();
     case "bookmark":
@@ -364,7 +480,10 @@ describe("WatchKind: any history", () => {
         for (const one of commands) await carryOut(one, followed);
         api.failures.length = 0;
         const wanted = expectedView(api);
+        const proving = followed.prove();
         await followed.until(() => JSON.stringify(sorted(followed.view)) === JSON.stringify(sorted(wanted)) && followed.watch.status.phase === "watching");
+        followed.stop.abort();
+        await proving;
         for (const event of followed.events) if (event.kind === "delete") expect(api.everDeleted).toContain(`${PATH} shop/${event.key.name}`);
         // Nothing is told twice: two upserts of a key in a row differ in more than their version.
         const last = new Map<string, string>();

@@ -15,7 +15,7 @@ import { Backoff } from "../runtime/retry.ts";
 import type { ApiClient, Query } from "./api-client.ts";
 import { ApiError, ApiUnreachableError } from "./api-error.ts";
 import { API_RESOURCES, collectionPath } from "./api-resources.ts";
-import { quietUntil } from "./catch-up.ts";
+import { standingSince } from "./catch-up.ts";
 import { type JsonObject, numberAt, objectAt, stringAt } from "./json-object.ts";
 import { KindStore } from "./kind-store.ts";
 import type { WatchFrame } from "./media.ts";
@@ -39,6 +39,12 @@ export interface WatchTuning {
   readonly backoffMaxMs: number;
   /** Longest pause between questions for a kind that the server does not have. */
   readonly missingMaxMs: number;
+  /** A kind of which nothing was heard for half of this to all of this is asked about (catch-up.ts): two requests each time. */
+  readonly proofIntervalMs: number;
+  /** Longest wait for each answer of such a question. */
+  readonly proofSilenceMs: number;
+  /** A watch that still lacks an event this long after a question has shown it is opened anew. */
+  readonly stuckMs: number;
 }
 
 export const DEFAULT_TUNING: WatchTuning = {
@@ -49,6 +55,9 @@ export const DEFAULT_TUNING: WatchTuning = {
   backoffInitialMs: 100,
   backoffMaxMs: 5_000,
   missingMaxMs: 30_000,
+  proofIntervalMs: 10_000,
+  proofSilenceMs: 10_000,
+  stuckMs: 5_000,
 };
 
 export type KindPhase = "starting" | "listing" | "watching" | "retrying" | "missing";
@@ -62,8 +71,8 @@ export interface KindStatus {
   /** Objects that could not be understood. */
   readonly invalid: number;
   /**
-   * Since the server last answered for this kind, in ms. While the server has no such kind: since it was to be asked again, because until then there is
-   * no answer that it owes.
+   * Since when there may be something that is not known here, in ms: since the watch last brought something, or since a question was sent whose answer
+   * showed that it owes nothing. While the server has no such kind: since it was to be asked again, because until then there is no answer that it owes.
    */
   readonly ageMs: number;
   /** Where a watch would resume; "" before the first list. */
@@ -107,7 +116,9 @@ export class WatchKind {
   #quietUntil = Number.NEGATIVE_INFINITY;
   #resourceVersion = "";
   #problem = "";
-  #isCatchingUp = false;
+  #catchingUp: Promise<void> | undefined;
+  /** Ends the stream that is open. */
+  #stuck = new AbortController();
 
   constructor(options: WatchKindOptions) {
     const { kind, tuning, clock } = options;
@@ -142,20 +153,38 @@ export class WatchKind {
     }
   }
 
-  /** Brings `status.resourceVersion` to where the API is now, if the watch has all that happened so far. Never rejects; at most one runs at a time. */
-  async catchUp(signal: AbortSignal): Promise<void> {
+  /**
+   * Brings `status.resourceVersion` to where the API is now, and the age with it, if the watch has all that happened so far; ends the watch if it has not and
+   * does not get it. Never rejects; who asks while it runs gets the same answer.
+   */
+  catchUp(signal: AbortSignal): Promise<void> {
+    this.#catchingUp ??= this.#catchUp(signal).finally(() => {
+      this.#catchingUp = undefined;
+    });
+    return this.#catchingUp;
+  }
+
+  async #catchUp(signal: AbortSignal): Promise<void> {
+    const { client, clock, log, tuning } = this.#options;
     const { state } = this.#machine;
-    if (state.kind !== "watch" || this.#isCatchingUp) return;
-    this.#isCatchingUp = true;
+    if (state.kind !== "watch") return;
+    const from = state.resourceVersion;
+    const stream = this.#stuck;
+    const isUnmoved = (): boolean => this.#machine.state.kind === "watch" && this.#machine.state.resourceVersion === from;
+    const askedAt = clock.now();
+    this.#count("proofs");
     try {
-      const version = await quietUntil(this.#options.client, { kind: this.kind, from: state.resourceVersion, signal });
-      const after = this.#machine.state;
-      if (version !== undefined && after.kind === "watch" && after.resourceVersion === state.resourceVersion)
-        this.#advance({ kind: "progress", resourceVersion: version });
+      const standing = await standingSince(client, { kind: this.kind, from, silenceMs: tuning.proofSilenceMs, signal });
+      if (!isUnmoved()) return;
+      if (standing.kind === "quiet") {
+        if (standing.isCurrent) this.#heardAt = Math.max(this.#heardAt, askedAt);
+        this.#advance({ kind: "progress", resourceVersion: standing.resourceVersion });
+      } else if (standing.kind === "moved") {
+        await clock.sleep(tuning.stuckMs, signal);
+        if (isUnmoved()) stream.abort(); // of that stream: one that was opened meanwhile goes on
+      }
     } catch (error) {
-      this.#options.log.debug({ kind: this.kind, err: error }, "where the watch stands could not be found out");
-    } finally {
-      this.#isCatchingUp = false;
+      log.debug({ kind: this.kind, err: error }, "where the watch stands could not be found out");
     }
   }
 
@@ -237,13 +266,14 @@ export class WatchKind {
   async #follow(query: Query, isStreamingList: boolean, signal: AbortSignal): Promise<EffectAction | undefined> {
     const { client, clock, tuning } = this.#options;
     const openedAt = clock.now();
+    this.#stuck = new AbortController();
+    const stuck = this.#stuck.signal;
     try {
       const stream = client.watch(API_RESOURCES[this.kind], {
         query: { ...query, allowWatchBookmarks: true, timeoutSeconds: Math.ceil(tuning.watchSeconds * (1 + this.#random())) },
-        signal,
+        signal: AbortSignal.any([signal, stuck]),
         silenceMs: tuning.silenceMs,
         onOpen: () => {
-          this.#heardAt = clock.now();
           this.#problem = "";
           if (!isStreamingList) this.#phase = "watching";
         },
@@ -252,9 +282,12 @@ export class WatchKind {
         this.#heardAt = clock.now();
         this.#read(frames);
       }
+      if (stuck.aborted) throw new Error("given up");
     } catch (error) {
       if (clock.now() - openedAt >= HEALTHY_MS) this.#backoff.reset();
-      return this.#failed(error, isStreamingList && this.#machine.state.kind === "stream-list", signal);
+      const label = `WATCH ${collectionPath(API_RESOURCES[this.kind])}`;
+      const reason = stuck.aborted ? new ApiUnreachableError("SILENT", label, "events that the server has do not come", { cause: error }) : error;
+      return this.#failed(reason, isStreamingList && this.#machine.state.kind === "stream-list", signal);
     }
     const livedMs = clock.now() - openedAt;
     if (livedMs >= HEALTHY_MS) this.#backoff.reset();

@@ -7,7 +7,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ApiClient, type ObjectName } from "../../src/datastore/api-client.ts";
 import { API_RESOURCES, type ApiResource } from "../../src/datastore/api-resources.ts";
-import { quietUntil } from "../../src/datastore/catch-up.ts";
+import { standingSince } from "../../src/datastore/catch-up.ts";
 import { clusterUid } from "../../src/datastore/cluster-uid.ts";
 import type { ApiConnection } from "../../src/datastore/connection.ts";
 import type { JsonObject } from "../../src/datastore/json-object.ts";
@@ -233,8 +233,43 @@ export function describeSource(name: string, startApi: () => Promise<SuiteApi>):
       await followed.until(() => followed.get({ kind: "Namespace", namespace: "", name: "still" }) !== undefined);
       const probe = new ApiClient({ connection: api.connection });
       const from = String(version - 1n);
-      expect(await quietUntil(probe, { kind: "Namespace", from, signal: AbortSignal.timeout(20_000) })).toBeUndefined();
+      const how = { kind: "Namespace", silenceMs: 10_000, signal: AbortSignal.timeout(20_000) } as const;
+      expect(await standingSince(probe, { ...how, from })).toEqual({ kind: "moved" });
+      const { resourceVersion } = await probe.list(API_RESOURCES.Namespace);
+      expect(await standingSince(probe, { ...how, from: resourceVersion })).toMatchObject({ kind: "quiet", isCurrent: true });
       probe.close();
+    });
+
+    it("a cluster in which nothing happens → the data is as old as the last question, for every kind", async () => {
+      await using followed = follow({ proofIntervalMs: 200 });
+      await followed.until(() => followed.source.status === "in-sync");
+      // No watch is opened again and no bookmark of the server's own comes in this time: what lowers the age is the proofs.
+      const proofs = (): number => followed.source.counters().proofs;
+      const since = performance.now();
+      while (proofs() < 3 * SUITE_KINDS.length) await systemClock.sleep(20);
+      while (followed.source.upstreamAgeMs() > (performance.now() - since) / 2) await systemClock.sleep(20);
+      expect(followed.source.counters()).toMatchObject({ watches: 0, streamLists: SUITE_KINDS.length, reconnectsSilent: 0 });
+    });
+
+    it("a watch whose connection is frozen: it ages from the first event that it misses, is opened anew, and gets it", async () => {
+      await namespace("frozen");
+      await using followed = follow({ proofIntervalMs: 300, proofSilenceMs: 2_500, stuckMs: 300 }, ["NetworkPolicy"]);
+      await followed.until(() => followed.source.status === "in-sync");
+      proxy.freezeOpen();
+      const { proofs } = followed.source.counters();
+      while (followed.source.counters().proofs < proofs + 3) await systemClock.sleep(20);
+      // Nothing is owed: new connections prove it, and the frozen watch is left alone.
+      while (followed.source.upstreamAgeMs() > 2_000) await systemClock.sleep(20);
+      expect(followed.source.counters().reconnectsSilent).toBe(0);
+      await admin.create(API_RESOURCES.NetworkPolicy, policyObject("frozen", "p"));
+      const createdAt = performance.now();
+      while (!followed.has({ kind: "NetworkPolicy", namespace: "frozen", name: "p" })) {
+        const owedMs = performance.now() - createdAt;
+        expect(followed.source.upstreamAgeMs()).toBeGreaterThanOrEqual(owedMs);
+        await systemClock.sleep(20);
+      }
+      expect(followed.source.counters()).toMatchObject({ reconnectsSilent: 1, streamLists: 1 });
+      proxy.setMode("pass");
     });
 
     it("cluster uid: the same for every client, kept over a restart", async () => {

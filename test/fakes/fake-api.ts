@@ -22,14 +22,19 @@ interface HistoryEntry {
 interface Stream {
   readonly path: string;
   readonly frames: WatchFrame[];
-  end: "open" | "ended" | "reset" | "silent";
+  /** "frozen": nothing comes any more, and nobody is told. */
+  end: "open" | "ended" | "reset" | "silent" | "frozen";
   wake: () => void;
+  /** A streaming list whose last bookmark is not sent. */
+  isListing: boolean;
 }
 
 export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
   canStream = true;
   /** Paths that are not served. */
   readonly missing = new Set<string>();
+  /** How far the cache is from which watches are served; undefined: as far as the store. Only told by the bookmark before a watch's end. */
+  cacheVersion: number | undefined;
   /** Errors of the next requests, one each. */
   readonly failures: Error[] = [];
   /** Every request, in order: "LIST <path> limit=…", "WATCH <path> from=…". */
@@ -73,10 +78,18 @@ export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
     this.#compacted = this.#version;
   }
 
-  /** Breaks every watch: reset, ended in order, or fallen silent until the client gives up. */
-  breakWatches(how: "ended" | "reset" | "silent"): void {
+  /** Breaks every watch: reset, ended in order, fallen silent until the client gives up, or frozen: the client must find out by itself (a list under way is silent). */
+  breakWatches(how: "ended" | "reset" | "silent" | "frozen"): void {
     for (const stream of this.#streams) {
-      stream.end = how;
+      stream.end = how === "frozen" && stream.isListing ? "silent" : how;
+      stream.wake();
+    }
+  }
+
+  /** What a client's own deadline does to a frozen watch. */
+  timeOutFrozen(): void {
+    for (const stream of this.#streams) {
+      if (stream.end === "frozen") stream.end = "silent";
       stream.wake();
     }
   }
@@ -122,7 +135,7 @@ export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
         request: `WATCH ${path}`,
         body: { reason: "Invalid", message: "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled" },
       });
-    const stream: Stream = { path, frames: [], end: "open", wake: () => undefined };
+    const stream: Stream = { path, frames: [], end: "open", wake: () => undefined, isListing: isStreamingList };
     if (isStreamingList) {
       for (const object of this.#snapshot(path, this.#version)) stream.frames.push({ type: "ADDED", object });
       stream.frames.push({
@@ -134,6 +147,9 @@ export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
       if (from < this.#compacted)
         stream.frames.push({ type: "ERROR", object: { kind: "Status", code: 410, reason: "Expired", message: "too old resource version" } });
       else for (const { path: where, version, type, object } of this.#history) if (where === path && version > from) stream.frames.push({ type, object });
+      // The real one sends a bookmark two seconds before the end.
+      if (Number(query["timeoutSeconds"]) <= 3)
+        stream.frames.push({ type: "BOOKMARK", object: { metadata: { resourceVersion: String(this.cacheVersion ?? this.#version) } } });
     }
     this.#streams.add(stream);
     onOpen?.();
@@ -144,8 +160,10 @@ export class FakeApi implements Pick<ApiClient, "list" | "watch"> {
         if (stream.end === "reset") throw new ApiUnreachableError("CONNECTION", `WATCH ${path}`, "read ECONNRESET");
         if (stream.end === "silent") throw new ApiUnreachableError("SILENT", `WATCH ${path}`, `no byte for ${silenceMs} ms`);
         // One or two frames a turn, so that a break falls between them too.
-        if (stream.frames.length > 0) {
-          yield stream.frames.splice(0, 2);
+        if (stream.frames.length > 0 && stream.end !== "frozen") {
+          const some = stream.frames.splice(0, 2);
+          if (some.some(({ type }) => type === "BOOKMARK")) stream.isListing = false;
+          yield some;
           continue;
         }
         if (stream.end === "ended") return;

@@ -5,6 +5,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /** Resets every open connection; new ones pass. */
   resetAll(): void;
+  /** Keeps back the bytes of the connections that are open, in both directions, until the next `setMode`; new ones pass. */
+  freezeOpen(): void;
   /** "refuse": new connections are reset at once (open ones stay). "stall": bytes are kept back in both directions, on open connections too. */
   setMode(mode: "pass" | "refuse" | "stall"): void;
   /** Where new connections go. */
@@ -41,6 +43,9 @@ export async function startTcpProxy(first: TcpTarget): Promise<TcpProxy> {
   return {
     port: (server.address() as AddressInfo).port,
     resetAll,
+    freezeOpen() {
+      for (const pair of pairs) for (const socket of pair) socket.pause();
+    },
     setMode(next) {
       mode = next;
       for (const pair of pairs)

@@ -236,7 +236,10 @@ export interface Heartbeat {
   digest?:
     | bigint
     | undefined;
-  /** Age of the upstream data: time since the server last heard from the API for the kind that has been silent longest. */
+  /**
+   * Age of the upstream data: since when there may be something in the API that the server has not, for the kind of which that is longest. A cluster in which
+   * nothing happens has no growing age: the server asks.
+   */
   upstreamAgeMs: bigint;
   /** The server has lost its API, or the age is over its limit. Nothing is deleted because of it. */
   stale: boolean;
