@@ -658,7 +658,7 @@ export class FanoutServer implements Part {
       isInSync: () => origin.isInSync,
       upstreamAgeMs: () => this.#upstream().ageMs,
       certificateSecondsLeft: () => (this.#expiries.length === 0 ? Number.NaN : Math.min(...this.#expiries.map((one) => one.secondsLeft()))),
-      invalidObjects: () => origin.problems.length,
+      invalidObjects: () => origin.problems.filter(({ outcome }) => outcome !== "unused").length,
       answering: () => sessions.admission.answering,
       waiting: () => sessions.admission.waiting,
       reportBacklog: () => this.#reports?.backlog ?? 0,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type PodKey, podKey } from "../../src/model/names.ts";
+import { type NodeName, type PodKey, podKey } from "../../src/model/names.ts";
 import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type Stack } from "../../src/model/record.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
@@ -120,6 +120,26 @@ describe("Reconciler", () => {
     await second.settle();
     expect(agent.nft.applied.length).toBe(2);
     await second.end();
+  });
+
+  it("settings that the cluster states come and go with their record, in one transaction each", async () => {
+    const agent = start([stack("policy/K/shop/p"), allow(1), POD]);
+    agent.reconciler.endpoints.restore([A]);
+    await agent.settle();
+    const isClosed = async (): Promise<boolean> => (await agent.nft.ports("pod-to-host")).some((rule) => rule.includes("pods do not reach their host"));
+    expect(await isClosed()).toBe(false);
+    const stated: RecordValue = { kind: "node-settings", node: "n1" as NodeName, endpointToHostAction: "drop", denyAction: "reject" };
+    const before = agent.nft.applied.length;
+    agent.set([stack("policy/K/shop/p"), allow(1), POD, stated]);
+    await agent.settle();
+    expect([await isClosed(), agent.state()?.revision, agent.state()?.failures]).toEqual([true, 2n, []]);
+    expect((await agent.nft.readTable(TABLE))?.chains.has("stack/x/ingress/rejecting")).toBe(true);
+    agent.set([stack("policy/K/shop/p"), allow(1), POD]);
+    await agent.settle();
+    expect([await isClosed(), agent.state()?.revision]).toEqual([false, 3n]);
+    expect((await agent.nft.readTable(TABLE))?.chains.has("stack/x/ingress/rejecting")).toBe(false);
+    expect(agent.nft.applied.length - before).toBeLessThanOrEqual(4);
+    await agent.end();
   });
 
   it("a policy that the kernel refuses → its last good rules stay, the rest goes in, reported; a new value has a new chance", async () => {

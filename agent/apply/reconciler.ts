@@ -17,6 +17,7 @@ import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff, jittered } from "../../src/runtime/retry.ts";
 import type { Nftables } from "../drivers/nftables/driver.ts";
 import { SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
+import { EffectiveSettings } from "../plan/effective-settings.ts";
 import { type FloatingAddress, floatingAddresses } from "../plan/floating.ts";
 import { TABLE } from "../plan/names.ts";
 import { desiredRoutes } from "../plan/routes.ts";
@@ -65,6 +66,7 @@ export interface ReconcilerOptions {
   /** undefined: routes are left alone. */
   readonly rtnetlink: RouteDriver | undefined;
   readonly source: ViewSource;
+  /** The agent's own; what the cluster states for the node (record node-settings) holds in their place. */
   readonly settings: PlanSettings;
   readonly clock: Clock;
   readonly log: Logger;
@@ -97,6 +99,7 @@ export class Reconciler {
   readonly #registry: EndpointRegistry;
   readonly #table: KernelTable;
   readonly #routes: KernelRoutes | undefined;
+  readonly #settings: EffectiveSettings;
   #cache = new PlanCache();
   /** Keys that changed since the last plan that the kernel took; undefined: any may have. */
   #changed: Set<RecordKey> | undefined;
@@ -123,6 +126,7 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
+    this.#settings = new EffectiveSettings(options.settings);
     this.#registry = new EndpointRegistry({
       clock: options.clock,
       onChange: () => this.#dirty.mark(),
@@ -280,8 +284,9 @@ export class Reconciler {
     changed: ReadonlySet<RecordKey> | undefined,
     heldBack?: ReadonlySet<RecordKey>,
   ): { readonly plan: Plan; readonly records: ReadonlyMap<RecordKey, RecordValue> } {
-    const { source, settings } = this.#options;
+    const { source } = this.#options;
     const records = this.#refusals.effective(source.records, heldBack);
+    const settings = this.#settings.of(records);
     const isAsGiven = records === source.records && !this.#wasLeftOut;
     this.#wasLeftOut = records !== source.records;
     const input = { records, undecodable: source.undecodable, endpoints: this.#registry.list(), settings, interfaceOf: this.#interfaceOf() };

@@ -12,6 +12,7 @@
  * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
+import type { EndpointToHostAction } from "../../src/model/record.ts";
 import { destinationRules, hairpinRules } from "./floating.ts";
 import { HOST_INPUT_CHAIN, HOST_OUTPUT_CHAIN } from "./host-chains.ts";
 import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, LIMIT_FROM_MAP, LIMIT_TO_MAP, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";
@@ -51,7 +52,6 @@ const INVALID: NftRule = {
 };
 
 /** What becomes of a pod's packet to its own host. "accept" and "return" end our chains alike: other tables' rules still judge. */
-export type EndpointToHostAction = "accept" | "return" | "drop";
 
 export interface BaseChainSettings {
   readonly interfacePrefix: string;

@@ -3,15 +3,9 @@
  *
  * Invariant: both lists hold for the host's own traffic alone; in the raw hooks, where nothing is tracked, the answers pass as well.
  */
-import { type Cidr, cidrVersion, tryParseCidr } from "../../src/net/cidr.ts";
+import type { FailsafePort } from "../../src/model/record.ts";
+import { cidrVersion, tryParseCidr } from "../../src/net/cidr.ts";
 import type { NftField, NftMatch, NftRule } from "./nft/ruleset.ts";
-
-export interface FailsafePort {
-  readonly protocol: "tcp" | "udp" | "sctp";
-  readonly port: number;
-  /** The other end has to be in it; absent: anywhere. */
-  readonly net?: Cidr;
-}
 
 export interface FailsafePorts {
   readonly inbound: readonly FailsafePort[];

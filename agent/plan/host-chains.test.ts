@@ -1,10 +1,12 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { HostEndpoint, RecordValue } from "../../src/model/record.ts";
+import type { NodeName } from "../../src/model/names.ts";
+import type { HostEndpoint, NodeSettings, RecordValue } from "../../src/model/record.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import type { Direction } from "../../src/policy/evaluate.ts";
 import { type InterpretedPacket, interpretHook, type Outcome } from "../../test/fakes/nft-interpreter.ts";
 import { A, expectedOfStack, packet, recordMap, SETTINGS, world } from "../../test/fakes/plan-worlds.ts";
+import { EffectiveSettings } from "./effective-settings.ts";
 import { failsafePorts, parseFailsafePort } from "./failsafe.ts";
 import type { NftRuleset } from "./nft/ruleset.ts";
 import { desiredRuleset, type Plan, type PlanSettings } from "./ruleset.ts";
@@ -97,6 +99,28 @@ describe("host endpoints", () => {
     expect(at(ruleset, "input", { iifname: "lo" })).toBe("accept");
     expect(at(ruleset, "input", { iifname: "eth0", ctState: "established" })).toBe("accept");
     expect(at(ruleset, "input", { iifname: "eth0", ctState: "untracked" })).toBe("accept");
+  });
+
+  it("what the cluster states for the node holds in place of the agent's own, each part by itself", () => {
+    const effective = new EffectiveSettings({ ...SETTINGS, failsafePorts: failsafePorts(["tcp:22"], ["udp:53"]), endpointToHostAction: "accept" });
+    const records = (...values: readonly RecordValue[]) => recordMap([DENY, DENIED, ...values]);
+    const own = effective.of(records());
+    const stated: NodeSettings = { kind: "node-settings", node: SETTINGS.nodeName as NodeName, failsafeInbound: [{ protocol: "tcp", port: 2222 }] };
+    const changed = effective.of(records(stated));
+    expect(effective.of(records(stated))).toBe(changed);
+    const passes = (settings: PlanSettings, port: number): Outcome =>
+      at(plan([DENY, DENIED], settings).ruleset, "input", { iifname: "eth0", destinationPort: port });
+    expect([22, 2222].map((port) => passes(own, port))).toEqual(["accept", "drop"]);
+    expect([22, 2222].map((port) => passes(changed, port))).toEqual(["drop", "accept"]);
+    expect(changed).toMatchObject({ endpointToHostAction: "accept", failsafePorts: { outbound: [{ protocol: "udp", port: 53 }] } });
+    const all = { ...stated, failsafeInbound: [], failsafeOutbound: [], endpointToHostAction: "drop", logPrefix: "x", denyAction: "reject" } as const;
+    expect(effective.of(records(all))).toMatchObject({
+      failsafePorts: { inbound: [], outbound: [] },
+      endpointToHostAction: "drop",
+      logPrefix: "x",
+      denyAction: "reject",
+    });
+    expect(effective.of(records({ ...all, node: "n-other" as NodeName }))).toEqual(own);
   });
 
   it("a failsafe port with a net is for that net alone; answers pass where nothing is tracked", () => {

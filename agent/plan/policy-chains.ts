@@ -72,8 +72,8 @@ export function stackChainName(key: RecordKey, { direction, variant }: Aspect): 
   return chainName(key, direction, suffixOf(variant));
 }
 
-function suffixOf({ logsDenied, isUntracked }: RuleVariant): string {
-  return `${isUntracked ? "/untracked" : ""}${logsDenied ? "/logged" : ""}`;
+function suffixOf({ logsDenied, isUntracked, rejects }: RuleVariant): string {
+  return `${isUntracked ? "/untracked" : ""}${logsDenied ? "/logged" : ""}${rejects ? "/rejecting" : ""}`;
 }
 
 export interface PolicyContext {
@@ -215,14 +215,15 @@ function planStack(
   const tierChains: PlannedChain[] = [];
   const listChains: PlannedChain[] = [];
   const jumpsTo: RecordKey[] = [];
-  const deny = (comment: string, action: "deny" | "reject" = "deny"): readonly NftRule[] => denyRules(action, variant.logsDenied, commentText(comment));
-  const addTier = ({ keys, end, index, comment }: PlannedTier): void => {
+  const denied = (comment: string, action: "deny" | "reject"): readonly NftRule[] => denyRules(action, variant.logsDenied, commentText(comment));
+  const end = (comment: string, action: "deny" | "reject"): readonly NftRule[] => denied(comment, variant.rejects ? "reject" : action);
+  const addTier = ({ keys, last, index, comment }: PlannedTier): void => {
     const doesPass = keys.some((entry) => (context.findList(entry)?.policies ?? [entry]).some((policy) => context.findPolicy(policy)?.doesPass === true));
     const policyRules = (policy: RecordKey): readonly NftRule[] => {
       const planned = context.findPolicy(policy);
       if (planned === undefined) {
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
-        return deny(`missing: ${policy}`);
+        return denied(`missing: ${policy}`, "deny");
       }
       if (planned.doesPass)
         return planned.rules.map((rule) => withSource({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }, sourceOf(rule)));
@@ -241,7 +242,7 @@ function planStack(
       const list = context.findList(entry);
       return list === undefined ? policyRules(entry) : listRules(list);
     });
-    tierRules.push(...end);
+    tierRules.push(...last);
     if (doesPass) {
       const name = tierChainName(key, direction, suffix, index);
       tierChains.push({ chain: { name }, rules: tierRules });
@@ -250,12 +251,12 @@ function planStack(
   };
   for (const [index, tier] of stack.tiers.entries()) {
     if (tier[direction].length === 0) continue;
-    const end = tier.defaultAction === "pass" ? [] : deny(`default of tier ${tier.name}`, tier.defaultAction);
-    addTier({ keys: tier[direction], end, index, comment: `tier ${tier.name}` });
+    const last = tier.defaultAction === "pass" ? [] : end(`default of tier ${tier.name}`, tier.defaultAction);
+    addTier({ keys: tier[direction], last, index, comment: `tier ${tier.name}` });
   }
   const { profiles = [] } = stack;
-  if (profiles.length > 0) addTier({ keys: profiles, end: [], index: "profiles", comment: "profiles" });
-  rules.push(...(stack.noMatchAction === "allow" ? [{ statements: [{ kind: "accept" }] } satisfies NftRule] : deny("no match")));
+  if (profiles.length > 0) addTier({ keys: profiles, last: [], index: "profiles", comment: "profiles" });
+  rules.push(...(stack.noMatchAction === "allow" ? [{ statements: [{ kind: "accept" }] } satisfies NftRule] : end("no match", "deny")));
   return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains, ...listChains], jumpsTo };
 }
 
@@ -278,7 +279,7 @@ function isComplete<T>(list: readonly (T | undefined)[]): list is readonly T[] {
 
 interface PlannedTier {
   readonly keys: StackTier["ingress"];
-  readonly end: readonly NftRule[];
+  readonly last: readonly NftRule[];
   readonly index: number | "profiles";
   readonly comment: string;
 }

@@ -39,9 +39,11 @@ export interface RuleVariant {
   readonly logsDenied: boolean;
   /** What is allowed is not tracked. */
   readonly isUntracked: boolean;
+  /** What is denied is told to the sender, whether the rule asks for it or not. */
+  readonly rejects: boolean;
 }
 
-export const PLAIN: RuleVariant = { logsDenied: false, isUntracked: false };
+export const PLAIN: RuleVariant = { logsDenied: false, isUntracked: false, rejects: false };
 
 type Alternative = readonly NftMatch[];
 /** A rule of one protocol; 0 with `exceptPorts`: every protocol without ports. */
@@ -63,7 +65,8 @@ const COUNTER: NftStatement = { kind: "counter" };
 export const LOG_DENIED: readonly NftStatement[] = [LOG_LIMIT, { kind: "log", prefix: "sedge denied: " }];
 
 /** The nft rules of one rule, in order; `pass` is rendered as `return`. */
-export function renderRule(rule: Rule, context: RuleContext, variant: RuleVariant = PLAIN): readonly NftRule[] {
+export function renderRule(written: Rule, context: RuleContext, variant: RuleVariant = PLAIN): readonly NftRule[] {
+  const rule: Rule = variant.rejects && written.action === "deny" ? { ...written, action: "reject" } : written;
   const comment = commentText(`rule ${rule.origin}${rule.name === undefined ? "" : ` ${rule.name}`}`);
   const problem = icmpProblem(rule) ?? setProblem(rule, context);
   if (problem !== undefined) {

@@ -31,6 +31,23 @@ describe("desiredRuleset", () => {
     );
   }, 120_000);
 
+  it("with denyAction reject, what policy denies is told to the sender, and nothing else passes or is stopped", () => {
+    const outcomes = new Set<string>();
+    const ruled = (values: readonly RecordValue[], denyAction: "drop" | "reject"): NftRuleset =>
+      desiredRuleset({ records: recordMap(values), undecodable: new Map(), endpoints: [A, B], settings: { ...SETTINGS, denyAction } }).ruleset;
+    fc.assert(
+      fc.property(world, packet, (values, each) => {
+        const [dropping, rejecting] = (["drop", "reject"] as const).map((denyAction) =>
+          interpretHook(ruled(values, denyAction), "forward", { ...each, iifname: "eth0", oifname: "calib" }),
+        );
+        expect(rejecting === "accept").toBe(dropping === "accept");
+        outcomes.add(`${dropping} ${rejecting}`);
+      }),
+      { numRuns: 400 },
+    );
+    expect([...outcomes].sort()).toEqual(expect.arrayContaining(["accept accept", "drop reject", "reject reject"]));
+  });
+
   it("any world with floating addresses → the destination becomes the pod's own before policy, which decides by that; what a pod sends itself comes from there", () => {
     fc.assert(
       fc.property(world, packet, fc.constantFrom(...FLOATING), (values, each, destination) => {

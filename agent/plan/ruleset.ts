@@ -5,11 +5,11 @@
  * Invariant: an interface without a usable Endpoint record, stack or policy drops; nothing that is missing is taken for "no policy".
  */
 import type { PodKey } from "../../src/model/names.ts";
-import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import type { Endpoint, EndpointToHostAction, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { listOf } from "../../src/policy/stack-lists.ts";
 import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
-import { baseChains, type EndpointToHostAction } from "./base-chains.ts";
+import { baseChains } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
 import { floatingAddresses, floatingMaps } from "./floating.ts";
 import { planHosts } from "./host-chains.ts";
@@ -42,6 +42,7 @@ import {
   stackChainName,
   type UsedSet,
 } from "./policy-chains.ts";
+import type { RuleVariant } from "./rule.ts";
 
 export interface PlanSettings {
   readonly nodeName: string;
@@ -53,6 +54,8 @@ export interface PlanSettings {
   readonly failsafePorts?: FailsafePorts;
   /** Of lines of Log rules, with placeholders (see expandLogPrefix). Absent: DEFAULT_LOG_PREFIX. */
   readonly logPrefix?: string;
+  /** Of whatever policies deny. Absent: "drop". */
+  readonly denyAction?: "drop" | "reject";
 }
 
 export interface PlanInput {
@@ -270,7 +273,11 @@ class Planner {
   #planStack(key: RecordKey): void {
     const stack = this.#input.records.get(key);
     if (stack?.kind !== "stack") return;
-    for (const direction of DIRECTIONS) this.#planAspect(key, stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked: false } });
+    for (const direction of DIRECTIONS) this.#planAspect(key, stack, { direction, variant: this.#variant(stack, false) });
+  }
+
+  #variant(stack: Stack, isUntracked: boolean): RuleVariant {
+    return { logsDenied: stack.logDenied === true, isUntracked, rejects: this.#input.settings.denyAction === "reject" };
   }
 
   /** The name of the stack's own chain. */
@@ -315,7 +322,7 @@ class Planner {
       stackVerdict: (key, direction, isUntracked) => {
         const stack = records.get(key);
         if (stack?.kind !== "stack") return undefined;
-        const chain = this.#planAspect(key, stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked } });
+        const chain = this.#planAspect(key, stack, { direction, variant: this.#variant(stack, isUntracked) });
         return chain === undefined ? undefined : { kind: "goto", chain };
       },
       fail: (key, reason) => this.#fail(key, reason),
@@ -411,8 +418,7 @@ class Planner {
       return ACCEPT;
     }
     const stack = this.#input.records.get(record.stack);
-    const name =
-      stack?.kind === "stack" ? stackChainName(record.stack, { direction, variant: { logsDenied: stack.logDenied === true, isUntracked: false } }) : undefined;
+    const name = stack?.kind === "stack" ? stackChainName(record.stack, { direction, variant: this.#variant(stack, false) }) : undefined;
     if (name === undefined || !this.#chains.has(name)) {
       this.#fail(record.stack, `named by endpoint/${podKey} and not in the view: the pod's traffic is dropped`);
       return DROP;

@@ -10,7 +10,7 @@ import type {
   ReleaseBlockRequest,
   ReleaseBlockResponse,
 } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
+import { prefixFromWire, prefixToWire } from "../../src/wire/prefix-codec.ts";
 import type { SyncConnection } from "../../src/wire/sync-connection.ts";
 import { type ClaimClient, ClaimError, type ClaimedBlock, type ClaimProblem, type ClaimRequest, type Held } from "./claims.ts";
 

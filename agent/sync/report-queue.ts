@@ -10,7 +10,7 @@ import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import { Backoff } from "../../src/runtime/retry.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
+import { prefixFromWire, prefixToWire } from "../../src/wire/prefix-codec.ts";
 import type { BlockReport, ReportAnswer, ReportClient } from "./claims.ts";
 
 interface Waiting {

@@ -5,7 +5,7 @@ import type { BlockAllocation, IpamBlock } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBytes, parseIp } from "../../src/net/ip.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixToWire } from "../../src/wire/record-codec.ts";
+import { prefixToWire } from "../../src/wire/prefix-codec.ts";
 import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
 import { EndpointReports } from "./endpoint-reports.ts";

@@ -13,7 +13,7 @@ import { type Cidr, cidrAddress, cidrContains } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBytes, ipFromBytes } from "../../src/net/ip.ts";
 import { WireError } from "../../src/wire/error.ts";
 import type { EndpointReport, ReportResult } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixFromWire } from "../../src/wire/record-codec.ts";
+import { prefixFromWire } from "../../src/wire/prefix-codec.ts";
 import type { AddressBook } from "./address-book.ts";
 import type { AddressStore } from "./address-store.ts";
 

@@ -25,9 +25,16 @@ export const OUTCOME_TEXTS: Readonly<Record<Outcome, string>> = {
   earlier: "the version before it stays in force",
   closed: "a stand-in is in force that lets nothing more through than the policy may have meant",
   nothing: "it is in force nowhere",
+  unused: "the rest is in force",
 };
 
-const REASONS: Readonly<Record<Outcome, string>> = { narrowed: "NotEnforceable", earlier: "Invalid", closed: "Invalid", nothing: "Invalid" };
+const REASONS: Readonly<Record<Outcome, string>> = {
+  narrowed: "NotEnforceable",
+  earlier: "Invalid",
+  closed: "Invalid",
+  nothing: "Invalid",
+  unused: "NotEnforceable",
+};
 
 export function conditionsOf(status: PolicyStatus): readonly [Condition, Condition] {
   return [accepted(status), programmed(status)];

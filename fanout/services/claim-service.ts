@@ -15,7 +15,7 @@ import type {
   ReleaseBlockRequest,
   ReleaseBlockResponse,
 } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixFromWire, prefixToWire } from "../../src/wire/record-codec.ts";
+import { prefixFromWire, prefixToWire } from "../../src/wire/prefix-codec.ts";
 import type { AddressBook } from "../claims/address-book.ts";
 import type { BlockClaims } from "../claims/block-claims.ts";
 import type { Borrowing } from "../claims/borrowing.ts";

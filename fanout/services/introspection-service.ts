@@ -208,7 +208,8 @@ export class Introspection {
       clients: clients.length,
       clientsLevel: clients.filter((session) => session.isLevel).length,
       recordsByKind: Object.fromEntries([...table.countByKind].sort(([a], [b]) => (a < b ? -1 : 1))),
-      invalid: origin.problems.flatMap(invalidObjects),
+      invalid: origin.problems.filter(({ outcome }) => outcome !== "unused").flatMap(invalidObjects),
+      unused: origin.problems.filter(({ outcome }) => outcome === "unused").flatMap(invalidObjects),
       uptimeMs: BigInt(Math.round(clock.now() - this.#startedAt)),
     };
   }

@@ -11,7 +11,7 @@ function report(fields: Partial<ReplicaReport> & { readonly stale?: boolean; rea
   const { stale = false, syncStatus = "in-sync", ...rest } = fields;
   const status = { server: "", version: "", epoch: "", clusterUid: "", revision: 1n, syncStatus, upstreamAgeMs: 0n, stale, clients: 0, clientsLevel: 0 };
   return {
-    status: { ...status, recordsByKind: {}, invalid: [], uptimeMs: 0n },
+    status: { ...status, recordsByKind: {}, invalid: [], unused: [], uptimeMs: 0n },
     nodes: [],
     behind: [],
     behindCount: 0,

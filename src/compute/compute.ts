@@ -42,6 +42,7 @@ import { Namespaces } from "./namespaces.ts";
 import { NetworkSets } from "./network-sets.ts";
 import { NodeIndex } from "./node-index.ts";
 import { NodePools } from "./node-pools.ts";
+import { NodeSettings } from "./node-settings.ts";
 import { Nodes, Pools } from "./nodes.ts";
 import { PodAddresses } from "./pod-addresses.ts";
 import { Policies, policyKey } from "./policies.ts";
@@ -68,7 +69,7 @@ type ResourceOf = { readonly [K in Resource["kind"]]: OfKind<K> };
 type Takers = { readonly [K in Resource["kind"]]: (key: ResourceKey, resource: ResourceOf[K] | undefined) => void };
 
 export interface ComputeOptions {
-  /** Whether pods get the floating addresses that they ask for (FelixConfiguration's floatingIPs). Absent: false. */
+  /** Whether pods get the floating addresses that they ask for, unless FelixConfiguration's floatingIPs says it. Absent: false. */
   readonly floatingIps?: boolean;
 }
 
@@ -95,6 +96,7 @@ export class Compute {
   readonly #loans = new Loans();
   readonly #nodePools = new NodePools();
   readonly #problems = new ProblemList();
+  readonly #nodeSettings = new NodeSettings({ onProblems: (key, problems) => this.#problems.note(key, problems) });
   #hasDefaultObject = false;
   readonly #takers: Takers = {
     Node: ({ name }, node) => {
@@ -105,6 +107,7 @@ export class Compute {
       this.#addressing.setNode(name as NodeName, node);
       this.#loans.setNode(name as NodeName, node !== undefined);
       this.#nodePools.setNode(name as NodeName, node);
+      this.#nodeSettings.setNode(name as NodeName, node);
     },
     Namespace: ({ name }, namespace) => {
       this.#namespaces.setNamespace(name as NamespaceName, namespace);
@@ -144,6 +147,11 @@ export class Compute {
       this.#endpoints.addressesChanged(this.#addresses.setBlock(name, block));
     },
     BlockAffinity: ({ name }, affinity) => this.#nodes.setAffinity(name, affinity),
+    FelixConfiguration: (key, configuration) => {
+      this.#nodeSettings.set(key.name, configuration);
+      if (key.name === "default") this.#floating.setEnabled(configuration?.floatingIps);
+      this.#problems.noteUnused(key, configuration?.unused ?? []);
+    },
   };
 
   constructor({ floatingIps = false }: ComputeOptions = {}) {
@@ -193,6 +201,7 @@ export class Compute {
     this.#pools.commit(ledger);
     this.#loans.commit(ledger);
     this.#nodePools.commit(ledger);
+    this.#nodeSettings.commit(ledger);
     this.#stacks.settle();
     this.#everyNode.settle();
     return { changes: ledger.changes(), problems: this.#problems.list() };

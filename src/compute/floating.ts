@@ -34,7 +34,8 @@ const FIELD = "metadata.annotations[cni.projectcalico.org/floatingIPs]";
 const NONE: readonly IpAddress[] = [];
 
 export class Floating {
-  readonly #isEnabled: boolean;
+  readonly #isEnabledHere: boolean;
+  #isEnabled: boolean;
   readonly #onProblems: (key: ResourceKey, problems: readonly Problem[]) => void;
   readonly #pools = new Map<string, Cidr>();
   readonly #wishes = new Map<PodKey, Wish>();
@@ -45,8 +46,17 @@ export class Floating {
   #isDirty = false;
 
   constructor(options: { readonly isEnabled: boolean; readonly onProblems: (key: ResourceKey, problems: readonly Problem[]) => void }) {
+    this.#isEnabledHere = options.isEnabled;
     this.#isEnabled = options.isEnabled;
     this.#onProblems = options.onProblems;
+  }
+
+  /** What the cluster says; undefined: as the server was started. */
+  setEnabled(isEnabled: boolean | undefined): void {
+    const wanted = isEnabled ?? this.#isEnabledHere;
+    if (wanted === this.#isEnabled) return;
+    this.#isEnabled = wanted;
+    this.#isDirty ||= this.#wishes.size > 0;
   }
 
   setPool(name: string, cidr: Cidr | undefined): void {
@@ -138,7 +148,13 @@ export class Floating {
   }
 
   #judge(pod: PodKey, { wanted, malformed, own }: Wish, holders: Map<IpAddress, string>): { given: readonly IpAddress[]; problems: readonly string[] } {
-    if (!this.#isEnabled) return { given: NONE, problems: ["floating addresses are off: start the fan-out servers with --floating-ips, or take it away"] };
+    if (!this.#isEnabled)
+      return {
+        given: NONE,
+        problems: [
+          "floating addresses are off: set floatingIPs: Enabled in FelixConfiguration default (or start the fan-out servers with --floating-ips), or take it away",
+        ],
+      };
     if (malformed !== undefined) return { given: NONE, problems: [malformed] };
     const problems: string[] = [];
     const given = wanted.filter((address) => {

@@ -6,9 +6,9 @@ import { isSameValue } from "./same-value.ts";
 /**
  * What is in force in place of an object that is not understood in whole. narrowed: all but the parts that cannot be enforced or read (those of a policy let
  * nothing through); closed: a stand-in that lets nothing more through than the policy may have meant; earlier: the last version that was understood, if this
- * server saw one, of kinds that are no policies; nothing: neither.
+ * server saw one, of kinds that are no policies; nothing: neither. unused: the object is in force, and says something besides that has no meaning here.
  */
-export type Outcome = "narrowed" | "earlier" | "closed" | "nothing";
+export type Outcome = "narrowed" | "earlier" | "closed" | "nothing" | "unused";
 
 export interface ObjectProblems {
   readonly key: ResourceKey;
@@ -19,6 +19,7 @@ export interface ObjectProblems {
 export class ProblemList {
   readonly #byObject = new Map<string, ObjectProblems>();
   readonly #notes = new Map<string, { readonly key: ResourceKey; readonly problems: readonly Problem[] }>();
+  readonly #unused = new Map<string, ObjectProblems>();
   #sorted: readonly ObjectProblems[] | undefined;
 
   set(key: ResourceKey, problems: readonly Problem[], outcome: Outcome): void {
@@ -39,9 +40,18 @@ export class ProblemList {
     this.#sorted = undefined;
   }
 
+  /** Fields of spec that have no meaning here, in an entry of their own; empty: none. */
+  noteUnused(key: ResourceKey, fields: readonly string[]): void {
+    const name = describeKey(key);
+    if (fields.length === 0 && !this.#unused.delete(name)) return;
+    const problems = fields.map((field) => ({ field: `spec.${field}`, message: "has no meaning here" }));
+    if (fields.length > 0) this.#unused.set(name, { key, problems, outcome: "unused" });
+    this.#sorted = undefined;
+  }
+
   /** Sorted by kind, namespace and name; the same list until something changes. */
   list(): readonly ObjectProblems[] {
-    this.#sorted ??= [...this.#merged()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+    this.#sorted ??= [...this.#merged(), ...this.#unused].sort(([a], [b]) => (a < b ? -1 : Number(a > b))).map(([, entry]) => entry);
     return this.#sorted;
   }
 

@@ -32,6 +32,13 @@ export async function statusCommand(config: CtlConfig): Promise<number> {
   return exitCodeOf("status", failed);
 }
 
+/** Fields that mean nothing here, by object. */
+function unusedFields({ unused }: GetStatusResponse): ReadonlyMap<string, readonly string[]> {
+  const fields = new Map<string, string[]>();
+  for (const { object, field } of unused) fields.set(object, [...(fields.get(object) ?? []), field.replace(/^spec\./, "")]);
+  return fields;
+}
+
 function printStatus(status: GetStatusResponse): void {
   const kinds = Object.entries(status.recordsByKind).sort(([a], [b]) => (a < b ? -1 : 1));
   print(
@@ -49,4 +56,5 @@ function printStatus(status: GetStatusResponse): void {
     ]),
   );
   for (const { object, field, problem } of status.invalid) print(`  ${object}: ${field}: ${problem}`);
+  for (const [object, fields] of unusedFields(status)) print(`${object}: no meaning here: ${fields.join(", ")}`);
 }

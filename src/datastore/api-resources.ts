@@ -50,6 +50,7 @@ export const API_RESOURCES: Readonly<Record<ResourceKind, ApiResource>> = {
   NetworkSet: { ...calico, kind: "NetworkSet", plural: "networksets", isNamespaced: true },
   HostEndpoint: { ...calico, kind: "HostEndpoint", plural: "hostendpoints" },
   Profile: { ...calico, kind: "Profile", plural: "profiles" },
+  FelixConfiguration: { ...calico, kind: "FelixConfiguration", plural: "felixconfigurations" },
 };
 
 /** "v1", "projectcalico.org/v3". */

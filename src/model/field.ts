@@ -101,6 +101,11 @@ export class Field {
     return this;
   }
 
+  /** Names of the fields of this object that have a value; none when it is none. */
+  fieldNames(): string[] {
+    return isObject(this.value) ? Object.keys(this.value).filter((name) => !this.child(name).isAbsent) : [];
+  }
+
   /** Elements of this list; empty when absent. */
   items(): Field[] {
     if (this.isAbsent) return [];

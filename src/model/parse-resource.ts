@@ -4,6 +4,7 @@ import type { ParseOptions } from "./field.ts";
 import { parseBlockAffinity } from "./parse-block-affinity.ts";
 import { parseCalicoNetworkPolicy, parseGlobalNetworkPolicy, parseProfile } from "./parse-calico-policy.ts";
 import { parseClusterNetworkPolicy } from "./parse-cluster-network-policy.ts";
+import { parseFelixConfiguration } from "./parse-felix-configuration.ts";
 import { parseHostEndpoint } from "./parse-host-endpoint.ts";
 import { parseIpPool } from "./parse-ip-pool.ts";
 import { parseIpReservation } from "./parse-ip-reservation.ts";
@@ -53,6 +54,7 @@ export const RESOURCE_INFO: Readonly<Record<ResourceKind, KindInfo>> = {
   NetworkSet: { groupVersions: CALICO, isNamespaced: true, parse: parseNetworkSet },
   HostEndpoint: { groupVersions: CALICO, isNamespaced: false, parse: parseHostEndpoint },
   Profile: { groupVersions: CALICO, isNamespaced: false, parse: parseProfile },
+  FelixConfiguration: { groupVersions: CALICO, isNamespaced: false, parse: parseFelixConfiguration },
 };
 
 /** The kind as objects state it: Calico and Kubernetes both have a NetworkPolicy. */

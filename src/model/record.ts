@@ -45,6 +45,31 @@ export interface NodePools {
   readonly excluded: readonly string[];
 }
 
+/** Settings that the cluster states for a node; what is absent is as the agent was started. */
+export interface StatedSettings {
+  readonly failsafeInbound?: readonly FailsafePort[];
+  readonly failsafeOutbound?: readonly FailsafePort[];
+  readonly endpointToHostAction?: EndpointToHostAction;
+  readonly logPrefix?: string;
+  readonly denyAction?: "drop" | "reject";
+}
+
+export interface NodeSettings extends StatedSettings {
+  readonly kind: "node-settings";
+  readonly node: NodeName;
+}
+
+/** A port of hosts that no host endpoint closes. */
+export interface FailsafePort {
+  readonly protocol: "tcp" | "udp" | "sctp";
+  readonly port: number;
+  /** The other end has to be in it; absent: anywhere. */
+  readonly net?: Cidr;
+}
+
+/** What becomes of a pod's packet to its own host that its policy allows. */
+export type EndpointToHostAction = "accept" | "return" | "drop";
+
 export interface Pool {
   readonly kind: "pool";
   readonly name: string;
@@ -198,7 +223,7 @@ export interface SetShard {
   readonly members: readonly SetMember[];
 }
 
-export type RecordValue = NodeEntry | Pool | Endpoint | Stack | PolicyList | Policy | SetShard | HostEndpoint | Borrowed | Loans | NodePools;
+export type RecordValue = NodeEntry | Pool | Endpoint | Stack | PolicyList | Policy | SetShard | HostEndpoint | Borrowed | Loans | NodePools | NodeSettings;
 export type RecordKind = RecordValue["kind"];
 
 /** A record's key, from its value. */
@@ -210,6 +235,7 @@ export function recordKey(value: RecordValue): RecordKey {
       return `${value.kind}/${value.name}`;
     case "borrowed":
     case "node-pools":
+    case "node-settings":
       return `${value.kind}/${value.node}`;
     case "loans":
       return `loans/${blockText(value.block)}`;

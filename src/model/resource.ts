@@ -7,6 +7,7 @@
 import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
 import type { NamespaceName, NodeName, PodKey } from "./names.ts";
+import type { StatedSettings } from "./record.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -130,6 +131,23 @@ export interface IpPool {
   readonly createdAt?: string;
   /** It is being deleted and goes when its last address is free. It reads as disabled. */
   readonly isDeleting?: true;
+}
+
+/** projectcalico.org/v3 FelixConfiguration: what of it has a meaning here. */
+export interface FelixConfiguration {
+  readonly kind: "FelixConfiguration";
+  /** "default": of all nodes; "node.NAME": of that one, before any other. */
+  readonly name: string;
+  readonly resourceVersion: ResourceVersion;
+  /** Of several with a selector that match, the oldest holds. */
+  readonly createdAt: string;
+  /** Of nodes, for objects of other names; "" when there is none. */
+  readonly nodeSelector: string;
+  readonly settings: StatedSettings;
+  /** Of `default`; undefined: not said. */
+  readonly floatingIps: boolean | undefined;
+  /** Fields that are set and have no meaning here, sorted. */
+  readonly unused: readonly string[];
 }
 
 /** projectcalico.org/v3 IPReservation: addresses that are given to nobody who does not ask for them. */
@@ -445,7 +463,8 @@ export type Resource =
   | GlobalNetworkSet
   | NetworkSet
   | HostEndpoint
-  | Profile;
+  | Profile
+  | FelixConfiguration;
 export type ResourceKind = Resource["kind"];
 
 /** Every kind that the source lists and watches. */
@@ -472,6 +491,7 @@ export const RESOURCE_KINDS = [
   "NetworkSet",
   "HostEndpoint",
   "Profile",
+  "FelixConfiguration",
 ] as const satisfies readonly ResourceKind[];
 
 /** Names one object; `namespace` is "" for cluster-wide kinds. */

@@ -18,11 +18,13 @@ import {
   type StackTier,
 } from "../model/record.ts";
 import type { DirectionLimits, TrafficLimits } from "../model/traffic-limits.ts";
-import { type Cidr, cidrAddress, cidrFromBytes, cidrLength, compareCidrs } from "../net/cidr.ts";
+import { compareCidrs } from "../net/cidr.ts";
 import { compareIps, type IpAddress, ipBytes, ipFromBytes } from "../net/ip.ts";
 import { contentHash } from "./digest.ts";
 import { WireError } from "./error.ts";
 import * as gen from "./gen/sedge/sync/v1/records.ts";
+import { settingsFromWire, settingsToWire } from "./node-settings-codec.ts";
+import { prefixFromWire, prefixToWire } from "./prefix-codec.ts";
 import { packMembers, unpackMembers } from "./set-members.ts";
 
 export interface EncodedRecord {
@@ -120,17 +122,6 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
-export function prefixToWire(cidr: Cidr): gen.Prefix {
-  return { address: Buffer.from(ipBytes(cidrAddress(cidr))), length: cidrLength(cidr) };
-}
-
-/** Throws RangeError when it is no prefix or has host bits. */
-export function prefixFromWire(prefix: gen.Prefix): Cidr {
-  const cidr = cidrFromBytes(prefix.address, prefix.length);
-  if (prefix.length > prefix.address.length * 8) throw new RangeError(`prefix ${cidr} is too long`);
-  return cidr;
-}
-
 type WireValue = NonNullable<gen.Record["value"]>;
 
 const ACTION_TO_WIRE = {
@@ -179,6 +170,11 @@ function toWire(value: RecordValue): WireValue {
       };
     case "node-pools":
       return { $case: "nodePools", value: { node: value.node, excluded: sorted(value.excluded, (a, b) => (a < b ? -1 : 1)).slice() } };
+    case "node-settings":
+      return {
+        $case: "nodeSettings",
+        value: settingsToWire(value),
+      };
     case "pool":
       return {
         $case: "pool",
@@ -351,6 +347,8 @@ function fromWire(wire: WireValue): RecordValue | undefined {
     }
     case "nodePools":
       return { kind: "node-pools", node: wire.value.node as NodeName, excluded: wire.value.excluded };
+    case "nodeSettings":
+      return settingsFromWire(wire.value);
     case "pool": {
       const { name, cidr, natOutgoing, disabled, blockSize, selective, reserved, cooldownSeconds } = wire.value;
       return cidr === undefined

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { canUseNetns } from "../kernel/netns.ts";
 import { describeProbe, type PacketProbe } from "../kernel/packets.ts";
 import { calicoManifests } from "./calico-manifests.ts";
-import { CALICO_CASES, CLUSTER_POLICY_CASES } from "./cases/calico.ts";
+import { CALICO_CASES, CLUSTER_POLICY_CASES, type ObjectCase } from "./cases/calico.ts";
 import { CALICO_CORNERS } from "./cases/calico-corners.ts";
 import { calicoObject } from "./cases/calico-validation.ts";
 import { type CaseProbe, probesOf } from "./cases/case.ts";
@@ -92,6 +92,33 @@ describe.skipIf(!canUseNetns())("the cases' world", () => {
       await cluster.applyObjects(first);
       await cluster.applyObjects(wanted, { mayBeUnreadable: true });
       checkRows(cluster, probesOf(given));
+    }
+  });
+
+  it("FelixConfiguration: failsafe ports and what pods may of their host change live, node by node", async () => {
+    const host = (node: string): unknown => calicoObject("HostEndpoint", { node, interfaceName: "eth0" }, { name: node });
+    const felix = (name: string, spec: object): unknown => calicoObject("FelixConfiguration", spec, { name });
+    // The echoes of the probers' own hosts.
+    const pings = ["ICMP", "ICMPv6"].map((protocol) => ({ action: "Allow", protocol }));
+    const echoes = calicoObject("GlobalNetworkPolicy", { selector: "!has(projectcalico.org/namespace)", ingress: pings, egress: pings }, { name: "echoes" });
+    const ports = (...list: number[]): object => ({ failsafeInboundHostPorts: list.map((port) => ({ protocol: "TCP", port })) });
+    const base = [...worldManifests(world), host("n1"), host("n2"), echoes];
+    const steps: readonly (readonly [objects: readonly unknown[], rows: Pick<ObjectCase, "allow" | "deny">])[] = [
+      [[], { allow: ["x/a > n1 80/TCP"], deny: ["outside > n1 80/TCP", "outside > n2 80/TCP"] }],
+      [[felix("default", ports(80))], { allow: ["outside > n1 80/TCP", "outside > n2 80/TCP v6"], deny: ["outside > n1 81/TCP", "outside > n1 80/UDP"] }],
+      [
+        [felix("default", ports(80)), felix("node.n1", { ...ports(81), defaultEndpointToHostAction: "Drop" })],
+        { allow: ["outside > n1 81/TCP", "outside > n2 80/TCP"], deny: ["outside > n1 80/TCP", "outside > n2 81/TCP", "x/a > n1 80/TCP"] },
+      ],
+      [
+        [felix("east", { ...ports(82), nodeSelector: "kubernetes.io/hostname == 'n2'" }), felix("default", ports(80))],
+        { allow: ["outside > n2 82/TCP", "outside > n1 80/TCP", "x/a > n1 80/TCP"], deny: ["outside > n2 80/TCP"] },
+      ],
+      [[], { allow: ["x/a > n1 80/TCP"], deny: ["outside > n1 80/TCP", "outside > n2 82/TCP"] }],
+    ];
+    for (const [objects, rows] of steps) {
+      await cluster.applyObjects([...base, ...objects]);
+      checkRows(cluster, probesOf(rows, HOST_PLACES));
     }
   });
 

@@ -9,6 +9,7 @@ import { KernelTable } from "../../agent/apply/kernel-table.ts";
 import { inNetns } from "../../agent/drivers/netlink/libc.ts";
 import { NftDriver } from "../../agent/drivers/nftables/driver.ts";
 import { RtnetlinkDriver } from "../../agent/drivers/rtnetlink/driver.ts";
+import { EffectiveSettings } from "../../agent/plan/effective-settings.ts";
 import type { PlannedEndpoint } from "../../agent/plan/planned-endpoint.ts";
 import { desiredRoutes } from "../../agent/plan/routes.ts";
 import { desiredRuleset, PlanCache } from "../../agent/plan/ruleset.ts";
@@ -51,6 +52,7 @@ interface PacketNode {
   readonly table: KernelTable;
   readonly routes: KernelRoutes;
   readonly cache: PlanCache;
+  readonly settings: EffectiveSettings;
   readonly view: Map<RecordKey, RecordValue>;
   endpoints: readonly PlannedEndpoint[];
 }
@@ -269,13 +271,14 @@ function openNode(name: string, netns: Netns): PacketNode {
     table: new KernelTable(nft),
     routes: new KernelRoutes(rtnetlink),
     cache: new PlanCache(),
+    settings: new EffectiveSettings({ ...SETTINGS, nodeName: name }),
     view: new Map(),
     endpoints: [],
   };
 }
 
-function planOf({ name, view, endpoints }: PacketNode, cache: PlanCache): ReturnType<typeof desiredRuleset> {
-  return desiredRuleset({ records: view, undecodable: new Map(), endpoints, settings: { ...SETTINGS, nodeName: name } }, cache);
+function planOf({ view, endpoints, settings }: PacketNode, cache: PlanCache): ReturnType<typeof desiredRuleset> {
+  return desiredRuleset({ records: view, undecodable: new Map(), endpoints, settings: settings.of(view) }, cache);
 }
 
 function overTheWire(value: RecordValue): RecordValue {

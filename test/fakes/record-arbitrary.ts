@@ -77,6 +77,18 @@ export const recordValue: fc.Arbitrary<RecordValue> = fc.oneof(
     block: cidr,
     loans: fc.array(fc.record({ address, id: name, isAgreed: fc.boolean() }), { maxLength: 1 }),
   }),
+  fc.record(
+    {
+      kind: fc.constant("node-settings" as const),
+      node: name.map((text) => text as NodeName),
+      failsafeInbound: fc.constantFrom([], [{ protocol: "tcp" as const, port: 22 }], [{ protocol: "udp" as const, port: 53, net: parseCidr("fd00::/8") }]),
+      failsafeOutbound: fc.constantFrom([], [{ protocol: "sctp" as const, port: 65_535 }]),
+      endpointToHostAction: fc.constantFrom("accept" as const, "return" as const, "drop" as const),
+      logPrefix: fc.constantFrom("calico-packet", "%t %n"),
+      denyAction: fc.constantFrom("drop" as const, "reject" as const),
+    },
+    { requiredKeys: ["kind", "node"] },
+  ),
   fc.record({ kind: fc.constant("node-pools" as const), node: name.map((text) => text as NodeName), excluded: fc.array(name, { maxLength: 1 }) }),
   fc.record({ kind: fc.constant("pool" as const), name, cidr, natOutgoing: fc.boolean(), disabled: fc.boolean(), blockSize: fc.nat(128) }),
   fc.record(

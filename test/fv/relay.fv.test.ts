@@ -12,7 +12,7 @@ import { ipBytes, parseIp } from "../../src/net/ip.ts";
 import { createLogger } from "../../src/runtime/log.ts";
 import { encodeEndpointReport } from "../../src/wire/agent-protocol.ts";
 import type { ClaimBlockResponse, EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { prefixFromWire } from "../../src/wire/record-codec.ts";
+import { prefixFromWire } from "../../src/wire/prefix-codec.ts";
 import { encodeRelayMessage } from "../../src/wire/relay-protocol.ts";
 import { SyncServiceClient } from "../../src/wire/service.ts";
 import { connectRelay } from "../../src/wire/sync-connection.ts";

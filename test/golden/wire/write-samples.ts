@@ -9,7 +9,8 @@ import { parseCidr } from "../../../src/net/cidr.ts";
 import { encodeAck, encodeEndpointReport } from "../../../src/wire/agent-protocol.ts";
 import { seedOf } from "../../../src/wire/digest.ts";
 import { AgentMessage } from "../../../src/wire/gen/sedge/sync/v1/sync.ts";
-import { encodeRecord, prefixToWire } from "../../../src/wire/record-codec.ts";
+import { prefixToWire } from "../../../src/wire/prefix-codec.ts";
+import { encodeRecord } from "../../../src/wire/record-codec.ts";
 import { encodeHeartbeat, encodeServerMessage, encodeUpdate, type RawUpdate } from "../../../src/wire/update-codec.ts";
 
 export const CLUSTER_UID = "golden";

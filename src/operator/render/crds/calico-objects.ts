@@ -104,8 +104,56 @@ const HOST_ENDPOINT: Definition = {
   },
 };
 
+const anyCase = (...words: string[]): Schema => ({ type: "string", pattern: `^(?i:${words.join("|")})?$` });
+
+const failsafePorts = (description: string): Schema => ({
+  description,
+  type: "array",
+  maxItems: 1000,
+  items: {
+    type: "object",
+    required: ["port"],
+    properties: {
+      protocol: { ...anyCase("TCP", "UDP", "SCTP"), maxLength: 4 },
+      port: { type: "integer", minimum: 1, maximum: 65535 },
+      net: { type: "string", maxLength: 49 },
+    },
+  },
+});
+
+/** Every field of Calico's is kept, so that its manifests apply as they are; `sedge status` names those that mean nothing here. */
+const FELIX_CONFIGURATION: Definition = {
+  kind: "FelixConfiguration",
+  plural: "felixconfigurations",
+  shortNames: ["felixconfig", "felixconfigs"],
+  description: "Settings of agents: default, node.NAME, or of the nodes that nodeSelector matches. They hold before the agents' own, live.",
+  columns: [],
+  spec: {
+    type: "object",
+    "x-kubernetes-preserve-unknown-fields": true,
+    properties: {
+      nodeSelector: { type: "string", maxLength: 1024 },
+      failsafeInboundHostPorts: failsafePorts("Ports of a host that no host endpoint closes; an empty list for none."),
+      failsafeOutboundHostPorts: failsafePorts("Ports elsewhere that a host always reaches; an empty list for none."),
+      defaultEndpointToHostAction: {
+        description: "What becomes of a pod's packet to its own host that its policy allows.",
+        ...anyCase("Drop", "Accept", "Return"),
+      },
+      logPrefix: { description: "What a line of a Log rule begins with; %t tier, %k kind, %n name, %p namespace and name.", type: "string", maxLength: 80 },
+      nftablesFilterDenyAction: { description: "What a deny of a policy is; Reject tells the sender.", ...anyCase("Drop", "Reject") },
+      iptablesFilterDenyAction: { description: "The same, where nftablesFilterDenyAction is not set.", ...anyCase("Drop", "Reject") },
+      floatingIPs: {
+        description: "Whether pods get the floating addresses that they ask for; in default only.",
+        type: "string",
+        enum: ["Enabled", "Disabled"],
+      },
+    },
+  },
+};
+
 export const CALICO_OBJECTS: readonly Definition[] = [
   TIER,
+  FELIX_CONFIGURATION,
   {
     kind: "GlobalNetworkSet",
     plural: "globalnetworksets",

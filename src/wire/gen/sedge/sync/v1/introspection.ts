@@ -46,6 +46,8 @@ export interface GetStatusResponse {
   /** Objects that could not be understood, and what was done. */
   invalid: InvalidObject[];
   uptimeMs: bigint;
+  /** Fields that are set and have no meaning here, of objects that are otherwise in force (`outcome` is "unused"). */
+  unused: InvalidObject[];
 }
 
 export interface GetStatusResponse_RecordsByKindEntry {
@@ -407,6 +409,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     recordsByKind: {},
     invalid: [],
     uptimeMs: 0n,
+    unused: [],
   };
 }
 
@@ -459,6 +462,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         throw new globalThis.Error("value provided for field message.uptimeMs of type uint64 too large");
       }
       writer.uint32(104).uint64(message.uptimeMs);
+    }
+    for (const v of message.unused) {
+      InvalidObject.encode(v!, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -583,6 +589,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.uptimeMs = reader.uint64() as bigint;
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.unused.push(InvalidObject.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -658,6 +672,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : isSet(object.uptime_ms)
         ? BigInt(object.uptime_ms)
         : 0n,
+      unused: globalThis.Array.isArray(object?.unused)
+        ? object.unused.map((e: any) => InvalidObject.fromJSON(e))
+        : [],
     };
   },
 
@@ -708,6 +725,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.uptimeMs !== 0n) {
       obj.uptimeMs = message.uptimeMs.toString();
     }
+    if (message.unused?.length) {
+      obj.unused = message.unused.map((e) => InvalidObject.toJSON(e));
+    }
     return obj;
   },
 
@@ -739,6 +759,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     );
     message.invalid = object.invalid?.map((e) => InvalidObject.fromPartial(e)) || [];
     message.uptimeMs = (object.uptimeMs !== undefined && object.uptimeMs !== null) ? BigInt(object.uptimeMs) : 0n;
+    message.unused = object.unused?.map((e) => InvalidObject.fromPartial(e)) || [];
     return message;
   },
 };

@@ -145,6 +145,7 @@ export interface Record {
     | { $case: "loans"; value: Loans }
     | { $case: "nodePools"; value: NodePools }
     | { $case: "policyList"; value: PolicyList }
+    | { $case: "nodeSettings"; value: NodeSettings }
     | undefined;
   /** XXH64 of all bytes of the canonical encoding before this field, with the seed that Welcome.hash_seed gives. */
   hash: bigint;
@@ -218,6 +219,39 @@ export interface NodePools {
   node: string;
   /** Names, sorted. */
   excluded: string[];
+}
+
+/**
+ * What the cluster says (FelixConfiguration) of settings that an agent has of its own. What is absent here is as the agent was started. Key
+ * "node-settings/<node>". Audience: its node. There is none for a node of which nothing is said. An agent that does not know it reports it as not
+ * understood and keeps its own settings.
+ */
+export interface NodeSettings {
+  node: string;
+  /** Ports that no host endpoint closes. A list without ports is none at all. */
+  failsafeInbound: FailsafePorts | undefined;
+  failsafeOutbound:
+    | FailsafePorts
+    | undefined;
+  /** What becomes of a pod's packet to its own host that its policy allows: "accept", "return" or "drop". "": not said. */
+  endpointToHostAction: string;
+  /** What a line of a Log rule begins with, with placeholders. "": not said. */
+  logPrefix: string;
+  /** What a deny is: "drop", or "reject" (the sender is told). "": not said. */
+  denyAction: string;
+}
+
+export interface FailsafePorts {
+  /** As stated, in order. */
+  ports: FailsafePort[];
+}
+
+export interface FailsafePort {
+  /** IP protocol: 6, 17 or 132. */
+  protocol: number;
+  port: number;
+  /** The other end has to be in it; absent: anywhere. */
+  net: Prefix | undefined;
 }
 
 /**
@@ -499,6 +533,9 @@ export const Record: MessageFns<Record> = {
       case "policyList":
         PolicyList.encode(message.value.value, writer.uint32(98).fork()).join();
         break;
+      case "nodeSettings":
+        NodeSettings.encode(message.value.value, writer.uint32(106).fork()).join();
+        break;
     }
     if (message.hash !== 0n) {
       if (BigInt.asUintN(64, message.hash) !== message.hash) {
@@ -618,6 +655,14 @@ export const Record: MessageFns<Record> = {
             message.value = { $case: "policyList", value: PolicyList.decode(reader, reader.uint32()) };
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.value = { $case: "nodeSettings", value: NodeSettings.decode(reader, reader.uint32()) };
+            continue;
+          }
           case 15: {
             if (tag !== 121) {
               break;
@@ -673,6 +718,10 @@ export const Record: MessageFns<Record> = {
         ? { $case: "policyList", value: PolicyList.fromJSON(object.policyList) }
         : isSet(object.policy_list)
         ? { $case: "policyList", value: PolicyList.fromJSON(object.policy_list) }
+        : isSet(object.nodeSettings)
+        ? { $case: "nodeSettings", value: NodeSettings.fromJSON(object.nodeSettings) }
+        : isSet(object.node_settings)
+        ? { $case: "nodeSettings", value: NodeSettings.fromJSON(object.node_settings) }
         : undefined,
       hash: isSet(object.hash) ? BigInt(object.hash) : 0n,
     };
@@ -705,6 +754,8 @@ export const Record: MessageFns<Record> = {
       obj.nodePools = NodePools.toJSON(message.value.value);
     } else if (message.value?.$case === "policyList") {
       obj.policyList = PolicyList.toJSON(message.value.value);
+    } else if (message.value?.$case === "nodeSettings") {
+      obj.nodeSettings = NodeSettings.toJSON(message.value.value);
     }
     if (message.hash !== 0n) {
       obj.hash = message.hash.toString();
@@ -782,6 +833,12 @@ export const Record: MessageFns<Record> = {
       case "policyList": {
         if (object.value?.value !== undefined && object.value?.value !== null) {
           message.value = { $case: "policyList", value: PolicyList.fromPartial(object.value.value) };
+        }
+        break;
+      }
+      case "nodeSettings": {
+        if (object.value?.value !== undefined && object.value?.value !== null) {
+          message.value = { $case: "nodeSettings", value: NodeSettings.fromPartial(object.value.value) };
         }
         break;
       }
@@ -1452,6 +1509,356 @@ export const NodePools: MessageFns<NodePools> = {
     const message = createBaseNodePools();
     message.node = object.node ?? "";
     message.excluded = object.excluded?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseNodeSettings(): NodeSettings {
+  return {
+    node: "",
+    failsafeInbound: undefined,
+    failsafeOutbound: undefined,
+    endpointToHostAction: "",
+    logPrefix: "",
+    denyAction: "",
+  };
+}
+
+export const NodeSettings: MessageFns<NodeSettings> = {
+  encode(message: NodeSettings, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.failsafeInbound !== undefined) {
+      FailsafePorts.encode(message.failsafeInbound, writer.uint32(18).fork()).join();
+    }
+    if (message.failsafeOutbound !== undefined) {
+      FailsafePorts.encode(message.failsafeOutbound, writer.uint32(26).fork()).join();
+    }
+    if (message.endpointToHostAction !== "") {
+      writer.uint32(34).string(message.endpointToHostAction);
+    }
+    if (message.logPrefix !== "") {
+      writer.uint32(42).string(message.logPrefix);
+    }
+    if (message.denyAction !== "") {
+      writer.uint32(50).string(message.denyAction);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeSettings {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeSettings();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.failsafeInbound = FailsafePorts.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.failsafeOutbound = FailsafePorts.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.endpointToHostAction = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.logPrefix = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.denyAction = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeSettings {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      failsafeInbound: isSet(object.failsafeInbound)
+        ? FailsafePorts.fromJSON(object.failsafeInbound)
+        : isSet(object.failsafe_inbound)
+        ? FailsafePorts.fromJSON(object.failsafe_inbound)
+        : undefined,
+      failsafeOutbound: isSet(object.failsafeOutbound)
+        ? FailsafePorts.fromJSON(object.failsafeOutbound)
+        : isSet(object.failsafe_outbound)
+        ? FailsafePorts.fromJSON(object.failsafe_outbound)
+        : undefined,
+      endpointToHostAction: isSet(object.endpointToHostAction)
+        ? globalThis.String(object.endpointToHostAction)
+        : isSet(object.endpoint_to_host_action)
+        ? globalThis.String(object.endpoint_to_host_action)
+        : "",
+      logPrefix: isSet(object.logPrefix)
+        ? globalThis.String(object.logPrefix)
+        : isSet(object.log_prefix)
+        ? globalThis.String(object.log_prefix)
+        : "",
+      denyAction: isSet(object.denyAction)
+        ? globalThis.String(object.denyAction)
+        : isSet(object.deny_action)
+        ? globalThis.String(object.deny_action)
+        : "",
+    };
+  },
+
+  toJSON(message: NodeSettings): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.failsafeInbound !== undefined) {
+      obj.failsafeInbound = FailsafePorts.toJSON(message.failsafeInbound);
+    }
+    if (message.failsafeOutbound !== undefined) {
+      obj.failsafeOutbound = FailsafePorts.toJSON(message.failsafeOutbound);
+    }
+    if (message.endpointToHostAction !== "") {
+      obj.endpointToHostAction = message.endpointToHostAction;
+    }
+    if (message.logPrefix !== "") {
+      obj.logPrefix = message.logPrefix;
+    }
+    if (message.denyAction !== "") {
+      obj.denyAction = message.denyAction;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeSettings>): NodeSettings {
+    return NodeSettings.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeSettings>): NodeSettings {
+    const message = createBaseNodeSettings();
+    message.node = object.node ?? "";
+    message.failsafeInbound = (object.failsafeInbound !== undefined && object.failsafeInbound !== null)
+      ? FailsafePorts.fromPartial(object.failsafeInbound)
+      : undefined;
+    message.failsafeOutbound = (object.failsafeOutbound !== undefined && object.failsafeOutbound !== null)
+      ? FailsafePorts.fromPartial(object.failsafeOutbound)
+      : undefined;
+    message.endpointToHostAction = object.endpointToHostAction ?? "";
+    message.logPrefix = object.logPrefix ?? "";
+    message.denyAction = object.denyAction ?? "";
+    return message;
+  },
+};
+
+function createBaseFailsafePorts(): FailsafePorts {
+  return { ports: [] };
+}
+
+export const FailsafePorts: MessageFns<FailsafePorts> = {
+  encode(message: FailsafePorts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ports) {
+      FailsafePort.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FailsafePorts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailsafePorts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ports.push(FailsafePort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FailsafePorts {
+    return {
+      ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => FailsafePort.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: FailsafePorts): unknown {
+    const obj: any = {};
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => FailsafePort.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FailsafePorts>): FailsafePorts {
+    return FailsafePorts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FailsafePorts>): FailsafePorts {
+    const message = createBaseFailsafePorts();
+    message.ports = object.ports?.map((e) => FailsafePort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFailsafePort(): FailsafePort {
+  return { protocol: 0, port: 0, net: undefined };
+}
+
+export const FailsafePort: MessageFns<FailsafePort> = {
+  encode(message: FailsafePort, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.protocol !== 0) {
+      writer.uint32(8).uint32(message.protocol);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.net !== undefined) {
+      Prefix.encode(message.net, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FailsafePort {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailsafePort();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.protocol = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.net = Prefix.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FailsafePort {
+    return {
+      protocol: isSet(object.protocol) ? globalThis.Number(object.protocol) : 0,
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      net: isSet(object.net) ? Prefix.fromJSON(object.net) : undefined,
+    };
+  },
+
+  toJSON(message: FailsafePort): unknown {
+    const obj: any = {};
+    if (message.protocol !== 0) {
+      obj.protocol = Math.round(message.protocol);
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    if (message.net !== undefined) {
+      obj.net = Prefix.toJSON(message.net);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FailsafePort>): FailsafePort {
+    return FailsafePort.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FailsafePort>): FailsafePort {
+    const message = createBaseFailsafePort();
+    message.protocol = object.protocol ?? 0;
+    message.port = object.port ?? 0;
+    message.net = (object.net !== undefined && object.net !== null) ? Prefix.fromPartial(object.net) : undefined;
     return message;
   },
 };
