@@ -12,7 +12,7 @@
  * Invariant: a packet of an interface with our prefix passes only through an entry in our maps; everything else is accepted here and left to others.
  * Rejected: one forward chain with marks for "egress said yes": accept in two base chains says the same without state.
  */
-import type { EndpointToHostAction } from "../../src/model/record.ts";
+import type { EndpointToHostAction } from "../../src/model/stated-settings.ts";
 import { destinationRules, hairpinRules } from "./floating.ts";
 import { HOST_INPUT_CHAIN, HOST_OUTPUT_CHAIN } from "./host-chains.ts";
 import { allowedSet, FROM_ENDPOINT_MAP, INTERFACES_SET, LIMIT_FROM_MAP, LIMIT_TO_MAP, natPoolsSet, poolsSet, TO_ENDPOINT_MAP } from "./names.ts";

@@ -3,7 +3,7 @@
  *
  * Invariant: both lists hold for the host's own traffic alone; in the raw hooks, where nothing is tracked, the answers pass as well.
  */
-import type { FailsafePort } from "../../src/model/record.ts";
+import type { FailsafePort } from "../../src/model/stated-settings.ts";
 import { cidrVersion, tryParseCidr } from "../../src/net/cidr.ts";
 import type { NftField, NftMatch, NftRule } from "./nft/ruleset.ts";
 

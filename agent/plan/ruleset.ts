@@ -5,7 +5,8 @@
  * Invariant: an interface without a usable Endpoint record, stack or policy drops; nothing that is missing is taken for "no policy".
  */
 import type { PodKey } from "../../src/model/names.ts";
-import type { Endpoint, EndpointToHostAction, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import type { EndpointToHostAction } from "../../src/model/stated-settings.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { listOf } from "../../src/policy/stack-lists.ts";
 import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";

@@ -118,7 +118,11 @@ describe("floating addresses", () => {
 
   it("off: nobody has any, and each pod that asks is told so", () => {
     const told = new Told(false).after(...nodes, ...pools, upsert(floats("web", "n1", "10.0.0.1", '["10.0.9.1"]')));
-    expect(told).toEqual({ "Pod shop/web": ["floating addresses are off: start the fan-out servers with --floating-ips, or take it away"] });
+    expect(told).toEqual({
+      "Pod shop/web": [
+        "floating addresses are off: set floatingIPs: Enabled in FelixConfiguration default (or start the fan-out servers with --floating-ips), or take it away",
+      ],
+    });
   });
 
   it("any history of pods, blocks and pools → what is told is what a server says that hears of the end alone; no address twice, none that is a pod's own", () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { node } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent } from "../model/event.ts";
-import type { StatedSettings } from "../model/record.ts";
 import { type FelixConfiguration, keyOf, type Node, type Resource } from "../model/resource.ts";
+import type { StatedSettings } from "../model/stated-settings.ts";
 import { Compute } from "./compute.ts";
 
 const felix = (name: string, settings: StatedSettings, more: Partial<FelixConfiguration> = {}): FelixConfiguration => ({

@@ -8,8 +8,9 @@
 import type { Problem } from "../model/event.ts";
 import type { NodeName } from "../model/names.ts";
 import { nodeOfConfiguration } from "../model/parse-felix-configuration.ts";
-import type { NodeSettings as NodeSettingsRecord, StatedSettings } from "../model/record.ts";
+import type { NodeSettings as NodeSettingsRecord } from "../model/record.ts";
 import type { FelixConfiguration, Labels, Node, ResourceKey } from "../model/resource.ts";
+import type { StatedSettings } from "../model/stated-settings.ts";
 import { parseSelector, SelectorError } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
 import { NO_DELTA, NO_NODES } from "./audience.ts";

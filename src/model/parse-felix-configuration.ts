@@ -9,8 +9,8 @@ import type { Parsed } from "./event.ts";
 import { type Field, type ParseOptions, parseClosed } from "./field.ts";
 import { TOP_LEVEL } from "./parse-calico-policy.ts";
 import { readMetadata } from "./parse-metadata.ts";
-import type { FailsafePort, StatedSettings } from "./record.ts";
 import type { FelixConfiguration } from "./resource.ts";
+import type { FailsafePort, StatedSettings } from "./stated-settings.ts";
 
 const NODE_PREFIX = "node.";
 const MAX_FAILSAFE_PORTS = 1_000;

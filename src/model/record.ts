@@ -5,6 +5,7 @@
 import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress, IpVersion } from "../net/ip.ts";
 import type { NodeName } from "./names.ts";
+import type { StatedSettings } from "./stated-settings.ts";
 import type { TrafficLimits } from "./traffic-limits.ts";
 
 /** "node/n1", "policy/KubernetesNetworkPolicy/shop/allow-web", … */
@@ -45,30 +46,10 @@ export interface NodePools {
   readonly excluded: readonly string[];
 }
 
-/** Settings that the cluster states for a node; what is absent is as the agent was started. */
-export interface StatedSettings {
-  readonly failsafeInbound?: readonly FailsafePort[];
-  readonly failsafeOutbound?: readonly FailsafePort[];
-  readonly endpointToHostAction?: EndpointToHostAction;
-  readonly logPrefix?: string;
-  readonly denyAction?: "drop" | "reject";
-}
-
 export interface NodeSettings extends StatedSettings {
   readonly kind: "node-settings";
   readonly node: NodeName;
 }
-
-/** A port of hosts that no host endpoint closes. */
-export interface FailsafePort {
-  readonly protocol: "tcp" | "udp" | "sctp";
-  readonly port: number;
-  /** The other end has to be in it; absent: anywhere. */
-  readonly net?: Cidr;
-}
-
-/** What becomes of a pod's packet to its own host that its policy allows. */
-export type EndpointToHostAction = "accept" | "return" | "drop";
 
 export interface Pool {
   readonly kind: "pool";

@@ -7,7 +7,7 @@
 import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
 import type { NamespaceName, NodeName, PodKey } from "./names.ts";
-import type { StatedSettings } from "./record.ts";
+import type { StatedSettings } from "./stated-settings.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 

@@ -1,7 +1,8 @@
 /** NodeSettings of records.proto, to and from its value. */
 
 import type { NodeName } from "../model/names.ts";
-import type { FailsafePort, NodeSettings } from "../model/record.ts";
+import type { NodeSettings } from "../model/record.ts";
+import type { FailsafePort } from "../model/stated-settings.ts";
 import type * as gen from "./gen/sedge/sync/v1/records.ts";
 import { prefixFromWire, prefixToWire } from "./prefix-codec.ts";
 
