@@ -1,4 +1,4 @@
-/** One request to the agent and its answer, as HTTP by hand: fetch and node:http take 2 ms more to start. Pure; `agent-socket.ts` carries it. */
+/** One request to the agent and its answer, as HTTP by hand: the executable has no library for it. Pure; `agent-socket.ts` carries it. */
 import type { Connection } from "./result.ts";
 
 export type AgentVerb = "add" | "del" | "check" | "status" | "gc";
@@ -21,15 +21,9 @@ export class AgentCallError extends Error {
 }
 
 /** HTTP/1.0: the answer is never chunked and ends with the connection. */
-export function httpRequest(verb: AgentVerb, request: object): Uint8Array {
-  const body = new TextEncoder().encode(JSON.stringify(request));
-  const head = new TextEncoder().encode(
-    `POST /v1/cni/${verb} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`,
-  );
-  const bytes = new Uint8Array(head.length + body.length);
-  bytes.set(head);
-  bytes.set(body, head.length);
-  return bytes;
+export function httpRequest(verb: AgentVerb, request: object): string {
+  const body = JSON.stringify(request);
+  return `POST /v1/cni/${verb} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${utf8Length(body)}\r\n\r\n${body}`;
 }
 
 /** Throws AgentCallError "unreadable", or "lost" when the answer is cut off. */
@@ -39,7 +33,7 @@ export function parseAnswer(text: string): AgentAnswer {
   const head = text.slice(0, end);
   const body = text.slice(end + 4);
   const length = /^content-length:\s*(\d+)\s*$/im.exec(head)?.[1];
-  if (length !== undefined && new TextEncoder().encode(body).length < Number(length)) throw new AgentCallError("lost", "the agent's answer is cut off");
+  if (length !== undefined && utf8Length(body) < Number(length)) throw new AgentCallError("lost", "the agent's answer is cut off");
   let answer: unknown;
   try {
     answer = JSON.parse(body);
@@ -49,4 +43,16 @@ export function parseAnswer(text: string): AgentAnswer {
   const { ok, error } = (answer ?? {}) as { readonly ok?: unknown; readonly error?: { readonly code?: unknown; readonly msg?: unknown } };
   if (ok === true || (ok === false && typeof error?.code === "number" && typeof error.msg === "string")) return answer as AgentAnswer;
   throw new AgentCallError("unreadable", `the agent's answer is not understood: ${body.slice(0, 200)}`);
+}
+
+/** Bytes of the text in UTF-8; each half of a surrogate pair counts for half of its four. */
+function utf8Length(text: string): number {
+  let length = 0;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) length += 1;
+    else if (unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff)) length += 2;
+    else length += 3;
+  }
+  return length;
 }

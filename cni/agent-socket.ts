@@ -4,7 +4,7 @@
  * Invariant: every call ends: with the agent's answer, or with AgentCallError that says whether the agent can have seen the request.
  */
 import { type AgentAnswer, AgentCallError, type AgentVerb, httpRequest, parseAnswer } from "./agent-call.ts";
-import { close, connectUnix, readAll, SystemCallError, sendAll } from "./system-calls.ts";
+import { close, connectUnix, readAll, SystemCallError, writeAll } from "./system-calls.ts";
 
 /** Longer than the agent takes for any request. */
 const TIMEOUT_MS = 60_000;
@@ -15,7 +15,7 @@ export function askAgent(socketPath: string, verb: AgentVerb, request: object): 
   return parseAnswer(exchange(socketPath, httpRequest(verb, request)));
 }
 
-function exchange(path: string, request: Uint8Array): string {
+function exchange(path: string, request: string): string {
   let socket: number;
   try {
     socket = connectUnix(path, TIMEOUT_MS);
@@ -23,7 +23,7 @@ function exchange(path: string, request: Uint8Array): string {
     throw new AgentCallError("unreachable", `no agent answers at ${path}: ${reasonOf(error)}`, { cause: error });
   }
   try {
-    sendAll(socket, request);
+    writeAll(socket, request);
     return readAll(socket, MAX_ANSWER_BYTES);
   } catch (error) {
     if (error instanceof RangeError) throw new AgentCallError("unreadable", `the agent's answer is longer than ${MAX_ANSWER_BYTES} bytes`);

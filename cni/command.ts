@@ -21,8 +21,8 @@ export interface CommandContext {
     directory: string,
     key: { readonly containerId: string; readonly ifname: string; readonly network: string },
     request: object,
-  ) => Promise<string>;
-  readonly unqueueDelete: (path: string) => Promise<void>;
+  ) => string;
+  readonly unqueueDelete: (path: string) => void;
   /** A line for the configured file; never throws. */
   readonly log?: (file: string, line: JsonObject) => void;
 }
@@ -37,7 +37,7 @@ export interface CommandOutcome {
 const SINCE: Readonly<Record<Command, CniVersion>> = { ADD: "0.3.1", DEL: "0.3.1", CHECK: "0.4.0", STATUS: "1.1.0", GC: "1.1.0", VERSION: "0.3.1" };
 const REQUEST_VERSION = 1;
 
-export async function runCommand(context: CommandContext): Promise<CommandOutcome> {
+export function runCommand(context: CommandContext): CommandOutcome {
   let cniVersion: string = NEWEST_VERSION;
   let config: NetworkConfig | undefined;
   let environment: CniEnvironment | undefined;
@@ -57,7 +57,7 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
   };
   try {
     environment = parseEnvironment(context.variables);
-    const text = context.readStdin();
+    const text = readConfiguration(context);
     // A person who asks for the versions at a prompt gives no configuration; the reference plugins answer then too.
     const value = environment.command === "VERSION" && text.trim() === "" ? {} : parseJsonObject(text);
     if (typeof value["cniVersion"] === "string" && value["cniVersion"] !== "") cniVersion = value["cniVersion"];
@@ -66,16 +66,27 @@ export async function runCommand(context: CommandContext): Promise<CommandOutcom
     const since = SINCE[environment.command];
     if (!isSince(config.cniVersion, since))
       throw new CniError("incompatibleVersion", `cniVersion ${config.cniVersion} has no ${environment.command}`, `it came with ${since}`);
-    const result = await carryOut(environment, config, context);
+    const result = carryOut(environment, config, context);
     return done({ exitCode: 0, stdout: result === undefined ? "" : line(result) });
   } catch (error) {
     const problem =
-      error instanceof CniError ? error : new CniError("internal", "internal error", error instanceof Error ? (error.stack ?? error.message) : String(error));
+      error instanceof CniError
+        ? error
+        : // A stack is without the message in some engines.
+          new CniError("internal", "internal error", error instanceof Error ? `${String(error)}\n${error.stack ?? ""}` : String(error));
     return done({ exitCode: 1, stdout: line(errorObject(problem, cniVersion)) }, problem);
   }
 }
 
-async function carryOut(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): Promise<JsonObject | undefined> {
+function readConfiguration({ readStdin }: CommandContext): string {
+  try {
+    return readStdin();
+  } catch (error) {
+    throw new CniError("ioFailure", "the network configuration on stdin cannot be read", error instanceof Error ? error.message : String(error));
+  }
+}
+
+function carryOut(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): JsonObject | undefined {
   const { command } = environment;
   switch (command) {
     case "ADD": {
@@ -84,7 +95,7 @@ async function carryOut(environment: CniEnvironment, config: NetworkConfig, cont
       return addResult(answer.result, config);
     }
     case "DEL":
-      await deleteOrQueue(environment, config, context);
+      deleteOrQueue(environment, config, context);
       return undefined;
     case "CHECK":
       if (config.prevResult === undefined)
@@ -124,7 +135,7 @@ function ask(verb: AgentVerb, request: object, config: NetworkConfig, context: C
   return answer;
 }
 
-async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): Promise<void> {
+function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): void {
   const request = attachmentRequest(environment, config);
   try {
     ask("del", request, config, context);
@@ -134,7 +145,7 @@ async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig,
   }
   let path: string;
   try {
-    path = await context.queueDelete(config.queueDir, { containerId: environment.containerId, ifname: environment.ifname, network: config.name }, request);
+    path = context.queueDelete(config.queueDir, { containerId: environment.containerId, ifname: environment.ifname, network: config.name }, request);
   } catch (error) {
     throw new CniError(
       "ioFailure",
@@ -145,7 +156,7 @@ async function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig,
   // An agent that started in between has read the directory already.
   try {
     ask("del", request, config, context);
-    await context.unqueueDelete(path);
+    context.unqueueDelete(path);
   } catch (error) {
     if (!(error instanceof CniError)) throw error;
   }

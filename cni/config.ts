@@ -1,7 +1,7 @@
 /**
  * The network configuration on stdin: read strictly where we use it, passed over where we do not (the specification lets runtimes add keys).
  *
- * Every problem names its key. Rejected: a schema library: its start-up alone takes as long as the rest of the executable.
+ * Every problem names its key. Rejected: a schema library: its start-up alone takes longer than the rest of the executable.
  */
 import { CniError } from "./errors.ts";
 import { type CniVersion, isSupportedVersion, SUPPORTED_VERSIONS } from "./versions.ts";

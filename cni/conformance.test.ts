@@ -52,10 +52,7 @@ interface Ran {
   readonly unqueued: readonly string[];
 }
 
-async function run(
-  command: string | undefined,
-  { environment = {}, stdin = CONFIG, agent = () => CONNECTED, queue = () => "/q/file" }: Run = {},
-): Promise<Ran> {
+function run(command: string | undefined, { environment = {}, stdin = CONFIG, agent = () => CONNECTED, queue = () => "/q/file" }: Run = {}): Ran {
   const asked: { verb: string; request: Record<string, unknown> }[] = [];
   const queued: object[] = [];
   const unqueued: string[] = [];
@@ -66,17 +63,16 @@ async function run(
       asked.push({ verb, request: request as Record<string, unknown> });
       return agent();
     },
-    queueDelete: async (_directory, _key, request) => {
-      const path = await Promise.resolve().then(queue);
+    queueDelete: (_directory, _key, request) => {
+      const path = queue();
       queued.push(request);
       return path;
     },
     unqueueDelete: (path) => {
       unqueued.push(path);
-      return Promise.resolve();
     },
   };
-  const { exitCode, stdout } = await runCommand(context);
+  const { exitCode, stdout } = runCommand(context);
   const code = exitCode === 0 ? undefined : (JSON.parse(stdout) as { code: number }).code;
   // stdout is one JSON object, or nothing.
   if (stdout !== "") expect(stdout.trimEnd().includes("\n")).toBe(false);
@@ -192,8 +188,8 @@ const EXPECTED: Readonly<Record<Command, Readonly<Record<Situation, Outcome>>>> 
 describe("CNI conformance", () => {
   for (const command of COMMANDS) {
     for (const situation of Object.keys(SITUATIONS) as Situation[]) {
-      it(`${command}, ${situation} → ${EXPECTED[command][situation]}`, async () => {
-        const { code, stdout } = await run(command, SITUATIONS[situation]);
+      it(`${command}, ${situation} → ${EXPECTED[command][situation]}`, () => {
+        const { code, stdout } = run(command, SITUATIONS[situation]);
         expect(code ?? "ok").toBe(EXPECTED[command][situation]);
         // Only ADD and VERSION have a result; every error is an object with the version, a code and a message.
         if (code === undefined) expect(stdout !== "").toBe(command === "ADD" || command === "VERSION");
@@ -207,21 +203,21 @@ describe("CNI conformance", () => {
     for (const row of Object.values(EXPECTED)) expect(Object.keys(row).sort()).toEqual(Object.keys(SITUATIONS).sort());
   });
 
-  it("a CNI_COMMAND that is not set or not known", async () => {
-    expect((await run(undefined)).code).toBe(4);
-    expect((await run("add")).code).toBe(4);
+  it("a CNI_COMMAND that is not set or not known", () => {
+    expect(run(undefined).code).toBe(4);
+    expect(run("add").code).toBe(4);
   });
 
-  it("VERSION: the versions, in the version that was asked", async () => {
-    expect(JSON.parse((await run("VERSION", { stdin: { cniVersion: "0.4.0" } })).stdout)).toEqual({
+  it("VERSION: the versions, in the version that was asked", () => {
+    expect(JSON.parse(run("VERSION", { stdin: { cniVersion: "0.4.0" } }).stdout)).toEqual({
       cniVersion: "0.4.0",
       supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
     });
-    expect(JSON.parse((await run("VERSION", { stdin: {} })).stdout)).toMatchObject({ cniVersion: "1.1.0" });
+    expect(JSON.parse(run("VERSION", { stdin: {} }).stdout)).toMatchObject({ cniVersion: "1.1.0" });
   });
 
-  it("every wrong key is named, not only the first", async () => {
-    const { stdout } = await run("ADD", { stdin: { cniVersion: 1, name: "", mtu: -1, socket: "x", prevResult: [] } });
+  it("every wrong key is named, not only the first", () => {
+    const { stdout } = run("ADD", { stdin: { cniVersion: 1, name: "", mtu: -1, socket: "x", prevResult: [] } });
     const { details } = JSON.parse(stdout) as { details: string };
     for (const key of ["cniVersion must", "name must", "mtu must", "socket must", "prevResult must"]) expect(details).toContain(key);
   });
@@ -229,8 +225,8 @@ describe("CNI conformance", () => {
 
 describe("ADD's result", () => {
   for (const cniVersion of SUPPORTED_VERSIONS) {
-    it(`in ${cniVersion}`, async () => {
-      const { stdout } = await run("ADD", { stdin: { ...CONFIG, cniVersion, prevResult: undefined } });
+    it(`in ${cniVersion}`, () => {
+      const { stdout } = run("ADD", { stdin: { ...CONFIG, cniVersion, prevResult: undefined } });
       const mtu = cniVersion === "1.1.0" ? { mtu: 1450 } : {};
       const family = (version: string): object => (cniVersion.startsWith("0.") ? { version } : {});
       expect(JSON.parse(stdout)).toEqual({
@@ -249,7 +245,7 @@ describe("ADD's result", () => {
     });
   }
 
-  it("of a plugin before us in a chain is passed on, ours after it", async () => {
+  it("of a plugin before us in a chain is passed on, ours after it", () => {
     const prevResult = {
       cniVersion: "1.1.0",
       interfaces: [{ name: "other" }],
@@ -258,7 +254,7 @@ describe("ADD's result", () => {
       dns: { nameservers: ["192.0.2.53"] },
       custom: 1,
     };
-    const result = JSON.parse((await run("ADD", { stdin: { ...CONFIG, prevResult } })).stdout) as {
+    const result = JSON.parse(run("ADD", { stdin: { ...CONFIG, prevResult } }).stdout) as {
       interfaces: { name: string }[];
       ips: { interface: number }[];
     };
@@ -269,12 +265,12 @@ describe("ADD's result", () => {
 });
 
 describe("CHECK", () => {
-  it("tells the agent what prevResult says of the container's own interface and addresses, and nothing of others", async () => {
+  it("tells the agent what prevResult says of the container's own interface and addresses, and nothing of others", () => {
     const prevResult = {
       interfaces: [{ name: "cali0", mac: "ee:ee:ee:ee:ee:ee" }, { name: "eth0", mac: "02:00:00:00:00:09", sandbox: "/run/netns/p" }, "nonsense"],
       ips: [{ address: "10.65.0.2/32", interface: 1 }, { gateway: "192.0.2.1" }],
     };
-    const { asked } = await run("CHECK", { stdin: { ...CONFIG, prevResult } });
+    const { asked } = run("CHECK", { stdin: { ...CONFIG, prevResult } });
     expect(asked[0]?.request["config"]).toMatchObject({
       prevResult: {
         interfaces: [{ name: "eth0", mac: "02:00:00:00:00:09", sandbox: "/run/netns/p" }],
@@ -285,24 +281,24 @@ describe("CHECK", () => {
 });
 
 describe("DEL without an agent", () => {
-  it("is written down as the agent will read it", async () => {
-    const { queued, asked, unqueued } = await run("DEL", { agent: away });
+  it("is written down as the agent will read it", () => {
+    const { queued, asked, unqueued } = run("DEL", { agent: away });
     expect(queued).toEqual([asked[0]?.request]);
     expect(queued[0]).toMatchObject({ version: 1, containerId: "abc123", ifname: "eth0", args: { K8S_POD_NAME: "web" }, config: { name: "k8s-pod-network" } });
     expect(unqueued).toEqual([]);
   });
 
-  it("whose agent comes up meanwhile is done and taken back", async () => {
+  it("whose agent comes up meanwhile is done and taken back", () => {
     let calls = 0;
-    const { code, unqueued } = await run("DEL", { agent: () => (calls++ === 0 ? away() : { ok: true }) });
+    const { code, unqueued } = run("DEL", { agent: () => (calls++ === 0 ? away() : { ok: true }) });
     expect([code, unqueued]).toEqual([undefined, ["/q/file"]]);
   });
 
-  it("that cannot be written down fails, so that the runtime tries again", async () => {
+  it("that cannot be written down fails, so that the runtime tries again", () => {
     const full = (): never => {
       throw new Error("ENOSPC: no space left on device");
     };
-    const { code, stdout } = await run("DEL", { agent: away, queue: full });
+    const { code, stdout } = run("DEL", { agent: away, queue: full });
     expect(code).toBe(5);
     expect(stdout).toContain("ENOSPC");
   });

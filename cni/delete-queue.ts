@@ -2,38 +2,37 @@
  * A DEL for an agent that is away: one file in a directory that the agent empties at its start.
  *
  * Invariant: the file is whole or not there, and on the disk when the executable says that the DEL succeeded. One container's interface has one file, so
- * that a DEL that is repeated does not pile up. `node:fs` is imported where it is needed: a bundle loads what stands at the top of any of its files.
+ * that a DEL that is repeated does not pile up.
  */
+import { close, makeDirectories, openFile, processId, remove, rename, sync, writeAll } from "./system-calls.ts";
 
-/** The file's path. Rejects with what the file system throws. */
-export async function queueDelete(
+/** The file's path. Throws SystemCallError. */
+export function queueDelete(
   directory: string,
   { containerId, ifname, network }: { readonly containerId: string; readonly ifname: string; readonly network: string },
   request: object,
-): Promise<string> {
-  const { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } = await import("node:fs");
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+): string {
+  makeDirectories(directory);
   const path = `${directory}/${network}.${containerId}.${ifname}.json`;
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = openSync(temporary, "w", 0o600);
+  const temporary = `${path}.${processId()}.tmp`;
+  const file = openFile(temporary, "replace");
   try {
-    writeSync(file, JSON.stringify(request));
-    fsyncSync(file);
+    writeAll(file, JSON.stringify(request));
+    sync(file);
   } finally {
-    closeSync(file);
+    close(file);
   }
-  renameSync(temporary, path);
-  const folder = openSync(directory, "r");
+  rename(temporary, path);
+  const folder = openFile(directory, "directory");
   try {
-    fsyncSync(folder);
+    sync(folder);
   } finally {
-    closeSync(folder);
+    close(folder);
   }
   return path;
 }
 
-/** Of one that is gone: nothing. */
-export async function unqueueDelete(path: string): Promise<void> {
-  const { rmSync } = await import("node:fs");
-  rmSync(path, { force: true });
+/** Of one that is gone: nothing. Throws SystemCallError. */
+export function unqueueDelete(path: string): void {
+  remove(path);
 }

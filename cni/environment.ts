@@ -4,7 +4,8 @@ import { CniError } from "./errors.ts";
 export const COMMANDS = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"] as const;
 export type Command = (typeof COMMANDS)[number];
 
-export type Variable = "CNI_CONTAINERID" | "CNI_NETNS" | "CNI_IFNAME" | "CNI_ARGS" | "CNI_PATH";
+export const VARIABLES = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"] as const;
+export type Variable = Exclude<(typeof VARIABLES)[number], "CNI_COMMAND">;
 
 /** Variables that each command must have, from the specification's "CNI operations". CNI_NETNS may be empty for DEL: the namespace may be gone. */
 export const REQUIRED: Readonly<Record<Command, readonly Variable[]>> = {

@@ -1,41 +1,32 @@
 /**
- * Reading, writing and the agent's socket by libc itself, through Bun's FFI: of an executable that lives for 4 ms, loading `node:fs` is 1.4 ms and an event
- * loop with a socket another 0.7 ms, while these nine functions cost 0.3 ms.
+ * Reading, writing, the agent's socket and the few files of the executable: the calls of native/host.c, with errors that have a name.
  *
- * Invariant: every call blocks until it is done or its time-out is over, so no callback is ever pending. The only file that touches the FFI.
+ * Invariant: every call blocks until it is done or its time-out is over, so no callback is ever pending. The only file that touches `host`.
  */
 
-type NativeArgument = "i32" | "u32" | "u64" | "ptr";
-interface Ffi {
-  dlopen<const Symbols extends Readonly<Record<string, { readonly args: readonly NativeArgument[]; readonly returns: "i32" | "i64_fast" | "ptr" }>>>(
-    library: string,
-    symbols: Symbols,
-  ): { readonly symbols: { readonly [Name in keyof Symbols]: (...args: readonly (number | Uint8Array)[]) => number } };
-  readonly read: { i32(pointer: number): number };
+/** What native/host.c offers. A call that fails returns its errno, negated. */
+export interface Host {
+  readAll(fd: number, maxBytes: number): string | number;
+  writeAll(fd: number, text: string): number;
+  connectUnix(path: string, timeoutMs: number): number;
+  close(fd: number): number;
+  sync(fd: number): number;
+  openFile(path: string, kind: FileKind): number;
+  makeDirectory(path: string): number;
+  rename(from: string, to: string): number;
+  remove(path: string): number;
+  variable(name: string): string | undefined;
+  processId(): number;
+  exit(code: number): never;
 }
-declare const Bun: { readonly FFI: Ffi };
 
-const libc = Bun.FFI.dlopen("libc.so.6", {
-  read: { args: ["i32", "ptr", "u64"], returns: "i64_fast" },
-  write: { args: ["i32", "ptr", "u64"], returns: "i64_fast" },
-  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
-  send: { args: ["i32", "ptr", "u64", "i32"], returns: "i64_fast" },
-  close: { args: ["i32"], returns: "i32" },
-  __errno_location: { args: [], returns: "ptr" },
-}).symbols;
+/** "replace" empties the file that is there, "append" writes behind it; both make one of mode 0600. "directory": to sync it. */
+export type FileKind = "replace" | "append" | "directory";
 
-const AF_UNIX = 1;
-const SOCK_STREAM_CLOEXEC = 0o2000001;
-const SOL_SOCKET = 1;
-const SO_RCVTIMEO = 20;
-const SO_SNDTIMEO = 21;
-/** A peer that is gone is an error here, not a signal that ends the process. */
-const MSG_NOSIGNAL = 0x4000;
-const SUN_PATH_BYTES = 108;
-const CHUNK_BYTES = 64 * 1024;
-const EINTR = 4;
+declare const host: Host;
+
+const EEXIST = 17;
+const EFBIG = 27;
 const ERRNO_NAMES: Readonly<Record<number, string>> = {
   2: "ENOENT",
   5: "EIO",
@@ -43,15 +34,20 @@ const ERRNO_NAMES: Readonly<Record<number, string>> = {
   11: "EAGAIN",
   12: "ENOMEM",
   13: "EACCES",
+  [EEXIST]: "EEXIST",
   20: "ENOTDIR",
   21: "EISDIR",
+  22: "EINVAL",
+  [EFBIG]: "EFBIG",
   28: "ENOSPC",
+  30: "EROFS",
   32: "EPIPE",
+  36: "ENAMETOOLONG",
   104: "ECONNRESET",
   111: "ECONNREFUSED",
 };
 
-/** A libc call that returned -1. */
+/** A system call that failed. */
 export class SystemCallError extends Error {
   /** "ENOENT", …; "errno 71" for one without a name here. */
   readonly code: string;
@@ -64,66 +60,75 @@ export class SystemCallError extends Error {
   }
 }
 
-/** All of a descriptor, to its end. Throws SystemCallError; RangeError beyond `maxBytes`. */
+/** All of a descriptor, to its end, from UTF-8. Throws SystemCallError; RangeError beyond `maxBytes`. */
 export function readAll(fd: number, maxBytes: number): string {
-  const decoder = new TextDecoder();
-  const chunk = new Uint8Array(CHUNK_BYTES);
-  let text = "";
-  let total = 0;
-  for (;;) {
-    const length = uninterrupted("read", () => libc.read(fd, chunk, CHUNK_BYTES));
-    if (length === 0) return text + decoder.decode();
-    total += length;
-    if (total > maxBytes) throw new RangeError(`more than ${maxBytes} bytes`);
-    text += decoder.decode(chunk.subarray(0, length), { stream: true });
-  }
+  const text = host.readAll(fd, maxBytes);
+  if (typeof text === "string") return text;
+  if (text === -EFBIG) throw new RangeError(`more than ${maxBytes} bytes`);
+  throw new SystemCallError("read", -text);
 }
 
-/** Throws SystemCallError. */
-export function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let rest = bytes; rest.length > 0; ) {
-    const from = rest;
-    rest = rest.subarray(uninterrupted("write", () => libc.write(fd, from, from.length)));
-  }
+/** The whole text, as UTF-8, to a file or a connected socket. Throws SystemCallError. */
+export function writeAll(fd: number, text: string): void {
+  checked("write", host.writeAll(fd, text));
 }
 
-/** Connected to the listener at the path; every later call on it ends after `timeoutMs` (EAGAIN). Close it with `close`. Throws SystemCallError, RangeError. */
+/** Connected to the listener at the path; every later call on it ends after `timeoutMs` (EAGAIN). Close it with `close`. Throws SystemCallError. */
 export function connectUnix(path: string, timeoutMs: number): number {
-  const name = new TextEncoder().encode(path);
-  if (name.length >= SUN_PATH_BYTES) throw new RangeError(`the socket's path is longer than ${SUN_PATH_BYTES - 1} bytes: ${path}`);
-  // struct sockaddr_un: the family, then the path with a zero behind it.
-  const address = new Uint8Array(2 + name.length + 1);
-  address[0] = AF_UNIX;
-  address.set(name, 2);
-  const fd = uninterrupted("socket", () => libc.socket(AF_UNIX, SOCK_STREAM_CLOEXEC, 0));
-  try {
-    const limit = new Uint8Array(new BigInt64Array([BigInt(Math.floor(timeoutMs / 1_000)), BigInt((timeoutMs % 1_000) * 1_000)]).buffer);
-    for (const option of [SO_RCVTIMEO, SO_SNDTIMEO]) uninterrupted("setsockopt", () => libc.setsockopt(fd, SOL_SOCKET, option, limit, limit.length));
-    uninterrupted("connect", () => libc.connect(fd, address, address.length));
-    return fd;
-  } catch (error) {
-    close(fd);
-    throw error;
-  }
-}
-
-/** The whole of it on a connected socket. Throws SystemCallError. */
-export function sendAll(fd: number, bytes: Uint8Array): void {
-  for (let rest = bytes; rest.length > 0; ) {
-    const from = rest;
-    rest = rest.subarray(uninterrupted("send", () => libc.send(fd, from, from.length, MSG_NOSIGNAL)));
-  }
+  return checked("connect", host.connectUnix(path, timeoutMs));
 }
 
 export function close(fd: number): void {
-  libc.close(fd);
+  host.close(fd);
 }
 
-function uninterrupted(call: string, action: () => number): number {
-  for (;;) {
-    const result = action();
-    if (result >= 0) return result;
-    const errno = Bun.FFI.read.i32(libc.__errno_location());
-    if (errno !== EINTR) throw new SystemCallError(call, errno);
-  }
+/** What was written to the descriptor is on the disk. Throws SystemCallError. */
+export function sync(fd: number): void {
+  checked("fsync", host.sync(fd));
+}
+
+/** A descriptor; close it with `close`. Throws SystemCallError. */
+export function openFile(path: string, kind: FileKind): number {
+  return checked(`open ${path}`, host.openFile(path, kind));
+}
+
+/** With those above it, of mode 0700; of one that is there: nothing. Throws SystemCallError. */
+export function makeDirectories(path: string): void {
+  const result = host.makeDirectory(path);
+  if (result >= 0 || result === -EEXIST) return;
+  const parent = path.slice(0, path.lastIndexOf("/"));
+  if (parent === "" || parent === path) checked(`mkdir ${path}`, result);
+  makeDirectories(parent);
+  const again = host.makeDirectory(path);
+  if (again !== -EEXIST) checked(`mkdir ${path}`, again);
+}
+
+/** Throws SystemCallError. */
+export function rename(from: string, to: string): void {
+  checked(`rename to ${to}`, host.rename(from, to));
+}
+
+/** Of one that is not there: nothing. Throws SystemCallError. */
+export function remove(path: string): void {
+  const result = host.remove(path);
+  if (ERRNO_NAMES[-result] !== "ENOENT") checked(`unlink ${path}`, result);
+}
+
+/** Of the environment. */
+export function variable(name: string): string | undefined {
+  return host.variable(name);
+}
+
+export function processId(): number {
+  return host.processId();
+}
+
+/** Ends the process at once. */
+export function exit(code: number): never {
+  return host.exit(code);
+}
+
+function checked(call: string, result: number): number {
+  if (result < 0) throw new SystemCallError(call, -result);
+  return result;
 }

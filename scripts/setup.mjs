@@ -18,8 +18,9 @@ export function toolEnv() {
   return { ...process.env, PATH: `${join(root, "node_modules", ".bin")}:${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin` };
 }
 
-/** Debian packages by what they bring: executable → package. */
+/** Debian packages by what they bring: executable → packages. */
 const DEBIAN = {
+  build: { cc: "gcc libc6-dev", pip3: "python3-pip" },
   runtime: { nft: "nftables", ip: "iproute2" },
   test: {
     nft: "nftables",
@@ -93,7 +94,7 @@ export function installDebianPackages(purpose) {
   const lacksVenv = () => purpose === "test" && spawnSync("python3", ["-c", "import ensurepip, venv"], { env: toolEnv() }).status !== 0;
   const before = missing();
   if ((before.length > 0 || lacksVenv()) && process.getuid?.() === 0 && hasCommand("apt-get")) {
-    const packages = [...new Set(before.map((name) => wanted[name])), ...(lacksVenv() ? ["python3-venv"] : [])];
+    const packages = [...new Set(before.flatMap((name) => wanted[name].split(" "))), ...(lacksVenv() ? ["python3-venv"] : [])];
     say(`installing Debian packages: ${packages.join(" ")}`);
     const env = { ...toolEnv(), DEBIAN_FRONTEND: "noninteractive" };
     run("apt-get", ["update", "-q"], { env });
@@ -103,6 +104,7 @@ export function installDebianPackages(purpose) {
 }
 
 export function buildCni() {
+  installDebianPackages("build");
   mkdirSync(join(root, "dist"), { recursive: true });
-  if (!run(process.execPath, [join(root, "scripts", "build-cni.mjs")])) throw new Error("building dist/cni/sedge-cni failed: see above");
+  if (!run(pinnedNode, [join(root, "scripts", "build-cni.mjs")])) throw new Error("building dist/cni/sedge-cni failed: see above");
 }

@@ -6,11 +6,9 @@ RUN npm ci --omit=dev --omit=optional --no-audit --no-fund
 
 FROM node:26-bookworm-slim AS cni
 WORKDIR /build
-COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --no-audit --no-fund
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-pip
 COPY scripts/build-cni.mjs scripts/single-build.mjs scripts/
 COPY cni cni
-COPY src/net src/net
 RUN node scripts/build-cni.mjs
 
 FROM node:26-bookworm-slim AS plugins

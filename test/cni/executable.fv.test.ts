@@ -4,9 +4,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { execOk } from "../../src/runtime/exec.ts";
+import { exec, execOk } from "../../src/runtime/exec.ts";
 import { type CniAgentOptions, runCniAgent } from "../fakes/cni-agent.ts";
-import { callCni, cniExecutable, hasCniExecutable } from "../fakes/cni-caller.ts";
+import { type CniReply, callCni, cniExecutable, cniInput, hasCniExecutable } from "../fakes/cni-caller.ts";
 
 interface RunningAgent extends AsyncDisposable {
   stop(): Promise<void>;
@@ -153,7 +153,72 @@ describe("the agent's socket", () => {
   });
 });
 
+describe.skipIf(!hasCniExecutable())("what the executable is given", () => {
+  it("text beyond ASCII arrives byte for byte, there and back", async () => {
+    await using directory = await temporary();
+    const bodies: unknown[] = [];
+    const text = "é € 😀 \u0000";
+    const server = createServer((socket) =>
+      socket.once("data", (bytes: Buffer) => {
+        const [head = "", body = ""] = bytes.toString("utf8").split("\r\n\r\n");
+        bodies.push(JSON.parse(body), Number(/content-length: (\d+)/i.exec(head)?.[1]) - Buffer.byteLength(body));
+        const answer = Buffer.from(JSON.stringify({ ok: false, error: { code: 101, msg: text, details: "" } }));
+        socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${answer.length}\r\n\r\n`);
+        // Cut within a character.
+        socket.write(answer.subarray(0, answer.indexOf("é") + 1), () => socket.end(answer.subarray(answer.indexOf("é") + 1)));
+      }),
+    ).listen(join(directory.path, "agent.sock"));
+    try {
+      const netns = "/run/netns/ü€😀";
+      const { json } = await callCni(directory.path, { command: "ADD", containerId: "a", netns });
+      expect(json.msg).toBe(text);
+      expect(bodies).toMatchObject([{ netns }, 0]);
+    } finally {
+      server.close();
+    }
+  });
+
+  it("paths that the system refuses: the error says which", async () => {
+    await using directory = await temporary();
+    const add = async (socket: string): Promise<CniReply["json"]> =>
+      (await callCni(directory.path, { command: "ADD", containerId: "a", netns: "/n", config: { socket } })).json;
+    expect(await add(`/${"x".repeat(200)}`)).toMatchObject({ code: 11, details: expect.stringContaining("ENAMETOOLONG") as unknown });
+    expect(await add("/run/a\u0000b")).toMatchObject({ code: 11, details: expect.stringContaining("EINVAL") as unknown });
+    await writeFile(join(directory.path, "file"), "");
+    const queueDir = join(directory.path, "file", "queue");
+    const del = await callCni(directory.path, { command: "DEL", containerId: "a", config: { queueDir } });
+    expect(del.json).toMatchObject({ code: 5, details: expect.stringContaining(`${queueDir}: mkdir ${queueDir}: ENOTDIR`) as unknown });
+  });
+
+  it("a queue whose directories are not there: they are made, for the owner alone", async () => {
+    await using directory = await temporary();
+    const queueDir = join(directory.path, "one", "two", "queue");
+    expect((await callCni(directory.path, { command: "DEL", containerId: "a", config: { queueDir } })).code).toBe(0);
+    expect(await readdir(queueDir)).toEqual(["k8s-pod-network.a.eth0.json"]);
+    expect([(await stat(queueDir)).mode & 0o777, (await stat(join(queueDir, "k8s-pod-network.a.eth0.json"))).mode & 0o777]).toEqual([0o700, 0o600]);
+  });
+
+  it("a configuration that is too deep or too long is an error of ours, not the end of the process", async () => {
+    const add = async (stdin: string): Promise<unknown> => {
+      const { code, stdout } = await exec([cniExecutable], { stdin, env: { ...cniInput("/", { command: "ADD", containerId: "a", netns: "/n" }).env } });
+      return { code, json: JSON.parse(stdout) as unknown };
+    };
+    expect(await add(`{"a":${"[".repeat(1_000_000)}`)).toMatchObject({ code: 1, json: { code: 6 } });
+    expect(await add(`"${"x".repeat(16 * 1024 * 1024)}"`)).toMatchObject({ code: 1, json: { code: 5, details: "more than 16777216 bytes" } });
+  });
+});
+
 describe.skipIf(!hasCniExecutable())("the executable's file", () => {
+  it("is linked with all that it needs: it runs on hosts of any libc", async () => {
+    const elf = await readFile(cniExecutable);
+    // ELF64, elf(5): e_phoff, e_phentsize, e_phnum; p_type is a program header's first field.
+    const [offset, size, count] = [Number(elf.readBigUInt64LE(0x20)), elf.readUInt16LE(0x36), elf.readUInt16LE(0x38)];
+    const types = Array.from({ length: count }, (_, i) => elf.readUInt32LE(offset + i * size));
+    expect(types).toContain(1);
+    // PT_INTERP would name the host's dynamic linker.
+    expect(types).not.toContain(3);
+  });
+
   it("needs nothing beside it, and says its version without an agent", async () => {
     const output = await execOk([cniExecutable], { stdin: JSON.stringify({ cniVersion: "1.0.0" }), env: { CNI_COMMAND: "VERSION" } });
     expect(JSON.parse(output)).toEqual({ cniVersion: "1.0.0", supportedVersions: ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] });

@@ -3,30 +3,43 @@
  *
  *   node test/fakes/dying-queue-delete.ts <directory> <number> <request>
  *
- * The calls of `node:fs` are wrapped from outside: the program has no such hook.
+ * The calls of cni/native/host.c are made by `node:fs` here, counted.
  */
-import fs from "node:fs";
-import { syncBuiltinESMExports } from "node:module";
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { queueDelete } from "../../cni/delete-queue.ts";
+import type { FileKind, Host } from "../../cni/system-calls.ts";
 
 const [directory = "", dieAt = "", request = "{}"] = process.argv.slice(2);
+const FLAGS: Readonly<Record<FileKind, string>> = { replace: "w", append: "a", directory: "r" };
 let left = Number(dieAt);
 
-function counted<Arguments extends readonly unknown[], Result>(call: (...args: Arguments) => Result): (...args: Arguments) => Result {
-  return (...args) => {
-    if (--left === 0) process.kill(process.pid, "SIGKILL");
-    return call(...args);
-  };
+function call(action: () => number): number {
+  if (--left === 0) process.kill(process.pid, "SIGKILL");
+  try {
+    return action();
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException;
+    if (errno === undefined) throw error;
+    return errno;
+  }
 }
 
-const { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } = fs;
-Object.assign(fs, {
-  closeSync: counted(closeSync),
-  fsyncSync: counted(fsyncSync),
-  mkdirSync: counted(mkdirSync),
-  openSync: counted(openSync),
-  renameSync: counted(renameSync),
-  writeSync: counted(writeSync),
-});
-syncBuiltinESMExports();
-await queueDelete(directory, { containerId: "a", ifname: "eth0", network: "k8s-pod-network" }, JSON.parse(request) as object);
+function nothing(action: () => void): number {
+  return call(() => {
+    action();
+    return 0;
+  });
+}
+
+const host: Partial<Host> = {
+  close: (fd) => nothing(() => closeSync(fd)),
+  makeDirectory: (path) => nothing(() => mkdirSync(path, { mode: 0o700 })),
+  openFile: (path, kind) => call(() => openSync(path, FLAGS[kind], 0o600)),
+  processId: () => process.pid,
+  remove: (path) => nothing(() => unlinkSync(path)),
+  rename: (from, to) => nothing(() => renameSync(from, to)),
+  sync: (fd) => nothing(() => fsyncSync(fd)),
+  writeAll: (fd, text) => nothing(() => writeSync(fd, text)),
+};
+Object.assign(globalThis, { host });
+queueDelete(directory, { containerId: "a", ifname: "eth0", network: "k8s-pod-network" }, JSON.parse(request) as object);
