@@ -102,7 +102,7 @@ export class FanoutMetrics implements Omit<SessionObserver, "ended"> {
     });
     this.#programmed = new CountingHistogram({
       name: "sedge_fanout_commit_to_programmed_seconds",
-      help: "From a commit to an agent's acknowledgement that its kernel has it",
+      help: "From a commit to the moment since when an agent's kernel has it: the time for which the agent held its acknowledgement back is taken off; of commits that share one acknowledgement the newest",
       buckets: LATENCY_BUCKETS,
       registers,
     });

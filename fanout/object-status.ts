@@ -2,7 +2,7 @@
  * On which nodes the present state of a cluster object is in force.
  *
  * A node has the revision when its kernel has acknowledged it, or when everything that the table holds for it is sent and acknowledged (the commit then did
- * not touch its view). "Concerned" are the audience of the object's own record, or for objects without one the nodes that the commit changed.
+ * not touch its view). Who asks waits: nodes that lack it are asked to say so as soon as they have it. "Concerned" are the audience of the object's own record, or for objects without one the nodes that the commit changed.
  */
 
 import type { RecordKey } from "../src/model/record.ts";
@@ -54,6 +54,7 @@ export function objectStatus({ kind, namespace, name }: GetObjectStatusRequest, 
       const at = session?.sentCommits.programmedAt(object.revision) ?? 0;
       if (at > programmedAt) programmedAt = at;
     } else if (session !== undefined) {
+      session.askForAck();
       if (lagging.length < MAX_LAGGING) lagging.push({ node: name, reason, connected: true });
     } else if (unconnected.length < MAX_LAGGING && isElsewhere?.(name) !== true) unconnected.push({ node: name, reason, connected: false });
   }

@@ -46,7 +46,7 @@ import type { Origin } from "./services/origin.ts";
 import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
 import { replicaReport } from "./services/replica-report.ts";
 import type { SessionLimits } from "./session/session.ts";
-import { type HelloPlace, MOVES_PER_SECOND, Sessions } from "./session/sessions.ts";
+import { type HelloPlace, MOVES_PER_SECOND, RELAY_ACK_PACE, Sessions } from "./session/sessions.ts";
 import { CallError } from "./status.ts";
 import type { NodeId } from "./table/node-ids.ts";
 import { type Commit, Table } from "./table/table.ts";
@@ -259,6 +259,7 @@ export class FanoutServer implements Part {
             hold: (node, onHeld) => upstream.hold(node, onHeld),
             refuse: (hello) => this.#refusalOfRelay(upstream, hello),
             onClient: () => this.#uplink?.touch(),
+            ackPace: RELAY_ACK_PACE,
           }),
       log: log.child({ component: "sessions" }),
       heartbeatIntervalMs,

@@ -36,6 +36,36 @@ describe("acknowledgements", () => {
     expect(held).toEqual(["1: 2000", "3: 60000"]);
   });
 
+  it("tells how long its kernel has had the newest commit; nothing before it has any", async () => {
+    const clock = new ManualClock();
+    const held: string[] = [];
+    const acknowledgements = new Acknowledgements({ coalesceMs: 5, clock });
+    acknowledgements.begin(({ programmedRevision, programmedHeldUs }) => void held.push(`${programmedRevision}: ${programmedHeldUs}`));
+    acknowledgements.received(1n);
+    await clock.advance(10);
+    acknowledgements.programmed(1n, []);
+    acknowledgements.pace(100);
+    acknowledgements.received(2n);
+    acknowledgements.programmed(2n, []);
+    await clock.advance(1_000);
+    expect(held).toEqual(["0: undefined", "1: 0", "2: 100000"]);
+  });
+
+  it("a shorter pace counts at once for what waits, a longer one does not put it off", async () => {
+    const { clock, sent, acknowledgements, commit } = fixture(1_000);
+    await commit(1n, 0);
+    await commit(2n, 100);
+    acknowledgements.pace(50);
+    expect(sent).toEqual(["0: 1/1", "100: 2/2"]);
+    acknowledgements.pace(1_000);
+    await commit(3n, 100);
+    acknowledgements.pace(5_000);
+    await clock.advance(900);
+    acknowledgements.pace(0);
+    await clock.advance(10_000);
+    expect(sent.slice(2)).toEqual(["1100: 3/3"]);
+  });
+
   it("without a pace: one message for a commit that is programmed at once, two when programming takes longer", async () => {
     const { clock, sent, commit } = fixture(0);
     await commit(1n, 2);

@@ -31,6 +31,7 @@ export class Acknowledgements {
   #received = 0n;
   #programmed = 0n;
   #receivedAt = 0;
+  #programmedAt = 0;
   #failed: readonly ObjectFailure[] = [];
   #sentFailed = "[]";
   #lastSent = "";
@@ -57,9 +58,11 @@ export class Acknowledgements {
     this.#dueAt = undefined;
   }
 
-  /** The least distance (ms) between two Acks that only tell progress, as the server last asked. */
+  /** The least distance (ms) between two Acks that only tell progress, as the server last asked. A shorter one counts at once for what waits. */
   pace(intervalMs: number): void {
+    const before = this.#intervalMs;
     this.#intervalMs = Math.min(intervalMs, MAX_INTERVAL_MS);
+    if (this.#intervalMs < before && this.#dueAt !== undefined) this.#schedule();
   }
 
   received(revision: bigint): void {
@@ -71,7 +74,10 @@ export class Acknowledgements {
 
   programmed(revision: bigint, failed: readonly ObjectFailure[]): void {
     this.#failed = failed;
-    if (revision > this.#programmed && revision <= this.#received) this.#programmed = revision;
+    if (revision > this.#programmed && revision <= this.#received) {
+      this.#programmed = revision;
+      this.#programmedAt = this.#clock.now();
+    }
     if (this.#send !== undefined && textOf(failed) !== this.#sentFailed) this.flush();
     else this.#schedule();
   }
@@ -90,8 +96,13 @@ export class Acknowledgements {
       receivedRevision: this.#received,
       programmedRevision: this.#programmed,
       failed: this.#failed.slice(0, MAX_FAILURES).map(({ key, reason }) => ({ key, reason })),
-      heldUs: Math.min(MAX_HELD_US, Math.round((this.#sentAt - this.#receivedAt) * 1000)),
+      heldUs: this.#heldSince(this.#receivedAt),
+      programmedHeldUs: this.#programmed === 0n ? undefined : this.#heldSince(this.#programmedAt),
     });
+  }
+
+  #heldSince(at: number): number {
+    return Math.min(MAX_HELD_US, Math.round((this.#sentAt - at) * 1000));
   }
 
   #schedule(): void {

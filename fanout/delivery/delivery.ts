@@ -20,12 +20,18 @@ export interface PeerStream {
    * `isUrgent`: this one, and what waits before it, need not wait for that. A transport that has no way to do so sends it as the others.
    */
   send(message: Uint8Array, isUrgent?: boolean): void;
+  /**
+   * As an urgent `send`, for the message that comes regularly when nothing else does: with it goes what the transport asks of a peer that has been silent
+   * for long, which else would leave by itself.
+   */
+  beat(message: Uint8Array): void;
   /** Ends the stream with an error. `onClosed` follows. */
   end(error: unknown): void;
 }
 
 /** What a session wants to hear of its stream. Called in order, never after `onClosed`. */
 export interface StreamHandler {
+  /** The bytes are the handler's until it returns; what it keeps it copies. */
   onMessage(bytes: Uint8Array): void;
   /** `bytesInFlight` fell, otherwise than within `send`. */
   onDrain(): void;

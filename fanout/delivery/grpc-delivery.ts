@@ -187,6 +187,11 @@ class GrpcStream implements PeerStream {
     });
   }
 
+  /** grpc-js pings by itself. */
+  beat(message: Uint8Array): void {
+    this.send(message);
+  }
+
   end(error: unknown): void {
     if (this.isOver) return;
     this.isOver = true;

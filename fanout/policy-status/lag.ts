@@ -37,7 +37,8 @@ export interface LagSources {
   readonly relations: PolicyRelations;
 }
 
-/** Of the server's sessions and those at relays below; with `policy`, only what concerns that record. One synchronous look. */
+/** Of the server's sessions and those at relays below; with `policy`, only what concerns that record. One synchronous look; who lags is asked to say
+ * so as soon as it does not. */
 export function localLag({ table, sessions, relations }: LagSources, policy?: RecordKey): Pick<LagReport, "connected" | "lagging"> {
   const connected: string[] = [];
   const lagging: NodeLag[] = [];
@@ -47,7 +48,9 @@ export function localLag({ table, sessions, relations }: LagSources, policy?: Re
     connected.push(node.name);
     if (session.isLevel) continue;
     const lag = lagOf(session, { node, table, relations, policy });
-    if (lag.policies?.length !== 0 || lag.failures.length > 0) lagging.push(lag);
+    if (lag.policies?.length === 0 && lag.failures.length === 0) continue;
+    session.askForAck();
+    lagging.push(lag);
   }
   return { connected, lagging };
 }

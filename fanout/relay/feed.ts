@@ -174,7 +174,8 @@ export class Feed implements StreamHandler {
   onMessage(bytes: Uint8Array): void {
     let message: RelayMessageValue;
     try {
-      message = decodeRelayMessage(bytes);
+      // Decoded fields are views of what they were decoded from.
+      message = decodeRelayMessage(Uint8Array.from(bytes));
     } catch (error) {
       this.handle("broken", undefined, error);
       return;
@@ -435,7 +436,7 @@ export class Feed implements StreamHandler {
     if (levelRevision > table.revision) throw new CallError("broken-message", `RelayAck names revision ${levelRevision}, the table is at ${table.revision}`);
     this.#levelRevision = levelRevision;
     this.#ackAt = this.#host.now();
-    this.sentCommits.acknowledge(Number(levelRevision), this.#host.wallTimeUs(), () => undefined);
+    this.sentCommits.acknowledge(Number(levelRevision), this.#host.wallTimeUs(), false, () => undefined);
     for (const state of nodes) this.#noteNode(state);
     let floor = levelRevision;
     for (const { acknowledged } of this.#relayed.values()) if (acknowledged.programmed < floor) floor = acknowledged.programmed;

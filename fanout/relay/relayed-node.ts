@@ -105,6 +105,11 @@ export class RelayedNode implements ClientState {
     return programmed === 0n ? undefined : this.#feed.changedKeys.after(programmed);
   }
 
+  /** Relays have their nodes at a short pace. */
+  askForAck(): void {
+    // Nothing is held back for long.
+  }
+
   get dirtyKeys(): number {
     return this.#state?.dirtyKeys ?? 0;
   }

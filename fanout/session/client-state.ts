@@ -36,6 +36,8 @@ export interface ClientState {
   readonly isCaughtUp: boolean;
   /** Records whose present state is not known to be in the node's kernel; undefined: all of its view, as no answer has been acknowledged. */
   openKeys(): readonly RecordKey[] | undefined;
+  /** Somebody waits for what the node's kernel has: it is to be told sooner than at its pace. Costs little when asked again. */
+  askForAck(): void;
   readonly dirtyKeys: number;
   readonly bytesSent: number;
   readonly sentCommits: Pick<SentCommits, "programmedAt" | "oldestOpenAtUnixUs">;

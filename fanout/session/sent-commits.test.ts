@@ -6,9 +6,9 @@ function fixture() {
   return {
     sent,
     add: (revision: number, committedAtUnixUs: number): void => sent.add({ revision, committedAtUnixUs, sentAtUnixUs: committedAtUnixUs }),
-    acknowledge: (programmed: number, nowUnixUs: number): number[] => {
+    acknowledge: (programmed: number, nowUnixUs: number, isMoment = false): number[] => {
       const told: number[] = [];
-      sent.acknowledge(programmed, nowUnixUs, (seconds) => void told.push(Math.round(seconds * 1e6)));
+      sent.acknowledge(programmed, nowUnixUs, isMoment, (seconds) => void told.push(Math.round(seconds * 1e6)));
       return told;
     },
   };
@@ -27,6 +27,15 @@ describe("sent commits", () => {
     expect(acknowledge(7, 902)).toEqual([202]);
     expect(acknowledge(7, 903)).toEqual([]);
     expect([1n, 3n, 4n, 5n, 6n, 8n].map((revision) => sent.programmedAt(revision))).toEqual([901, 901, 901, 901, 902, undefined]);
+  });
+
+  it("of an agent that says since when its kernel has it, only the newest of what an acknowledgement covers is told", () => {
+    const { sent, add, acknowledge } = fixture();
+    for (const revision of [3, 5, 7, 9]) add(revision, revision * 100);
+    expect(acknowledge(7, 800, true)).toEqual([100]);
+    expect(acknowledge(8, 850, true)).toEqual([]);
+    expect(sent.oldestOpenAtUnixUs).toBe(900);
+    expect([3n, 7n, 9n].map((revision) => sent.programmedAt(revision))).toEqual([800, 800, undefined]);
   });
 
   it("a receipt tells the seconds since its commit was sent, once; nothing of an answer, nor of a revision that was not sent as such", () => {

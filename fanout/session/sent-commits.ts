@@ -56,14 +56,17 @@ export class SentCommits {
     return Math.max(0, receivedAtUnixUs - newest.sentAtUnixUs) / 1e6;
   }
 
-  /** Marks everything up to the revision; tells the seconds from commit to now of each that became programmed by this. */
-  acknowledge(programmed: number, nowUnixUs: number, tell: (seconds: number) => void): void {
+  /**
+   * Marks everything up to the revision, which the kernel has had since `atUnixUs`; tells the seconds from commit to then. Of several that became programmed by
+   * this only the newest is told, as for `receive`; of an agent that does not say since when (`isMoment` false: `atUnixUs` is the Ack's arrival), each.
+   */
+  acknowledge(programmed: number, atUnixUs: number, isMoment: boolean, tell: (seconds: number) => void): void {
     for (; this.#programmed < this.#commits.length; this.#programmed++) {
       const place = this.#place(this.#programmed);
       const commit = this.#commits[place];
       if (commit === undefined || commit.revision > programmed) return;
-      this.#programmedAt[place] = nowUnixUs;
-      if (commit.committedAtUnixUs !== 0) tell((nowUnixUs - commit.committedAtUnixUs) / 1e6);
+      this.#programmedAt[place] = atUnixUs;
+      if (commit.committedAtUnixUs !== 0 && (!isMoment || commit.revision === programmed)) tell((atUnixUs - commit.committedAtUnixUs) / 1e6);
     }
   }
 

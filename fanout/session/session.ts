@@ -71,7 +71,12 @@ const MAX_ROUNDS = 4;
 /** Failures of one Ack that are kept; the rest is only counted by the agent. */
 const MAX_FAILURES = 100;
 const NO_FAILURES: readonly ObjectFailure[] = [];
+/** Asked of an agent for whose kernel somebody waits. */
+const HURRIED_ACK_INTERVAL_MS = 100;
 const ackReader = new AckReader();
+
+/** Of an Ack; the times -1 when the agent did not tell. */
+type Progress = Pick<AckReader, "received" | "programmed" | "heldUs" | "programmedHeldUs">;
 
 /** What a session needs of the server around it. */
 export interface SessionHost {
@@ -170,6 +175,7 @@ export class Session implements StreamHandler, ClientState {
   #programmedRevision = 0;
   #failed: readonly ObjectFailure[] = NO_FAILURES;
   #ackAt = 0;
+  #isHurried = false;
   #bytesSent = 0;
   /** When a part of an answer was last sent. */
   #progressAt = 0;
@@ -246,7 +252,7 @@ export class Session implements StreamHandler, ClientState {
   onMessage(bytes: Uint8Array): void {
     if (ackReader.read(bytes) && SESSION_TRANSITIONS[this.#state].ack.effect === "record-ack") {
       try {
-        this.#recordAck(ackReader.received, ackReader.programmed, NO_FAILURES, ackReader.heldUs);
+        this.#recordAck(ackReader, NO_FAILURES);
       } catch (error) {
         this.#fail(error);
       }
@@ -254,7 +260,8 @@ export class Session implements StreamHandler, ClientState {
     }
     let message: AgentMessageValue;
     try {
-      message = decodeAgentMessage(bytes);
+      // Decoded fields are views of what they were decoded from.
+      message = decodeAgentMessage(Uint8Array.from(bytes));
     } catch (error) {
       this.handle("broken", undefined, error);
       return;
@@ -382,12 +389,28 @@ export class Session implements StreamHandler, ClientState {
 
   heartbeat(): void {
     if (this.#node === undefined || this.#isFull()) return;
-    const { ageMs, isStale } = this.#host.upstream();
-    const digest = this.#isClean ? this.#host.table.viewDigest(this.#node.id) : undefined;
-    const { revision } = this.#host.table;
-    const ackIntervalMs = this.#host.ackIntervalMs();
-    this.#send("heartbeat", encodeHeartbeat({ revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale, ackIntervalMs }));
+    this.#isHurried = false;
+    this.#beat(this.#node.id, this.#host.ackIntervalMs());
     if (this.#state === "waiting") this.#tellPlace();
+  }
+
+  /** Until the next heartbeat it acknowledges at a short pace, beginning with what it holds back. */
+  askForAck(): void {
+    if (this.#state !== "live" || this.#node === undefined || this.#isHurried || this.isCaughtUp || this.#isFull()) return;
+    if (this.#host.ackIntervalMs() <= HURRIED_ACK_INTERVAL_MS) return;
+    this.#isHurried = true;
+    this.#beat(this.#node.id, HURRIED_ACK_INTERVAL_MS);
+  }
+
+  #beat(node: NodeId, ackIntervalMs: number): void {
+    const { table, observer } = this.#host;
+    const { ageMs, isStale } = this.#host.upstream();
+    const digest = this.#isClean ? table.viewDigest(node) : undefined;
+    const message = encodeHeartbeat({ revision: table.revision, digest, upstreamAgeMs: BigInt(Math.round(ageMs)), stale: isStale, ackIntervalMs });
+    this.#bytesSent += message.length;
+    observer.sent("heartbeat", message.length);
+    this.stream.beat(message);
+    this.#account();
   }
 
   /** Ends the stream: what it was told does not hold any more. */
@@ -642,12 +665,12 @@ export class Session implements StreamHandler, ClientState {
     return this.#state === "live" && this.#dirty.size === 0 && this.#shared === undefined && this.#parts === undefined;
   }
 
-  #recordWholeAck({ receivedRevision, programmedRevision, failed, heldUs = -1 }: Ack): void {
-    this.#recordAck(Number(receivedRevision), Number(programmedRevision), failed.length === 0 ? NO_FAILURES : failed.slice(0, MAX_FAILURES), heldUs);
+  #recordWholeAck({ receivedRevision, programmedRevision, failed, heldUs = -1, programmedHeldUs = -1 }: Ack): void {
+    const progress = { received: Number(receivedRevision), programmed: Number(programmedRevision), heldUs, programmedHeldUs };
+    this.#recordAck(progress, failed.length === 0 ? NO_FAILURES : failed.slice(0, MAX_FAILURES));
   }
 
-  /** `heldUs`: -1 when the agent did not tell. */
-  #recordAck(received: number, programmed: number, failed: readonly ObjectFailure[], heldUs: number): void {
+  #recordAck({ received, programmed, heldUs, programmedHeldUs }: Progress, failed: readonly ObjectFailure[]): void {
     const { table, observer } = this.#host;
     if (received > table.revision || programmed > table.revision)
       throw new CallError("broken-message", `Ack names revision ${received} received and ${programmed} programmed, the table is at ${table.revision}`);
@@ -661,7 +684,7 @@ export class Session implements StreamHandler, ClientState {
       const seconds = this.sentCommits.receive(received, nowUs - heldUs);
       if (seconds >= 0) observer.received(seconds);
     }
-    this.sentCommits.acknowledge(programmed, nowUs, observer.programmed);
+    this.sentCommits.acknowledge(programmed, nowUs - Math.max(0, programmedHeldUs), programmedHeldUs >= 0, observer.programmed);
     this.#host.acknowledged(this);
   }
 

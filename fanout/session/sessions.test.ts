@@ -187,12 +187,37 @@ describe("sessions", () => {
         .flatMap((message) => (message?.$case === "welcome" || message?.$case === "heartbeat" ? [message.value.ackIntervalMs] : []));
     const agents = Array.from({ length: 300 }, (_, i) => f.agent(`n${i}`));
     for (const agent of agents) agent.connect();
-    expect([paceOf(agents[0]?.stream), paceOf(agents[299]?.stream)]).toEqual([[0], [30]]);
+    expect([paceOf(agents[0]?.stream), paceOf(agents[299]?.stream)]).toEqual([[0], [150]]);
     for (const session of f.sessions.clients) session.heartbeat();
     expect([paceOf(agents[0]?.stream), paceOf(agents[299]?.stream)]).toEqual([
-      [0, 30],
-      [30, 30],
+      [0, 150],
+      [150, 150],
     ]);
+  });
+
+  it("who waits for an Ack asks for it: those that have not acknowledged are told a short pace, once until their next heartbeat", () => {
+    const f = fixture();
+    const agents = Array.from({ length: 300 }, (_, i) => f.agent(`n${i}`));
+    for (const agent of agents) {
+      agent.connect();
+      agent.read();
+    }
+    f.commit(stack("a", ["n0"]));
+    const ask = (): unknown[] => {
+      for (const session of f.sessions.clients) session.askForAck();
+      return agents.flatMap(({ node, stream }) =>
+        (stream?.inFlight.splice(0) ?? [])
+          .map(decodeServerMessage)
+          .flatMap((message) => (message?.$case === "heartbeat" ? [[node, message.value.ackIntervalMs, message.value.digest === undefined]] : [])),
+      );
+    };
+    // Not sent yet, so it has no digest; all others are level.
+    expect(ask()).toEqual([["n0", 100, true]]);
+    expect(ask()).toEqual([]);
+    f.sessions.flush();
+    for (const session of f.sessions.clients) session.heartbeat();
+    for (const { stream } of agents) stream?.inFlight.splice(0);
+    expect(ask()).toEqual([["n0", 100, false]]);
   });
 
   it("S3 a slow reader gets the newest value once, costs keys only and delays nobody", () => {

@@ -41,6 +41,8 @@ export interface SessionsOptions {
   readonly targetsOf?: (node: NodeName) => readonly string[];
   /** See SessionHost.serversFor; absent: agents are told of no servers. */
   readonly serversFor?: (node: NodeName) => ServerList | undefined;
+  /** See Welcome.ack_interval_ms; a server's own when absent. */
+  readonly ackPace?: AckPace;
   /** Agents that are asked to move go at most at this rate, together. */
   readonly movesPerSecond?: number;
   /** How far this server is in the API's history; absent: agents are told nothing of it. */
@@ -70,10 +72,19 @@ export type HelloPlace = Pick<Hello, "node" | "epoch" | "revision" | "view" | "u
 const OLDER_LIMIT_MS = 180_000;
 const MAX_REFUSED = 100_000;
 export const MOVES_PER_SECOND = 200;
-/** Acks of progress that all agents together may send in a second, about; and the longest pace. Below so many agents there is none. */
-const ACKS_PER_SECOND = 10_000;
-const MAX_ACK_INTERVAL_MS = 1_000;
+/**
+ * Acks of progress that all agents together may send in a second, about, and the longest pace: well below the time for which a node must be behind before anybody is
+ * told. An Ack costs nearly as much as a delivery, and who waits for one has it at once (`Session.askForAck`). A relay's parent cannot ask, so there the pace is short.
+ */
+const ACK_PACE: AckPace = { perSecond: 2_000, maxIntervalMs: 2_500 };
+export const RELAY_ACK_PACE: AckPace = { perSecond: 10_000, maxIntervalMs: 1_000 };
+/** Below so many agents there is none. */
 const MIN_PACED_CLIENTS = 100;
+
+export interface AckPace {
+  readonly perSecond: number;
+  readonly maxIntervalMs: number;
+}
 
 export class Sessions {
   readonly #options: SessionsOptions;
@@ -200,7 +211,8 @@ export class Sessions {
   /** How far apart an agent's Acks of progress are to be, so that their number does not grow with that of the agents. */
   get ackIntervalMs(): number {
     const clients = this.#registered.size;
-    return clients < MIN_PACED_CLIENTS ? 0 : Math.min(MAX_ACK_INTERVAL_MS, Math.ceil((clients * 1_000) / ACKS_PER_SECOND));
+    const { perSecond, maxIntervalMs } = this.#options.ackPace ?? ACK_PACE;
+    return clients < MIN_PACED_CLIENTS ? 0 : Math.min(maxIntervalMs, Math.ceil((clients * 1_000) / perSecond));
   }
 
   /** The table has a complete view: sessions are answered from now on. */

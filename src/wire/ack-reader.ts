@@ -9,7 +9,8 @@ const ACK_TAG = 0x12;
 const RECEIVED_TAG = 0x08;
 const PROGRAMMED_TAG = 0x10;
 const HELD_TAG = 0x20;
-/** Message of one byte of length: three tags and three varints have 33 bytes at most. */
+const PROGRAMMED_HELD_TAG = 0x28;
+/** Message of one byte of length: four tags and four varints have 44 bytes at most. */
 const MAX_LENGTH = 0x7f;
 const MAX_VARINT_BYTES = 7;
 const MAX_UINT32 = 0xffff_ffff;
@@ -20,6 +21,8 @@ export class AckReader {
   programmed = 0;
   /** Ack.held_us; -1: not told. */
   heldUs = -1;
+  /** Ack.programmed_held_us; -1: not told. */
+  programmedHeldUs = -1;
   #at = 0;
 
   /** True: an AgentMessage that is an Ack without failures, its revisions (below 2^49) are in `received` and `programmed`. */
@@ -31,10 +34,14 @@ export class AckReader {
     const programmed = this.#field(bytes, PROGRAMMED_TAG);
     const isHeldTold = bytes[this.#at] === HELD_TAG;
     const held = this.#field(bytes, HELD_TAG);
+    const isProgrammedHeldTold = bytes[this.#at] === PROGRAMMED_HELD_TAG;
+    const programmedHeld = this.#field(bytes, PROGRAMMED_HELD_TAG);
     if (this.#at !== bytes.length || received < 0 || programmed < 0 || held < 0 || held > MAX_UINT32) return false;
+    if (programmedHeld < 0 || programmedHeld > MAX_UINT32) return false;
     this.received = received;
     this.programmed = programmed;
     this.heldUs = isHeldTold ? held : -1;
+    this.programmedHeldUs = isProgrammedHeldTold ? programmedHeld : -1;
     return true;
   }
 

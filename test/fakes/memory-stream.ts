@@ -30,6 +30,10 @@ export class MemoryStream implements PeerStream {
     if (!this.isOver) this.inFlight.push(message);
   }
 
+  beat(message: Uint8Array): void {
+    this.send(message);
+  }
+
   end(error: unknown): void {
     this.error = error;
     this.close();

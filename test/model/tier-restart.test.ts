@@ -139,6 +139,7 @@ class Link {
         this.bytes.received += message.length;
         this.#wake();
       },
+      beat: (message) => this.peer.send(message),
       end: (error) => this.#close(error),
     };
     this.#handler = replica.accept(this);

@@ -9,6 +9,7 @@ import { FRAME, FrameReader, PREFACE, SETTING, settingsFrame, windowUpdateFrame 
 import { HTTP2_LIMITS } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
 import { SharedFrames } from "./shared-frames.ts";
+import { SharedReads } from "./shared-reads.ts";
 import type { Http2Stream } from "./stream.ts";
 
 /** Takes what is written, all at once or (when it is full) later. */
@@ -58,6 +59,7 @@ class Setup {
       host: {
         limits: HTTP2_LIMITS,
         frames: new SharedFrames(),
+        reads: new SharedReads(),
         direct: undefined,
         keepaliveMs: 1,
         keepaliveTimeoutMs: 1,

@@ -36,11 +36,13 @@ import { Output, type OutputHost } from "./output.ts";
 import { checkTrailers, parseRequest, type Request } from "./request.ts";
 import { greeting, isSettingsAck, readSettings } from "./settings.ts";
 import type { SharedFrames } from "./shared-frames.ts";
+import type { SharedReads } from "./shared-reads.ts";
 import { Http2Stream, type StreamHost, type StreamSink } from "./stream.ts";
 
 export interface ConnectionHost {
   readonly limits: Http2Limits;
   readonly frames: SharedFrames;
+  readonly reads: SharedReads;
   /** Undefined: everything goes through Node's streams. */
   readonly direct: DirectSend | undefined;
   readonly keepaliveMs: number;
@@ -108,10 +110,10 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
     });
     this.#blocks = new HeaderBlocks(this);
     this.#output = new Output(socket, this);
-    socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
     socket.on("drain", () => this.#onDrain());
     socket.on("error", () => socket.destroy());
     socket.on("close", () => this.#onClose());
+    host.reads.attach(socket, (chunk) => this.#onChunk(chunk));
   }
 
   get limits(): Http2Limits {
@@ -165,6 +167,10 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
 
   waiting(change: 1 | -1): void {
     this.#waiting += change;
+  }
+
+  duePing(): Buffer | undefined {
+    return this.#closingSince === undefined && this.#keepalive.isEarly(this.#host.now(), this.#host) ? PING : undefined;
   }
 
   shared(message: Uint8Array, streamId: number): Buffer {

@@ -72,7 +72,7 @@ export class StreamError extends Error {
   }
 }
 
-/** Called for each frame; the payload is valid until it returns, unless the receiver keeps the chunk alive (it is a view of it). */
+/** Called for each frame; the payload is valid until it returns. */
 export type OnFrame = (type: number, flags: number, streamId: number, payload: Buffer) => void;
 
 /** Cuts a byte stream into frames, after the preface. */
@@ -94,7 +94,7 @@ export class FrameReader {
     this.#rest = undefined;
   }
 
-  /** Throws ConnectionError, and whatever `onFrame` throws: the frames after that one are kept for the next call. */
+  /** Throws ConnectionError, and whatever `onFrame` throws: the frames after that one are kept for the next call. What is kept of the chunk is a copy. */
   read(chunk: Buffer): void {
     const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
     this.#rest = undefined;
@@ -103,7 +103,7 @@ export class FrameReader {
       const given = Math.min(bytes.length, PREFACE.length);
       if (PREFACE.compare(bytes, 0, given, 0, given) !== 0) throw new ConnectionError(CODE.protocolError, "not an HTTP/2 client");
       if (given < PREFACE.length) {
-        this.#rest = bytes;
+        this.#rest = Buffer.from(bytes);
         return;
       }
       this.#isPrefaceOver = true;
@@ -121,7 +121,7 @@ export class FrameReader {
         this.#onFrame(bytes[start + 3] ?? 0, bytes[start + 4] ?? 0, bytes.readUInt32BE(start + 5) & MAX_WINDOW, bytes.subarray(start + HEADER_BYTES, end));
       }
     } finally {
-      if (at < bytes.length && !this.#isStopped) this.#rest = at === 0 ? bytes : bytes.subarray(at);
+      if (at < bytes.length && !this.#isStopped) this.#rest = Buffer.from(bytes.subarray(at));
     }
   }
 }

@@ -79,7 +79,11 @@ export class HeaderBlocks {
   #take(block: OpenBlock, flags: number): HeaderBlock | undefined {
     const isComplete = (flags & FLAG.endHeaders) !== 0;
     this.#open = isComplete ? undefined : block;
-    if (!isComplete) return undefined;
+    if (!isComplete) {
+      // The frame's bytes are good for this call only.
+      block.parts.push(Buffer.from(block.parts.pop() ?? EMPTY));
+      return undefined;
+    }
     const { streamId, isEnd, isSelfDependent, parts } = block;
     const { headers, isTooLarge } = this.#decode(parts.length === 1 ? (parts[0] ?? EMPTY) : Buffer.concat(parts));
     return { streamId, isEnd, isSelfDependent, headers, isTooLarge };

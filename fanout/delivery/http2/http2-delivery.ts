@@ -29,6 +29,7 @@ import { type CallTerms, type Request, refusedHttpStatus, termsOf } from "./requ
 import { trailersOf } from "./responses.ts";
 import { ServiceCall } from "./service-call.ts";
 import { SharedFrames } from "./shared-frames.ts";
+import { SharedReads } from "./shared-reads.ts";
 import type { Http2Stream, StreamSink } from "./stream.ts";
 
 export interface Http2DeliveryOptions extends GrpcDeliveryOptions {
@@ -73,6 +74,7 @@ export async function startHttp2Delivery(options: Http2DeliveryOptions): Promise
 class Listener implements ConnectionHost {
   readonly limits: Http2Limits;
   readonly frames = new SharedFrames();
+  readonly reads = new SharedReads();
   readonly direct: DirectSend | undefined;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;

@@ -1,7 +1,8 @@
 /**
  * Cuts the DATA of a call into gRPC messages (length-prefixed, gRPC over HTTP2).
  *
- * Invariant: a message that is too long is refused by its prefix, before it is here. What comes whole in one frame is not copied.
+ * Invariant: a message that is too long is refused by its prefix, before it is here. What comes whole in one frame and is taken at once is not copied; what
+ * waits is (`settle`), because the bytes of a frame are another frame's soon.
  */
 import { gunzipSync } from "node:zlib";
 import { status } from "@grpc/grpc-js";
@@ -17,7 +18,7 @@ export class MessageReader {
   #buffer: Buffer = EMPTY;
   #start = 0;
   #end = 0;
-  /** False: the buffer is a view of what was read from the socket. */
+  /** False: the buffer is a view of what was read from the socket, and good until `settle`. */
   #isOwn = false;
 
   readonly #onHeld: (change: number) => void;
@@ -36,8 +37,9 @@ export class MessageReader {
     return this.#end - this.#start;
   }
 
-  /** Tells how much is held now. Throws what `onHeld` throws. */
+  /** To be called before the owner of what was pushed returns: keeps what is left, and tells how much that is. Throws what `onHeld` throws. */
   settle(): void {
+    if (!this.#isOwn && this.bytes > 0) this.#grow(this.bytes);
     const change = this.bytes - this.#told;
     if (change === 0) return;
     this.#told += change;
@@ -60,21 +62,13 @@ export class MessageReader {
       this.#isOwn = false;
       return;
     }
-    const needed = this.bytes + data.length;
-    if (!this.#isOwn || this.#end + data.length > this.#buffer.length) {
-      // Doubling keeps a message in frames of one byte from costing the square of its length, and memory near what has come.
-      const grown = Buffer.allocUnsafeSlow(2 * needed);
-      grown.set(this.#buffer.subarray(this.#start, this.#end));
-      this.#end = this.bytes;
-      this.#start = 0;
-      this.#buffer = grown;
-      this.#isOwn = true;
-    }
+    // Doubling keeps a message in frames of one byte from costing the square of its length, and memory near what has come.
+    if (!this.#isOwn || this.#end + data.length > this.#buffer.length) this.#grow(2 * (this.bytes + data.length));
     this.#buffer.set(data, this.#end);
     this.#end += data.length;
   }
 
-  /** The next message, undefined when it is not complete; valid until the next `push`, unless it came whole. Throws GrpcError. */
+  /** The next message, undefined when it is not complete; valid until the next `push` or `settle`. Throws GrpcError. */
   next(): Buffer | undefined {
     if (this.bytes < PREFIX_BYTES) return undefined;
     const flag = this.#buffer[this.#start] ?? 0;
@@ -90,6 +84,15 @@ export class MessageReader {
     // Nothing of a chunk is kept alive by a reader that waits for the next one.
     if (end === this.#end) this.#buffer = EMPTY;
     return flag === 1 ? this.#gunzip(message) : message;
+  }
+
+  #grow(bytes: number): void {
+    const grown = Buffer.allocUnsafeSlow(bytes);
+    grown.set(this.#buffer.subarray(this.#start, this.#end));
+    this.#end = this.bytes;
+    this.#start = 0;
+    this.#buffer = grown;
+    this.#isOwn = true;
   }
 
   #gunzip(message: Buffer): Buffer {

@@ -47,6 +47,12 @@ export class RecordStream implements PeerStream, StreamSink {
     this.#stream.send(message, isUrgent);
   }
 
+  beat(message: Uint8Array): void {
+    if (this.#isOver) return;
+    if (!this.#stream.hasHeaders) this.#stream.respond(CALL_HEADERS);
+    this.#stream.beat(message);
+  }
+
   end(error: unknown): void {
     this.#finish(statusOfEnd(error));
   }

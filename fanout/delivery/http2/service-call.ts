@@ -126,7 +126,7 @@ export class ServiceCall extends EventEmitter implements StreamSink {
       while (!this.#isOver && !this.#isFull) {
         const message = reader.next();
         if (message === undefined) break;
-        if (method.requestStream) this.#guard(() => this.emit("data", method.requestDeserialize(message)));
+        if (method.requestStream) this.#guard(() => this.emit("data", method.requestDeserialize(Buffer.from(message))));
         else this.#takeRequest(message);
       }
     } catch (error) {

@@ -35,6 +35,8 @@ export interface StreamHost {
   writeNow(bytes: Uint8Array, dataBytes: number): void;
   /** A stream begins (1) or ceases (-1) to have bytes queued. */
   waiting(change: 1 | -1): void;
+  /** A PING, when one should leave with what is sent now; it is due then. */
+  duePing(): Buffer | undefined;
   shared(message: Uint8Array, streamId: number): Buffer;
   headers(streamId: number, block: Buffer, isLast: boolean): void;
   /** The stream has sent its last frame. */
@@ -110,6 +112,13 @@ export class Http2Stream {
       return;
     }
     this.#enqueue(total, messagePrefix(message.length), message);
+  }
+
+  /** As an urgent `send`, with a PING in the same write when one is due soon. */
+  beat(message: Uint8Array): void {
+    const ping = this.#host.duePing();
+    this.send(message, ping === undefined);
+    if (ping !== undefined) this.#host.write(ping, 0);
   }
 
   /** DATA of a response that is no gRPC message. */

@@ -198,6 +198,7 @@ export interface Welcome {
   /**
    * Pace of Acks: after one that only tells progress, the next that does the same comes no sooner than this, and a commit that is received and not yet
    * programmed is told with its programming, or after this. An Ack that changes `failed` does not wait. 0: no pace. Grows with the number of agents.
+   * A shorter pace than before counts at once for an Ack that waits: so a server asks for it when somebody waits for what the node has in force.
    */
   ackIntervalMs: number;
 }
@@ -271,7 +272,11 @@ export interface Ack {
    * Microseconds between the receipt of `received_revision` and this Ack: what programming and the pace of Acks held it back, so that the server can tell
    * its way from the rest. Absent: not told, as by an older agent.
    */
-  heldUs?: number | undefined;
+  heldUs?:
+    | number
+    | undefined;
+  /** Microseconds between the moment when the kernel had `programmed_revision` and this Ack: what the pace held it back. Absent: not told, as by an older agent. */
+  programmedHeldUs?: number | undefined;
 }
 
 export interface ObjectFailure {
@@ -2351,7 +2356,7 @@ export const Move: MessageFns<Move> = {
 };
 
 function createBaseAck(): Ack {
-  return { receivedRevision: 0n, programmedRevision: 0n, failed: [], heldUs: undefined };
+  return { receivedRevision: 0n, programmedRevision: 0n, failed: [], heldUs: undefined, programmedHeldUs: undefined };
 }
 
 export const Ack: MessageFns<Ack> = {
@@ -2373,6 +2378,9 @@ export const Ack: MessageFns<Ack> = {
     }
     if (message.heldUs !== undefined) {
       writer.uint32(32).uint32(message.heldUs);
+    }
+    if (message.programmedHeldUs !== undefined) {
+      writer.uint32(40).uint32(message.programmedHeldUs);
     }
     return writer;
   },
@@ -2422,6 +2430,14 @@ export const Ack: MessageFns<Ack> = {
             message.heldUs = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.programmedHeldUs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2452,6 +2468,11 @@ export const Ack: MessageFns<Ack> = {
         : isSet(object.held_us)
         ? globalThis.Number(object.held_us)
         : undefined,
+      programmedHeldUs: isSet(object.programmedHeldUs)
+        ? globalThis.Number(object.programmedHeldUs)
+        : isSet(object.programmed_held_us)
+        ? globalThis.Number(object.programmed_held_us)
+        : undefined,
     };
   },
 
@@ -2469,6 +2490,9 @@ export const Ack: MessageFns<Ack> = {
     if (message.heldUs !== undefined) {
       obj.heldUs = Math.round(message.heldUs);
     }
+    if (message.programmedHeldUs !== undefined) {
+      obj.programmedHeldUs = Math.round(message.programmedHeldUs);
+    }
     return obj;
   },
 
@@ -2485,6 +2509,7 @@ export const Ack: MessageFns<Ack> = {
       : 0n;
     message.failed = object.failed?.map((e) => ObjectFailure.fromPartial(e)) || [];
     message.heldUs = object.heldUs ?? undefined;
+    message.programmedHeldUs = object.programmedHeldUs ?? undefined;
     return message;
   },
 };
