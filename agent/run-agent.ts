@@ -5,7 +5,9 @@
  */
 import { join } from "node:path";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import type { NodeName } from "../src/model/names.ts";
 import type { Loans, Pool } from "../src/model/record.ts";
+import type { IpAddress } from "../src/net/ip.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import { type Clock, systemClock } from "../src/runtime/clock.ts";
 import { Health } from "../src/runtime/health.ts";
@@ -19,6 +21,7 @@ import { Journal, JournalError } from "./addresses/journal.ts";
 import { DiskJournalFiles } from "./addresses/journal-files.ts";
 import { createAddressManager } from "./addresses/manager.ts";
 import { poolsOf } from "./addresses/node-pools.ts";
+import { nodesByAddress } from "./addresses/routed-elsewhere.ts";
 import { DeniedFlows } from "./apply/denied-flows.ts";
 import { dryNftables } from "./apply/dry-nftables.ts";
 import { prepareHost } from "./apply/host-settings.ts";
@@ -180,6 +183,8 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
   // Asked for each address that is given: not looked for among all records each time.
   let knownPools: readonly Pool[] | undefined;
   const pools = (): readonly Pool[] => (knownPools ??= poolsOf(node, decoded.records));
+  let knownElsewhere: ReadonlyMap<IpAddress, NodeName> | undefined;
+  const elsewhere = (): ReadonlyMap<IpAddress, NodeName> => (knownElsewhere ??= nodesByAddress(decoded.records));
   const wishes = new PodWishes({
     record: (key) => {
       const value = decoded.records.get(`endpoint/${key}`);
@@ -203,6 +208,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     decoded.apply(change);
     written.advance();
     knownPools = undefined;
+    if (isAnswer || [...change.changes.keys()].some((key) => key.startsWith("borrowed/"))) knownElsewhere = undefined;
     wishes.changed();
     if ([...change.changes.keys()].some((key) => key.startsWith("loans/")))
       addresses.loansChanged().catch((error: unknown) => log.warn({ err: error }, "what other nodes ask for could not be answered"));
@@ -219,6 +225,7 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     pools: () => (written.isComplete ? pools() : undefined),
     usedAddresses: () => (kernel === undefined ? [] : usedPodAddresses(kernel.rtnetlink, interfacePrefix)),
     interfacePrefix,
+    nodeOf: (address) => elsewhere().get(address),
     loans: () => [...decoded.records.values()].filter((value): value is Loans => value.kind === "loans"),
   });
   const shaper =

@@ -8,7 +8,9 @@
 import { setImmediate as yieldToEventLoop } from "node:timers/promises";
 import type { ObjectProblems } from "../src/compute/problems.ts";
 import type { ClusterEvent, SyncStatus } from "../src/model/event.ts";
+import type { NodeName } from "../src/model/names.ts";
 import type { RecordChange, RecordKey } from "../src/model/record.ts";
+import type { IpAddress } from "../src/net/ip.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import { Due } from "../src/runtime/due.ts";
 import type { Part } from "../src/runtime/supervisor.ts";
@@ -21,6 +23,8 @@ export interface RecordComputer {
   apply(event: ClusterEvent): void;
   /** For people: the selector behind a policy or a set. */
   describe?(key: RecordKey): string | undefined;
+  /** Node of the pod that a floating address leads to. */
+  floatingNodeOf?(address: IpAddress): NodeName | undefined;
   flush(): { readonly changes: readonly RecordChange[]; readonly problems: readonly ObjectProblems[] };
 }
 

@@ -9,6 +9,7 @@ import { type SourceCounters, zeroCounters } from "../src/datastore/source-count
 import type { ClusterEvent } from "../src/model/event.ts";
 import type { NodeName } from "../src/model/names.ts";
 import { RESOURCE_KINDS } from "../src/model/resource.ts";
+import type { IpAddress } from "../src/net/ip.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Report } from "../src/runtime/health.ts";
@@ -308,7 +309,7 @@ export class FanoutServer implements Part {
         ? passOnClaims({ connection: () => this.upstream?.connection, requireNode: (identity, node) => this.#requireNode(identity, node) })
         : claimService({
             book: this.#book,
-            ...claimsOf(root.store, { book: this.#book, clock }),
+            ...claimsOf(root.store, { book: this.#book, clock, floatingNodeOf: (address) => root.compute.floatingNodeOf?.(address) }),
             requireNode: (identity, node) => {
               this.#requireNode(identity, node);
               const refusal = this.#limits.refusal("claims", identity);
@@ -686,13 +687,13 @@ const holdAtOnce = (_: NodeName, onHeld: () => void): (() => void) => {
 /** What gives a node blocks and addresses. */
 function claimsOf(
   store: AddressStore,
-  { book, clock }: { readonly book: AddressBook; readonly clock: Clock },
+  { book, clock, floatingNodeOf }: { readonly book: AddressBook; readonly clock: Clock; readonly floatingNodeOf: (address: IpAddress) => NodeName | undefined },
 ): Pick<ClaimServiceOptions, "claims" | "borrowing" | "holdings"> {
-  const borrowing = new Borrowing({ book, store, clock, newId: randomUUID });
+  const borrowing = new Borrowing({ book, store, clock, newId: randomUUID, floatingNodeOf });
   return {
     borrowing,
     holdings: new Holdings({ book, store, newId: randomUUID }),
-    claims: new BlockClaims({ book, store, borrowing, newId: randomUUID }),
+    claims: new BlockClaims({ book, store, borrowing, newId: randomUUID, floatingNodeOf }),
   };
 }
 

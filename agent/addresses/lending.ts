@@ -20,6 +20,8 @@ export interface LendingOptions {
   readonly log: Logger;
   /** Records of the view. */
   readonly loans: () => readonly Loans[];
+  /** Floating somewhere, by the view: it is not lent. */
+  readonly isElsewhere: (address: IpAddress) => boolean;
   readonly append: (entries: readonly JournalEntry[]) => Promise<void>;
   /** Now, as the journal's entries have it (ms). */
   readonly journalTime: () => number;
@@ -53,7 +55,7 @@ export class Lending {
   /** Answers what is asked. Resolves when it is on the disk; what the disk refuses is asked again with the next change. */
   consider(): Promise<void> {
     return this.#inTurn(async () => {
-      const { append, blocks, clock, loans, log, onChange, state } = this.#options;
+      const { append, blocks, clock, isElsewhere, loans, log, onChange, state } = this.#options;
       this.#declined.clear();
       const told = new Set<IpAddress>();
       for (const { block, loans: wanted } of loans()) {
@@ -63,7 +65,7 @@ export class Lending {
         for (const { address, id, isAgreed } of wanted) {
           told.add(address);
           const known = state().lent.get(address);
-          if (known !== undefined || blocks.takeAddress(address, lentOwner(id), clock.now())) {
+          if (known !== undefined || ((isAgreed || !isElsewhere(address)) && blocks.takeAddress(address, lentOwner(id), clock.now()))) {
             if (known === undefined) entries.push({ op: "lend", address, id });
           } else if (isAgreed) log.error({ address, id, owner: blocks.ownerOf(address) }, "the API says that an address is on loan that this node never lent");
           else declined.push(id);

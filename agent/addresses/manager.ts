@@ -10,6 +10,7 @@
  * Above 500 lines, because giving, releasing and recovering share the one table of entries that must agree with the journal; choosing among blocks is in
  * `blocks.ts`, files in `journal.ts`.
  */
+import type { NodeName } from "../../src/model/names.ts";
 import type { AddressRequest, Loans, Pool } from "../../src/model/record.ts";
 import { type Cidr, cidrContains, cidrContainsCidr, cidrVersion, hostCidr } from "../../src/net/cidr.ts";
 import { compareIps, type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
@@ -40,6 +41,8 @@ export interface AddressManagerOptions {
   readonly interfacePrefix: string;
   /** Loans records of the node's view; `loansChanged` is called when they may be others. Without it nothing is lent. */
   readonly loans?: () => readonly Loans[];
+  /** Node that the view says has the address by itself: on loan, or floating there. Without it none is. */
+  readonly nodeOf?: (address: IpAddress) => NodeName | undefined;
   /** A released address is not given again before this time. Default 10 s. */
   readonly cooldownMs?: number;
   /** What nobody uses is given back after this time (ms): borrowed addresses, and blocks that no pod of this node may use any more. Default 30 s. */
@@ -135,6 +138,7 @@ class Manager implements AddressManager {
       clock: options.clock,
       log: options.log,
       loans: options.loans ?? ((): readonly Loans[] => []),
+      isElsewhere: (address) => this.#elsewhere(address) !== undefined,
       append: (entries) => this.#append(entries),
       journalTime: () => this.#journalTime(),
       onChange: (block) => this.#markDirty(block),
@@ -358,6 +362,12 @@ class Manager implements AddressManager {
 
   /** An address that the pod's annotation names: reserved ones too, cooling down or not. */
   async #takeAsked(address: IpAddress, owner: string): Promise<IpAddress> {
+    const elsewhere = this.#elsewhere(address);
+    if (elsewhere !== undefined)
+      throw new AddressError(
+        "bad-request",
+        `annotation cni.projectcalico.org/ipAddrs: ${address} cannot be a pod's own: it is routed to node ${elsewhere} by itself, as a floating address of a pod there (cni.projectcalico.org/floatingIPs) or on loan. Take another, or take it away there`,
+      );
     if (this.#blocks.blockOf(address) === undefined) {
       try {
         await this.#claimForRequest({ version: ipVersion(address), address });
@@ -779,7 +789,14 @@ class Manager implements AddressManager {
     return asked.length === 0 ? (this.#options.cooldownMs ?? DEFAULT_COOLDOWN_MS) : Math.max(...asked) * 1_000;
   }
 
+  /** Node that has it by itself; of what this node has borrowed: undefined, that is its own to give. */
+  #elsewhere(address: IpAddress): NodeName | undefined {
+    const node = this.#options.nodeOf?.(address);
+    return node === undefined || this.#state.blocks.get(hostCidr(address))?.of !== undefined ? undefined : node;
+  }
+
   #isReserved(address: IpAddress): boolean {
+    if (this.#elsewhere(address) !== undefined) return true;
     return (this.#options.pools() ?? []).some(({ reserved }) => reserved?.some((cidr) => cidrContains(cidr, address)) === true);
   }
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { NodeName } from "../../src/model/names.ts";
 import type { AddressRequest, Pool } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
@@ -8,7 +9,7 @@ import { FakeBlockApi } from "../../test/fakes/fake-block-api.ts";
 import { MemoryJournalFiles } from "../../test/fakes/memory-journal-files.ts";
 import type { AttachmentRequest } from "./attachment.ts";
 import { Journal } from "./journal.ts";
-import { type AddressManager, createAddressManager } from "./manager.ts";
+import { type AddressManager, type AddressManagerOptions, createAddressManager } from "./manager.ts";
 
 function pool(name: string, cidr: string, more: Partial<Pool> = {}): Pool {
   return { kind: "pool", name, cidr: parseCidr(cidr), natOutgoing: false, disabled: false, blockSize: cidr.includes(":") ? 124 : 28, ...more };
@@ -17,7 +18,7 @@ function pool(name: string, cidr: string, more: Partial<Pool> = {}): Pool {
 const SELECTIVE = { disabled: true, isSelective: true } as const;
 const NOTHING: AddressRequest = { pools: [], addresses: [], ipVersions: [], mac: "", problem: "" };
 
-async function start(pools: readonly Pool[], clock = new ManualClock()): Promise<AddressManager> {
+async function start(pools: readonly Pool[], clock = new ManualClock(), nodeOf?: AddressManagerOptions["nodeOf"]): Promise<AddressManager> {
   const api = new FakeBlockApi({ node: "n1", pools });
   const journal = await Journal.open({ files: new MemoryJournalFiles(), node: "n1" });
   return createAddressManager({
@@ -30,6 +31,7 @@ async function start(pools: readonly Pool[], clock = new ManualClock()): Promise
     usedAddresses: () => [],
     interfacePrefix: "cali",
     cooldownMs: 0,
+    ...(nodeOf === undefined ? {} : { nodeOf }),
   });
 }
 
@@ -79,6 +81,23 @@ describe("what a pod asks for", () => {
     expect(given).toEqual(Array.from({ length: 8 }, (_, i) => `10.2.0.${8 + i}`));
     await expect(addresses.attach(request("more"))).rejects.toMatchObject({ code: "pool-full" });
     expect(await addresses.attach(request("asks"), { wish: { ...NOTHING, addresses: [parseIp("10.2.0.3")] } })).toMatchObject({ addresses: ["10.2.0.3"] });
+  });
+
+  it("a floating address, on whatever node, is no pod's own: passed over, and refused to who names it; free again when it is floating no more", async () => {
+    const floating = new Map([
+      [parseIp("10.2.0.0"), "n2" as NodeName],
+      [parseIp("10.2.0.2"), "n1" as NodeName],
+    ]);
+    const addresses = await start([pool("v4", "10.2.0.0/30", { blockSize: 30 })], new ManualClock(), (address) => floating.get(address));
+    expect([await addresses.attach(request("a")), await addresses.attach(request("b"))].map(({ addresses: [one] }) => one)).toEqual(["10.2.0.1", "10.2.0.3"]);
+    await expect(addresses.attach(request("c"))).rejects.toMatchObject({ code: "pool-full" });
+    const asks = addresses.attach(request("d"), { wish: { ...NOTHING, addresses: [parseIp("10.2.0.0")] } });
+    await expect(asks).rejects.toMatchObject({
+      code: "bad-request",
+      message: expect.stringMatching(/10\.2\.0\.0 .* routed to node n2 .* floating address/) as string,
+    });
+    floating.clear();
+    expect([await addresses.attach(request("c")), await addresses.attach(request("d"))].map(({ addresses: [one] }) => one)).toEqual(["10.2.0.0", "10.2.0.2"]);
   });
 
   it("the cooldown that a pool asks for", async () => {

@@ -5,6 +5,7 @@ import { affinityName, blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAffinity, IpamBlock, IpamConfiguration, IpPool } from "../../src/model/resource.ts";
 import { type Cidr, cidrAddressAt, parseCidr } from "../../src/net/cidr.ts";
+import { type IpAddress, parseIp } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { MemoryAddressStore } from "../../test/fakes/memory-address-store.ts";
 import { AddressBook } from "./address-book.ts";
@@ -24,12 +25,16 @@ const POOL: IpPool = {
   nodeSelector: "all()",
 };
 
-function fixture(pools: readonly IpPool[] = [POOL], store = new MemoryAddressStore()): { store: MemoryAddressStore; book: AddressBook; claims: BlockClaims } {
+function fixture(
+  pools: readonly IpPool[] = [POOL],
+  store = new MemoryAddressStore(),
+  floatingNodeOf: (address: IpAddress) => NodeName | undefined = () => undefined,
+): { store: MemoryAddressStore; book: AddressBook; claims: BlockClaims } {
   const book = new AddressBook();
   for (const name of [N1, N2]) book.apply({ kind: "upsert", resource: { kind: "Node", name, resourceVersion: "1", labels: { zone: name }, addresses: [] } });
   for (const resource of pools) book.apply({ kind: "upsert", resource });
-  const borrowing = new Borrowing({ book, store, clock: new ManualClock(), newId: randomUUID });
-  return { store, book, claims: new BlockClaims({ book, store, borrowing, newId: randomUUID }) };
+  const borrowing = new Borrowing({ book, store, clock: new ManualClock(), newId: randomUUID, floatingNodeOf });
+  return { store, book, claims: new BlockClaims({ book, store, borrowing, newId: randomUUID, floatingNodeOf }) };
 }
 
 const blockOf = (cidr: Cidr, node: NodeName | undefined, used = 0): IpamBlock => ({
@@ -157,6 +162,19 @@ describe("block claims", () => {
     expect(again.block.cidr).toBe(first.block.cidr);
     expect([first.block.claim === undefined, again.block.claim === first.block.claim]).toEqual([false, false]);
     expect(store.find("IPAMBlock", again.block.name)?.claim).toBe(again.block.claim);
+  });
+
+  it("a floating address is lent to nobody, also out of a block that no node has, and no node has it by naming it", async () => {
+    const small = { ...POOL, cidr: parseCidr("10.65.0.0/30"), blockSize: 30 };
+    const { store, book, claims } = fixture([small], undefined, (address) => (address === "10.65.0.3" || address === "10.65.0.2" ? N2 : undefined));
+    const created = await store.create<"IPAMBlock">(blockOf(small.cidr, undefined));
+    if (created.kind === "written") book.setBlock(created.value.name, created.value);
+    const claimed = await claims.claim({ node: N1, version: 4, full: [], borrow: 4 });
+    expect(claimed.kind === "borrowed" && claimed.addresses.map(({ address }) => address)).toEqual(["10.65.0.1", "10.65.0.0"]);
+    await expect(claims.claim({ node: N1, version: 4, full: [], address: parseIp("10.65.0.3") })).rejects.toMatchObject({
+      problem: "no-free-block",
+      message: "address 10.65.0.3 is a floating address of a pod on node n2",
+    });
   });
 
   it("a block without free addresses is not given again", async () => {

@@ -46,13 +46,21 @@ export class BlockClaims {
   readonly #serial = new Serial<string>();
   readonly #borrowing: Borrowing;
   readonly #newId: () => string;
+  readonly #floatingNodeOf: (address: IpAddress) => NodeName | undefined;
 
-  /** `newId`: never the same twice, over all servers. */
-  constructor(options: { readonly book: AddressBook; readonly store: AddressStore; readonly borrowing: Borrowing; readonly newId: () => string }) {
+  /** `newId`: never the same twice, over all servers. `floatingNodeOf`: node of the pod that the address leads to as a floating one. */
+  constructor(options: {
+    readonly book: AddressBook;
+    readonly store: AddressStore;
+    readonly borrowing: Borrowing;
+    readonly newId: () => string;
+    readonly floatingNodeOf?: (address: IpAddress) => NodeName | undefined;
+  }) {
     this.#book = options.book;
     this.#store = options.store;
     this.#borrowing = options.borrowing;
     this.#newId = options.newId;
+    this.#floatingNodeOf = options.floatingNodeOf ?? ((): undefined => undefined);
   }
 
   /**
@@ -97,6 +105,8 @@ export class BlockClaims {
     const pool = this.#book.openPoolOf(address);
     const cidr = pool === undefined ? undefined : blockOf(pool, address);
     if (pool === undefined || cidr === undefined) throw new CallError("no-free-block", `address ${address} is in no enabled IPPool`);
+    const floatsAt = this.#floatingNodeOf(address);
+    if (floatsAt !== undefined) throw new CallError("no-free-block", `address ${address} is a floating address of a pod on node ${floatsAt}`);
     const holder = this.#book.blocksIn(pool, node).find((block) => cidrContains(block.cidr, address));
     if (holder === undefined || (holder.node === node && !full.includes(holder.cidr))) {
       if (holder === undefined && !mayGrow)

@@ -46,6 +46,8 @@ export interface BorrowingOptions {
   readonly clock: Clock;
   /** Never the same twice, over all servers. */
   readonly newId: () => string;
+  /** Node of the pod that the address leads to as a floating one: it is lent to nobody. Absent: none is. */
+  readonly floatingNodeOf?: (address: IpAddress) => NodeName | undefined;
   /** How long nodes are waited for in one call (ms). Default 4 s, below the agents' own time for a call. */
   readonly waitMs?: number;
 }
@@ -130,14 +132,16 @@ export class Borrowing {
 
   /** Marks up to `count` addresses as asked for. */
   async #ask(request: BorrowRequest, count: number, tried: ReadonlySet<IpAddress>): Promise<readonly Question[]> {
-    const { book } = this.#options;
+    const { book, floatingNodeOf } = this.#options;
     const questions: Question[] = [];
     const candidates = request.pools.flatMap((pool) => book.blocksIn(pool, request.node).map((block) => ({ pool, block })));
     const isSilent = ({ block }: { readonly block: IpamBlock }): boolean => block.node !== undefined && this.#isSilent(block.node);
     for (const { pool, block } of [...candidates.filter((one) => !isSilent(one)), ...candidates.filter(isSilent)]) {
       if (questions.length >= count) break;
       const isPossible = (address: IpAddress): boolean =>
-        !tried.has(address) && (request.address === undefined ? !book.isReserved(address) : request.address === address);
+        !tried.has(address) &&
+        floatingNodeOf?.(address) === undefined &&
+        (request.address === undefined ? !book.isReserved(address) : request.address === address);
       if (!this.#canLend(block, request.node) || freeAddresses(block, 1, isPossible).length === 0) continue;
       questions.push(...(await this.#askIn(block.name, { node: request.node, pool, count: count - questions.length, isPossible })));
     }

@@ -26,6 +26,7 @@ import {
   type Resource,
   type ResourceKey,
 } from "../model/resource.ts";
+import type { IpAddress } from "../net/ip.ts";
 import { allowingProfile } from "../policy/convert-calico-policy.ts";
 import { convertPolicy, policyKindOf } from "../policy/convert-policy.ts";
 import { AddressSets } from "./address-sets.ts";
@@ -144,6 +145,7 @@ export class Compute {
     IPAMBlock: ({ name }, block) => {
       this.#nodes.setBlock(name, block);
       this.#loans.setBlock(name, block);
+      this.#floating.setBlock(name, block);
       this.#endpoints.addressesChanged(this.#addresses.setBlock(name, block));
     },
     BlockAffinity: ({ name }, affinity) => this.#nodes.setAffinity(name, affinity),
@@ -221,6 +223,11 @@ export class Compute {
     }
     const subject = this.#policies.subjectOf(key);
     return subject === undefined ? undefined : describeSubject(subject);
+  }
+
+  /** Node of the pod that the floating address leads to; undefined: it is nobody's floating address. */
+  floatingNodeOf(address: IpAddress): NodeName | undefined {
+    return this.#floating.nodeOf(address);
   }
 
   /** Counts of what is held: for metrics, and for tests that nothing is left behind. */

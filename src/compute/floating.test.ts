@@ -2,9 +2,10 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { block, namespace, node, pod, policy, pool, selector } from "../../test/fakes/cluster-objects.ts";
 import type { ClusterEvent } from "../model/event.ts";
-import { podKey } from "../model/names.ts";
+import { type NodeName, podKey } from "../model/names.ts";
 import type { RecordKey, RecordValue } from "../model/record.ts";
-import { describeKey, keyOf, type Pod, type Resource } from "../model/resource.ts";
+import { type BlockAllocation, describeKey, keyOf, type Pod, type Resource } from "../model/resource.ts";
+import { parseIp } from "../net/ip.ts";
 import { Compute } from "./compute.ts";
 
 const upsert = (resource: Resource): ClusterEvent => ({ kind: "upsert", resource });
@@ -14,6 +15,13 @@ const YOUNG = "2026-01-02T00:00:00Z";
 
 function floats(name: string, on: string, own: string, text: string, createdAt = OLD): Pod {
   return { ...pod(name, { on, ips: own === "" ? [] : [own], labels: { app: name } }), floating: { text, createdAt } };
+}
+
+/** A block of n2 with one address, which is n1's. */
+function withHandle(address: string, more: Pick<BlockAllocation, "handle" | "loan">): Resource {
+  const [allocation] = block("10.0.0.0/26", "n2", [{ ip: address, pod: "any" }]).allocations;
+  if (allocation === undefined) throw new TypeError("no allocation");
+  return { ...block("10.0.0.0/26", "n2", []), allocations: [{ ...allocation, pod: undefined, node: "n1" as NodeName, ...more }] };
 }
 
 /** What all commits add up to, of what matters here. */
@@ -82,6 +90,21 @@ describe("floating addresses", () => {
       [web('["10.0.0.9"]'), pod("db", { on: "n2" }), block("10.0.0.0/26", "n2", [{ ip: "10.0.0.9", pod: "db" }])],
       "of pod shop/db",
     ],
+    [
+      "allocated to a pod that is not known",
+      [web('["10.0.0.9"]'), block("10.0.0.0/26", "n2", [{ ip: "10.0.0.9", pod: "gone" }])],
+      "10.0.0.9: IPAMBlock 10-0-0-0-26 has it allocated to pod shop/gone; take another",
+    ],
+    [
+      "allocated to what is no pod",
+      [web('["10.0.0.9"]'), withHandle("10.0.0.9", { handle: "ipip-tunnel-addr-n2" })],
+      "IPAMBlock 10-0-0-0-26 has it allocated to handle ipip-tunnel-addr-n2",
+    ],
+    [
+      "on loan to a node",
+      [web('["10.0.0.9"]'), withHandle("10.0.0.9", { handle: "loan", loan: { id: "l", claim: "c", isAgreed: false } })],
+      "allocated to node n1, which has borrowed it or asks for it",
+    ],
     ["of a family that the pod has not", [web('["fd00::1"]')], "the pod has no IPv6 address"],
   ])("%s → a problem of the pod, which goes without", (_what, resources, problem) => {
     for (const list of [resources, [...resources].reverse()]) {
@@ -89,6 +112,17 @@ describe("floating addresses", () => {
       expect(Object.keys(told)).toEqual(["Pod shop/web"]);
       expect(told["Pod shop/web"]?.join()).toContain(problem);
     }
+  });
+
+  it("what is given is known by its node, to be lent to nobody; allocated all the same it is floating no more, until that ends", () => {
+    const told = new Told();
+    const free = block("10.0.9.0/26", "n2", []);
+    told.after(...nodes, ...pools, upsert(floats("web", "n1", "10.0.0.1", '["10.0.9.1"]')), upsert(free));
+    expect([told.compute.floatingNodeOf(parseIp("10.0.9.1")), told.compute.floatingNodeOf(parseIp("10.0.9.2"))]).toEqual(["n1", undefined]);
+    expect(Object.keys(told.after(upsert(block("10.0.9.0/26", "n2", [{ ip: "10.0.9.1", pod: "db" }]))))).toEqual(["Pod shop/web"]);
+    expect(told.compute.floatingNodeOf(parseIp("10.0.9.1"))).toBeUndefined();
+    expect(told.after(upsert(free))).toEqual({ "endpoint/shop/web": ["10.0.9.1"], "borrowed/n1": ["10.0.9.1"] });
+    expect(told.after(upsert({ ...block("10.0.9.0/26", "n2", [{ ip: "10.0.9.1", pod: "db" }]), isDeleted: true }))["borrowed/n1"]).toEqual(["10.0.9.1"]);
   });
 
   it("of two pods the older has it, of the same age the first by name; when that one goes, the other", () => {

@@ -1,14 +1,15 @@
 /**
  * Floating addresses: what pods ask for by the annotation cni.projectcalico.org/floatingIPs, and who has which.
  *
- * An address is given to the oldest pod that asks for it (of the same second: the first by namespace and name), if it is in a pool and no pod's own; a pod
- * without an address of that family cannot have it. What a pod does not get is a problem of that pod, which is connected all the same.
+ * An address is given to the oldest pod that asks for it (of the same second: the first by namespace and name), if it is in a pool, no pod's own, and
+ * allocated to nobody in its block; a pod without an address of that family cannot have it. What is given is reserved: every node has it in the record that
+ * routes it, and gives it to no pod of its own; servers lend it to nobody (`nodeOf`). What a pod does not get is a problem of that pod, which is connected all the same.
  * Invariant: who has what depends on the present cluster only, so that servers agree. Nothing is kept of pods that ask for none, beyond that their own
  * addresses are looked up while others ask for them; a change costs a look at all pods that ask. Off, nobody is given any: routes and translation are one switch.
  */
 import type { Problem } from "../model/event.ts";
 import type { NodeName, PodKey } from "../model/names.ts";
-import type { Pod, ResourceKey } from "../model/resource.ts";
+import type { IpamBlock, Pod, ResourceKey } from "../model/resource.ts";
 import { type Cidr, cidrContains } from "../net/cidr.ts";
 import { compareIps, type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
 import { isSameValue } from "./same-value.ts";
@@ -41,6 +42,10 @@ export class Floating {
   readonly #wishes = new Map<PodKey, Wish>();
   /** Of addresses that anybody asks for: the pods whose own they are. */
   readonly #owners = new Map<IpAddress, Set<PodKey>>();
+  /** The same for who has them by the blocks: text for a person, by block. */
+  readonly #allocated = new Map<IpAddress, Map<string, string>>();
+  /** As they are, not copied. */
+  readonly #blocks = new Map<string, IpamBlock>();
   readonly #given = new Map<PodKey, readonly IpAddress[]>();
   readonly #ofNode = new Map<NodeName, readonly IpAddress[]>();
   #isDirty = false;
@@ -64,6 +69,19 @@ export class Floating {
     if (cidr === undefined) this.#pools.delete(name);
     else this.#pools.set(name, cidr);
     this.#isDirty ||= this.#wishes.size > 0;
+  }
+
+  /** undefined: gone. */
+  setBlock(name: string, block: IpamBlock | undefined): void {
+    if (block === undefined || block.isDeleted) this.#blocks.delete(name);
+    else this.#blocks.set(name, block);
+    for (const [address, holders] of this.#allocated) {
+      const after = holderIn(this.#blocks.get(name), address);
+      if (holders.get(name) === after) continue;
+      if (after === undefined) holders.delete(name);
+      else holders.set(name, after);
+      this.#isDirty = true;
+    }
   }
 
   /** undefined: gone, or no endpoint. */
@@ -106,6 +124,7 @@ export class Floating {
     if (!this.#isDirty) return changed;
     this.#isDirty = false;
     this.#lookUpOwners(pods);
+    this.#lookUpAllocations();
     const ofNode = new Map<NodeName, IpAddress[]>();
     const holders = new Map<IpAddress, string>();
     for (const pod of this.#given.keys()) if (!this.#wishes.has(pod)) this.#give(pod, NONE, changed.pods);
@@ -133,6 +152,12 @@ export class Floating {
   /** Sorted; empty: none. */
   addressesOf(pod: PodKey): readonly IpAddress[] {
     return this.#given.get(pod) ?? NONE;
+  }
+
+  /** Node of the pod that the address leads to; undefined: none. */
+  nodeOf(address: IpAddress): NodeName | undefined {
+    for (const [node, addresses] of this.#ofNode) if (addresses.includes(address)) return node;
+    return undefined;
   }
 
   /** All of the node's pods, sorted. */
@@ -170,6 +195,8 @@ export class Floating {
     if (![...this.#pools.values()].some((cidr) => cidrContains(cidr, address))) return "no IPPool has it; make one, or take an address of one";
     const [owner] = [...(this.#owners.get(address) ?? [])].sort();
     if (owner !== undefined) return `it is the own address of pod ${owner}; take another`;
+    const [allocated] = [...(this.#allocated.get(address) ?? [])].sort();
+    if (allocated !== undefined) return `IPAMBlock ${allocated[0]} has it allocated to ${allocated[1]}; take another`;
     if (own.length > 0 && !own.some((one) => ipVersion(one) === ipVersion(address)))
       return `the pod has no IPv${ipVersion(address)} address that it could lead to`;
     return holder === undefined ? undefined : `pod ${holder} has it, which comes first by age, then name; take another`;
@@ -190,6 +217,27 @@ export class Floating {
     for (const { key, addresses } of pods) for (const address of addresses) fresh.get(address)?.add(key);
     for (const [address, owners] of fresh) this.#owners.set(address, owners);
   }
+
+  #lookUpAllocations(): void {
+    for (const address of this.#allocated.keys()) if (!this.#owners.has(address)) this.#allocated.delete(address);
+    const fresh = [...this.#owners.keys()].filter((address) => !this.#allocated.has(address));
+    for (const address of fresh) this.#allocated.set(address, new Map());
+    if (fresh.length === 0) return;
+    for (const [name, block] of this.#blocks)
+      for (const address of fresh) {
+        const holder = holderIn(block, address);
+        if (holder !== undefined) this.#allocated.get(address)?.set(name, holder);
+      }
+  }
+}
+
+/** Who has the address by the block, for a person. */
+function holderIn(block: IpamBlock | undefined, address: IpAddress): string | undefined {
+  if (block === undefined || !cidrContains(block.cidr, address)) return undefined;
+  const found = block.allocations.find((allocation) => allocation.address === address);
+  if (found === undefined) return undefined;
+  if (found.pod !== undefined) return `pod ${found.pod}`;
+  return found.loan === undefined ? `handle ${found.handle}` : `node ${found.node ?? "unknown"}, which has borrowed it or asks for it`;
 }
 
 function byAge([aKey, a]: readonly [PodKey, Wish], [bKey, b]: readonly [PodKey, Wish]): number {
