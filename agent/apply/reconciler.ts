@@ -84,6 +84,8 @@ const REST_LIMIT_MS = 250;
 const ENDPOINT_DEADLINE_MS = 15_000;
 /** Records that one apply may find refused before it gives up and tries again later. */
 const MAX_REFUSALS_PER_APPLY = 64;
+/** In one pass; the rest is a number. */
+const MAX_LOGGED_FAILURES = 10;
 const MAX_PENDING_COMMITS = 1_000;
 const NO_INTERFACES: ReadonlyMap<IpAddress, string> = new Map();
 
@@ -413,8 +415,20 @@ export class Reconciler {
   }
 
   #setProgrammed(state: ProgrammedState): void {
+    this.#logFailures(state.failures);
     this.#programmed = state;
     this.#options.onProgrammed(state);
+  }
+
+  /** Each once, when it is new or another: the server has them in every Ack. */
+  #logFailures(failures: readonly PlanFailure[]): void {
+    const before = this.#programmed?.failures ?? [];
+    if (failures.length === 0 && before.length === 0) return;
+    const known = new Map(before.map(({ key, reason }) => [key, reason]));
+    const fresh = failures.filter(({ key, reason }) => known.get(key) !== reason);
+    for (const { key, reason } of fresh.slice(0, MAX_LOGGED_FAILURES)) this.#options.log.warn({ key, reason }, "a record is not in force as it says");
+    if (fresh.length > MAX_LOGGED_FAILURES)
+      this.#options.log.warn({ more: fresh.length - MAX_LOGGED_FAILURES }, "further records are not in force as they say");
   }
 
   async #watchTable(signal: AbortSignal): Promise<void> {

@@ -67,7 +67,17 @@ describe("Compute: which pods are endpoints", () => {
     expect(lines(first)).toEqual(["= endpoint/shop/web"]);
     expect(valueOf(first, "endpoint").limits).toEqual({ ingress: { packetsPerSecond: 10, packetBurst: 5 }, egress: {}, problems: [] });
     expect(lines(after(compute, upsert(limited("10"))))).toEqual([]);
-    expect(valueOf(after(compute, upsert(limited("x"))), "endpoint").limits?.problems).toHaveLength(1);
+    const wrong = after(compute, upsert(limited("x")));
+    // What it had before it is not understood stays, and is said with the record and with the object.
+    const problem = 'qos.projectcalico.org/ingressPacketRate: "x" is no quantity, for example 10M; "10" of before stays in force';
+    expect(valueOf(wrong, "endpoint").limits).toEqual({ ingress: { packetsPerSecond: 10, packetBurst: 5 }, egress: {}, problems: [problem] });
+    expect(wrong.problems).toEqual([
+      { key: { kind: "Pod", namespace: "shop", name: "web" }, outcome: "narrowed", problems: [{ field: "metadata.annotations", message: problem }] },
+    ]);
+    // Another pod of the same name begins anew.
+    const reborn = after(compute, upsert({ ...limited("x"), uid: "another" } as Resource));
+    expect(valueOf(reborn, "endpoint").limits?.problems).toEqual([expect.stringContaining('"x" is no quantity, for example 10M; it limits nothing')]);
+    expect(after(compute, upsert(limited("20"))).problems).toEqual([]);
     expect(valueOf(after(compute, upsert(web)), "endpoint")).not.toHaveProperty("limits");
   });
 

@@ -157,7 +157,7 @@ export class Compute {
   };
 
   constructor({ floatingIps = false }: ComputeOptions = {}) {
-    this.#floating = new Floating({ isEnabled: floatingIps, onProblems: (key, problems) => this.#problems.note(key, problems) });
+    this.#floating = new Floating({ isEnabled: floatingIps, onProblems: (key, problems) => this.#problems.note(key, "floating", problems) });
     this.#endpoints = new Endpoints({
       index: this.#index,
       namespaces: this.#namespaces,
@@ -165,6 +165,7 @@ export class Compute {
       addresses: this.#addresses,
       addressing: this.#addressing,
       floating: this.#floating,
+      onLimitProblems: (key, problems) => this.#problems.note(key, "limits", problems),
       onFloating: (node) => this.#loans.setFloating(node, this.#floating.addressesAt(node)),
     });
   }

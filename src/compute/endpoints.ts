@@ -4,11 +4,13 @@
  * Invariant: a pod is in the index exactly while policy applies to it (scheduled, not on the host's network, not over). A pod that appears on another
  * node under its old name is another endpoint.
  */
+
+import type { Problem } from "../model/event.ts";
 import type { NodeName, PodKey } from "../model/names.ts";
 import { podKey } from "../model/names.ts";
 import type { Endpoint } from "../model/record.ts";
-import type { Labels, Pod } from "../model/resource.ts";
-import { parseTrafficLimits, type TrafficLimits } from "../model/traffic-limits.ts";
+import type { Labels, Pod, ResourceKey } from "../model/resource.ts";
+import { type ReadLimits, readTrafficLimits } from "../model/traffic-limits.ts";
 import type { Addressing } from "./addressing.ts";
 import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
 import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
@@ -33,8 +35,9 @@ export class Endpoints {
   readonly #addressing: Addressing;
   readonly #floating: Floating;
   readonly #onFloating: (node: NodeName) => void;
+  readonly #onLimitProblems: (key: ResourceKey, problems: readonly Problem[]) => void;
   /** Of the few pods that have annotations for it. */
-  readonly #limits = new Map<PodKey, { readonly annotations: Labels; readonly limits: TrafficLimits }>();
+  readonly #limits = new Map<PodKey, ReadLimits & { readonly annotations: Labels; readonly uid: string }>();
   readonly #endpoints = new Map<PodKey, EndpointState>();
   readonly #committed = new Map<PodKey, Committed>();
   readonly #dirty = new Set<PodKey>();
@@ -48,6 +51,8 @@ export class Endpoints {
     readonly floating: Floating;
     /** The node's floating addresses are others. */
     readonly onFloating: (node: NodeName) => void;
+    /** What is wrong with a pod's limits; empty: nothing. */
+    readonly onLimitProblems: (key: ResourceKey, problems: readonly Problem[]) => void;
   }) {
     this.#index = options.index;
     this.#namespaces = options.namespaces;
@@ -56,6 +61,7 @@ export class Endpoints {
     this.#addressing = options.addressing;
     this.#floating = options.floating;
     this.#onFloating = options.onFloating;
+    this.#onLimitProblems = options.onLimitProblems;
   }
 
   get size(): number {
@@ -85,7 +91,7 @@ export class Endpoints {
     this.#addressing.setPod(key, undefined);
     this.#floating.setPod(key, undefined);
     this.#floating.readdressed(key, endpoint.addresses, []);
-    this.#limits.delete(key);
+    if (this.#limits.delete(key)) this.#onLimitProblems({ kind: "Pod", namespace: endpoint.namespace, name: endpoint.pod }, []);
     this.#dirty.add(key);
     this.#namespaces.left(endpoint.parent);
   }
@@ -141,13 +147,23 @@ export class Endpoints {
     this.#dirty.clear();
   }
 
-  /** True when they are others now. */
-  #setLimits(key: PodKey, { trafficAnnotations }: Pod): boolean {
-    if (isSameValue(this.#limits.get(key)?.annotations, trafficAnnotations)) return false;
-    const limits = trafficAnnotations === undefined ? undefined : parseTrafficLimits(trafficAnnotations);
-    if (trafficAnnotations === undefined || limits === undefined) this.#limits.delete(key);
-    else this.#limits.set(key, { annotations: trafficAnnotations, limits });
+  /** True when they are others now. What a pod had before that is not understood any more stays; what one of the same name had before it does not. */
+  #setLimits(key: PodKey, pod: Pod): boolean {
+    const { trafficAnnotations: annotations, uid } = pod;
+    const before = this.#limits.get(key);
+    if (before?.uid === (annotations === undefined ? undefined : uid) && isSameValue(before?.annotations, annotations)) return false;
+    const read = annotations === undefined ? undefined : readTrafficLimits(annotations, before?.uid === uid ? before.inForce : {});
+    if (annotations === undefined || read === undefined) this.#limits.delete(key);
+    else this.#limits.set(key, { ...read, annotations, uid });
+    this.#noteLimits(pod, read?.limits.problems ?? []);
     return true;
+  }
+
+  #noteLimits({ namespace, name }: Pick<Pod, "namespace" | "name">, problems: readonly string[]): void {
+    this.#onLimitProblems(
+      { kind: "Pod", namespace, name },
+      problems.map((message) => ({ field: "metadata.annotations", message })),
+    );
   }
 
   #addressingChanged(): void {

@@ -18,7 +18,8 @@ export interface ObjectProblems {
 
 export class ProblemList {
   readonly #byObject = new Map<string, ObjectProblems>();
-  readonly #notes = new Map<string, { readonly key: ResourceKey; readonly problems: readonly Problem[] }>();
+  /** By the object, then by what they are about. */
+  readonly #notes = new Map<string, { readonly key: ResourceKey; readonly byTopic: ReadonlyMap<string, readonly Problem[]> }>();
   readonly #unused = new Map<string, ObjectProblems>();
   #sorted: readonly ObjectProblems[] | undefined;
 
@@ -31,12 +32,16 @@ export class ProblemList {
     if (this.#byObject.size > 0 && this.#byObject.delete(describeKey(key))) this.#sorted = undefined;
   }
 
-  /** Beside what is wrong with the object itself, and until the next note; empty: nothing. */
-  note(key: ResourceKey, problems: readonly Problem[]): void {
+  /** Beside what is wrong with the object itself, and until the next note about the same; empty: nothing. */
+  note(key: ResourceKey, topic: string, problems: readonly Problem[]): void {
     const name = describeKey(key);
-    if (isSameValue(this.#notes.get(name)?.problems ?? [], problems)) return;
-    if (problems.length === 0) this.#notes.delete(name);
-    else this.#notes.set(name, { key, problems });
+    const before = this.#notes.get(name)?.byTopic;
+    if (isSameValue(before?.get(topic) ?? [], problems)) return;
+    const byTopic = new Map(before);
+    if (problems.length === 0) byTopic.delete(topic);
+    else byTopic.set(topic, problems);
+    if (byTopic.size === 0) this.#notes.delete(name);
+    else this.#notes.set(name, { key, byTopic });
     this.#sorted = undefined;
   }
 
@@ -58,9 +63,10 @@ export class ProblemList {
   #merged(): ReadonlyMap<string, ObjectProblems> {
     if (this.#notes.size === 0) return this.#byObject;
     const merged = new Map(this.#byObject);
-    for (const [name, { key, problems }] of this.#notes) {
+    for (const [name, { key, byTopic }] of this.#notes) {
       const { problems: others = [], outcome = "narrowed" } = merged.get(name) ?? {};
-      merged.set(name, { key, problems: [...others, ...problems], outcome });
+      const notes = [...byTopic].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, problems]) => problems);
+      merged.set(name, { key, problems: [...others, ...notes], outcome });
     }
     return merged;
   }

@@ -3,7 +3,8 @@
  *
  * qos.projectcalico.org/{ingress,egress}{Bandwidth,Burst,Peakrate,Minburst,PacketRate,PacketBurst,MaxConnections} and dscp; for the bandwidth alone also
  * kubernetes.io/{ingress,egress}-bandwidth, which the first win over. Ingress is to the pod, egress from it.
- * Invariant: an annotation that is not understood limits nothing and is named in `problems`; the others hold all the same.
+ * Invariant: an annotation that is not understood is named in `problems`, and the others hold all the same. In its place stands what this pod had there last that
+ * was understood (`before`), so that a slip of the pen lifts no limit of a pod that runs; without that it limits nothing, as in Calico.
  */
 import type { Labels } from "./resource.ts";
 
@@ -74,24 +75,50 @@ const CODE_POINTS: Readonly<Record<string, number>> = {
   ...Object.fromEntries([1, 2, 3, 4].flatMap((group) => [1, 2, 3].map((precedence) => [`AF${group}${precedence}`, 8 * group + 2 * precedence]))),
 };
 
-/** undefined: the pod has no such annotation. */
-export function parseTrafficLimits(annotations: Labels): TrafficLimits | undefined {
+export interface ReadLimits {
+  readonly limits: TrafficLimits;
+  /** The annotations that the limits are made of: `before` of the next. */
+  readonly inForce: Labels;
+}
+
+/** What is wrong with an annotation, by its key. `isText`: with what it says itself, not with what it says beside another. */
+type Problems = Map<string, { readonly reason: string; readonly isText: boolean }>;
+
+/** undefined: the pod has no such annotation. `before`: what was in force of this pod's annotations; empty for one that is new. */
+export function readTrafficLimits(annotations: Labels, before: Labels = {}): ReadLimits | undefined {
   if (!LIMIT_ANNOTATIONS.some((key) => annotations[key] !== undefined)) return undefined;
-  const problems: string[] = [];
+  const wrong: Problems = new Map();
+  const limits = readAll(annotations, wrong);
+  if (wrong.size === 0) return { limits: { ...limits, problems: [] }, inForce: annotations };
+  const kept = new Map([...wrong].flatMap(([key, { isText }]): [string, string][] => (!isText || before[key] === undefined ? [] : [[key, before[key]]])));
+  const mended: Labels = { ...annotations, ...Object.fromEntries(kept) };
+  const stillWrong: Problems = new Map();
+  const mendedLimits = readAll(mended, stillWrong);
+  const problems = [...new Map([...[...wrong].filter(([key]) => kept.has(key)), ...stillWrong])].map(([key, { reason }]) => {
+    const isKept = !stillWrong.has(key);
+    return `${key}: ${reason}; ${isKept ? `${JSON.stringify(kept.get(key))} of before stays in force` : "it limits nothing"}`;
+  });
+  return {
+    limits: { ...mendedLimits, problems },
+    inForce: Object.fromEntries(Object.entries(mended).filter(([key]) => !stillWrong.has(key))),
+  };
+}
+
+function readAll(annotations: Labels, problems: Problems): Omit<TrafficLimits, "problems"> {
   const dscp = readCodePoint(annotations, problems);
   return {
     ingress: readDirection(annotations, "ingress", problems),
     egress: readDirection(annotations, "egress", problems),
     ...(dscp === undefined ? {} : { dscp }),
-    problems,
   };
 }
 
-function readDirection(annotations: Labels, direction: (typeof DIRECTIONS)[number], problems: string[]): DirectionLimits {
+function readDirection(annotations: Labels, direction: (typeof DIRECTIONS)[number], problems: Problems): DirectionLimits {
   const key = (name: (typeof NAMES)[number]): string => `${QOS_PREFIX}${direction}${name}`;
   const read = (name: (typeof NAMES)[number], from: number, to: number): number | undefined => readQuantity(annotations, key(name), { from, to }, problems);
   const needs = (name: (typeof NAMES)[number], other: (typeof NAMES)[number]): void => {
-    if (annotations[key(name)] !== undefined) problems.push(`${key(name)}: it needs ${key(other)}`);
+    if (annotations[key(name)] !== undefined)
+      problems.set(key(name), { reason: `${JSON.stringify(annotations[key(name)])} needs ${key(other)}`, isText: false });
   };
   const bitsPerSecond =
     annotations[key("Bandwidth")] === undefined
@@ -111,7 +138,7 @@ function readDirection(annotations: Labels, direction: (typeof DIRECTIONS)[numbe
   const burstBytes = Math.floor((read("Burst", 1e3, MAX_SIZE_BITS) ?? DEFAULT_BURST_BITS) / 8);
   let peakBitsPerSecond = read("Peakrate", MIN_RATE, MAX_RATE);
   if (peakBitsPerSecond !== undefined && peakBitsPerSecond <= bitsPerSecond) {
-    problems.push(`${key("Peakrate")}: must be above ${key("Bandwidth")}`);
+    problems.set(key("Peakrate"), { reason: `${JSON.stringify(annotations[key("Peakrate")])} must be above ${key("Bandwidth")}`, isText: false });
     peakBitsPerSecond = undefined;
   }
   if (peakBitsPerSecond === undefined) {
@@ -123,27 +150,27 @@ function readDirection(annotations: Labels, direction: (typeof DIRECTIONS)[numbe
 }
 
 /** A Kubernetes quantity: "10M", "1.5Gi", "1000", "1e6". */
-function readQuantity(annotations: Labels, key: string, { from, to }: { readonly from: number; readonly to: number }, problems: string[]): number | undefined {
+function readQuantity(annotations: Labels, key: string, { from, to }: { readonly from: number; readonly to: number }, problems: Problems): number | undefined {
   const text = annotations[key];
   if (text === undefined) return undefined;
   const [, digits, suffix] = /^([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)$/.exec(text.trim()) ?? [];
   const unit = SUFFIXES[suffix ?? "?"];
   if (digits === undefined || unit === undefined) {
-    problems.push(`${key}: ${JSON.stringify(text)} is no quantity, for example 10M`);
+    problems.set(key, { reason: `${JSON.stringify(text)} is no quantity, for example 10M`, isText: true });
     return undefined;
   }
   const value = Math.floor(Number(digits) * unit);
   if (value >= from && value <= to) return value;
-  problems.push(`${key}: ${JSON.stringify(text)} is not from ${from} to ${to}`);
+  problems.set(key, { reason: `${JSON.stringify(text)} is not from ${from} to ${to}`, isText: true });
   return undefined;
 }
 
-function readCodePoint(annotations: Labels, problems: string[]): number | undefined {
+function readCodePoint(annotations: Labels, problems: Problems): number | undefined {
   const key = `${QOS_PREFIX}dscp`;
   const text = annotations[key];
   if (text === undefined) return undefined;
   const value = CODE_POINTS[text.trim().toUpperCase()] ?? (/^[0-9]{1,2}$/.test(text.trim()) ? Number(text) : undefined);
   if (value !== undefined && value <= 63) return value;
-  problems.push(`${key}: ${JSON.stringify(text)} is neither 0 to 63 nor a name, for example EF, AF21 or CS1`);
+  problems.set(key, { reason: `${JSON.stringify(text)} is neither 0 to 63 nor a name, for example EF, AF21 or CS1`, isText: true });
   return undefined;
 }

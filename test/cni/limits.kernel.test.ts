@@ -1,24 +1,14 @@
 /** Limits of pods in a real kernel: what tc and nft show, and packets that do not get through. And the MTU of pods that are there already. */
 import { describe, expect, it } from "vitest";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
+import { acceptConnections, connectionsOpened, datagramsReceived } from "../kernel/limit-probes.ts";
 import { canUseNetns, type Netns } from "../kernel/netns.ts";
 import { addressesOf, Node } from "./cni-node.ts";
 
 const qos = (values: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [`qos.projectcalico.org/${name}`, value]));
-/** Counts UDP datagrams to port 9 and prints how many came, half a second after the last; "ready" first. */
-const COUNT = `const s=require("node:dgram").createSocket("udp4");let n=0,t;const end=()=>{console.log(n);process.exit()};s.on("message",()=>{n++;clearTimeout(t);t=setTimeout(end,500)});s.bind(9,()=>{console.log("ready");t=setTimeout(end,4000)})`;
-/** Sends so many datagrams of 1000 bytes to ADDRESS, at once. */
-const SEND = `const s=require("node:dgram").createSocket("udp4");let n=+process.argv[2];const one=()=>{if(n--===0)return s.close();s.send(Buffer.alloc(1000),9,process.argv[1],one)};one()`;
-/** Opens so many TCP connections to ADDRESS port 80 and prints how many were there after a second. */
-const CONNECT = `const net=require("node:net");let n=0;for(let i=0;i<+process.argv[2];i++){const s=net.connect(80,process.argv[1],()=>n++);s.on("error",()=>0)}setTimeout(()=>{console.log(n);process.exit()},1000)`;
-const ACCEPT = `require("node:net").createServer(()=>0).listen(80,()=>console.log("ready"))`;
-
-async function received(node: Node, from: Netns, to: Netns, address: string, count: number): Promise<number> {
-  const counting = node.start(to, COUNT);
-  await counting.ready;
-  await from.exec(process.execPath, "-e", SEND, address, String(count));
-  return Number(await counting.rest);
+function received(from: Netns, to: Netns, address: string, count: number): Promise<number> {
+  return datagramsReceived({ from, to, address, count });
 }
 
 describe.skipIf(!canUseNetns() || !hasCniExecutable())("limits of pods", () => {
@@ -35,11 +25,11 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("limits of pods", () => {
     const [, hostName = ""] = /dev (cali\w+) root/.exec(queues) ?? [];
     expect(await node.host.exec("tc", "filter", "show", "dev", hostName, "ingress")).toMatch(/mirred \(Egress Redirect to device sdgq\w+\) stolen/);
     const [shaped, free] = [await node.podNetns("shaped"), await node.podNetns("free")];
-    const some = await received(node, free, shaped, address, 300);
+    const some = await received(free, shaped, address, 300);
     expect(some).toBeGreaterThan(0);
     expect(some).toBeLessThan(60);
     // What the pod sends goes out, through the device.
-    expect(await received(node, shaped, node.host, "192.0.2.1", 3)).toBe(3);
+    expect(await received(shaped, node.host, "192.0.2.1", 3)).toBe(3);
     // The kernel keeps it over a restart of the agent, and the next run knows it for ours.
     await node.killAgent();
     await node.startAgent({ annotations: {} });
@@ -68,17 +58,17 @@ describe.skipIf(!canUseNetns() || !hasCniExecutable())("limits of pods", () => {
     expect(table).toMatch(/ct state new ct count over 2 counter packets 0 bytes 0 drop comment "ingressMaxConnections"/);
     expect(table).toMatch(/ip daddr != @pools-v4 ip dscp set ef comment "dscp"/);
     const free = await node.podNetns("free");
-    const some = await received(node, free, await node.podNetns("few"), few, 200);
+    const some = await received(free, await node.podNetns("few"), few, 200);
     expect(some).toBeGreaterThan(0);
     expect(some).toBeLessThan(60);
     const server = await node.podNetns("single");
-    await node.start(server, ACCEPT).ready;
-    expect(Number(await free.exec(process.execPath, "-e", CONNECT, single, "6"))).toBe(2);
+    using _accepting = await acceptConnections(server);
+    expect(await connectionsOpened({ from: free, address: single, count: 6 })).toBe(2);
     // From outside of all pools the code point is seen; inside it is as the pod sent it.
     await node.host.exec("nft", "add", "table", "inet", "watch");
     await node.host.exec("nft", "add chain inet watch in { type filter hook input priority 0; }");
     await node.host.exec("nft", "add rule inet watch in ip dscp ef counter");
-    expect(await received(node, await node.podNetns("marked"), node.host, "192.0.2.1", 2)).toBe(2);
+    expect(await received(await node.podNetns("marked"), node.host, "192.0.2.1", 2)).toBe(2);
     expect(await node.host.exec("nft", "list", "chain", "inet", "watch", "in")).toMatch(/ip dscp ef counter packets 2 /);
     // A pod without limits left is a node without the maps.
     for (const pod of ["few", "single", "marked"]) await node.call("DEL", pod);

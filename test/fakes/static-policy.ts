@@ -5,7 +5,7 @@ import type { RtnetlinkDriver } from "../../agent/drivers/rtnetlink/driver.ts";
 import { Shaper } from "../../agent/pods/shaper.ts";
 import type { Pool, RecordKey, RecordValue } from "../../src/model/record.ts";
 import type { Labels } from "../../src/model/resource.ts";
-import { parseTrafficLimits } from "../../src/model/traffic-limits.ts";
+import { readTrafficLimits } from "../../src/model/traffic-limits.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 
@@ -27,7 +27,7 @@ export function staticPolicy({
 }): { readonly reconciler: Reconciler; readonly shaper: Shaper; readonly close: () => void } {
   const records = new Map<RecordKey, RecordValue>(pools.map((pool) => [`pool/${pool.name}`, pool]));
   for (const pod of pods) {
-    const limits = parseTrafficLimits(annotations[pod] ?? {});
+    const limits = readTrafficLimits(annotations[pod] ?? {})?.limits;
     const endpoint = { kind: "endpoint", namespace: "shop", pod, uid: "", stack: "", addresses: [] } as const;
     records.set(`endpoint/shop/${pod}`, limits === undefined ? endpoint : { ...endpoint, limits });
   }

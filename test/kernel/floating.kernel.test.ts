@@ -5,7 +5,7 @@ import { poll } from "../../src/demo/cluster.ts";
 import { type IpAddress, type IpVersion, parseIp } from "../../src/net/ip.ts";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { Cluster } from "./cluster.ts";
-import { type ConnectedPod, connectPod, untilWritten } from "./cluster-pods.ts";
+import { type ConnectedPod, connectPod, disconnectPod, untilWritten, writePod } from "./cluster-pods.ts";
 import { Connection } from "./connection.ts";
 import { whyNoKernel } from "./netns.ts";
 import type { PlaceSpec } from "./packets.ts";
@@ -79,6 +79,20 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
     expect([reaches("neighbour", web, 4), reaches("neighbour", web, 6), reaches("yonder", web, 6, "TCP")]).toEqual([true, true, false]);
     await cluster.api.delete(API_RESOURCES.NetworkPolicy, name);
     await poll("it is let in again", 10_000, () => Promise.resolve(reaches("yonder", web, 4)));
+  });
+
+  it("is no other pod's own: one that names it is refused with the node that has it, and nothing is left", async () => {
+    const [, n2 = ""] = cluster.nodes;
+    const spec = { namespace: "float", name: "thief", node: n2, labels: {}, ports: [] };
+    const uid = await writePod(cluster, spec);
+    const annotations = { "cni.projectcalico.org/ipAddrs": JSON.stringify([FLOATING[4]]) };
+    await untilWritten(() => cluster.api.patch(API_RESOURCES.Pod, { namespace: "float", name: "thief" }, { metadata: { annotations } }, { type: "merge" }));
+    await cluster.untilLevel();
+    const netns = await cluster.network.createPodNetns("float", "thief");
+    const call = { node: n2, namespace: "float", pod: "thief", uid, containerId: "thief", netns: netns.path };
+    const { stdout } = await cluster.cni({ command: "ADD", ...call });
+    expect(JSON.parse(stdout)).toMatchObject({ code: 108, details: expect.stringMatching(`${FLOATING[4]} .* routed to node ${cluster.nodes[0]} .*floating`) as unknown });
+    await disconnectPod(cluster, { ...spec, uid, containerId: "thief", netns, addresses: [] });
   });
 
   it("goes from a pod to its neighbour on the same node and back, with the route", async () => {
