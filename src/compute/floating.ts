@@ -195,7 +195,7 @@ export class Floating {
     if (![...this.#pools.values()].some((cidr) => cidrContains(cidr, address))) return "no IPPool has it; make one, or take an address of one";
     const [owner] = [...(this.#owners.get(address) ?? [])].sort();
     if (owner !== undefined) return `it is the own address of pod ${owner}; take another`;
-    const [allocated] = [...(this.#allocated.get(address) ?? [])].sort();
+    const [allocated] = [...(this.#allocated.get(address) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
     if (allocated !== undefined) return `IPAMBlock ${allocated[0]} has it allocated to ${allocated[1]}; take another`;
     if (own.length > 0 && !own.some((one) => ipVersion(one) === ipVersion(address)))
       return `the pod has no IPv${ipVersion(address)} address that it could lead to`;

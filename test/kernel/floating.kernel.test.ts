@@ -91,7 +91,10 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
     const netns = await cluster.network.createPodNetns("float", "thief");
     const call = { node: n2, namespace: "float", pod: "thief", uid, containerId: "thief", netns: netns.path };
     const { stdout } = await cluster.cni({ command: "ADD", ...call });
-    expect(JSON.parse(stdout)).toMatchObject({ code: 108, details: expect.stringMatching(`${FLOATING[4]} .* routed to node ${cluster.nodes[0]} .*floating`) as unknown });
+    expect(JSON.parse(stdout)).toMatchObject({
+      code: 108,
+      details: expect.stringMatching(`${FLOATING[4]} .* routed to node ${cluster.nodes[0]} .*floating`) as unknown,
+    });
     await disconnectPod(cluster, { ...spec, uid, containerId: "thief", netns, addresses: [] });
   });
 
