@@ -97,7 +97,7 @@ export class Compute {
   readonly #loans = new Loans();
   readonly #nodePools = new NodePools();
   readonly #problems = new ProblemList();
-  readonly #nodeSettings = new NodeSettings({ onProblems: (key, problems) => this.#problems.note(key, problems) });
+  readonly #nodeSettings = new NodeSettings({ onProblems: (key, problems) => this.#problems.note(key, "settings", problems) });
   #hasDefaultObject = false;
   readonly #takers: Takers = {
     Node: ({ name }, node) => {
