@@ -582,6 +582,8 @@ export class FanoutServer implements Part {
       log: log.child({ component: "upstream" }),
       below: () => this.feeds.below,
       onEpoch: (epoch) => {
+        const clients = this.sessions.clients.size;
+        if (clients > 0) log.info({ epoch, clients }, "another run of the root is above: what agents have is compared anew, in the streams that they have");
         const error = new CallError("new-epoch", "this relay has another run of the root above it: come again, your view is compared by digests", {
           retryAfterMs: 100,
         });

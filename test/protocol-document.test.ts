@@ -62,6 +62,7 @@ describe("docs/protocol.md", () => {
     const WORDS: Readonly<Record<string, readonly AgentEffect[]>> = {
       "send Hello": ["hello"],
       begin: ["begin"],
+      "send Hello, begin": ["begin-anew"],
       stage: ["stage"],
       apply: ["apply"],
       "apply, compare digest": ["finish-answer"],
@@ -109,6 +110,8 @@ describe("docs/protocol.md", () => {
       record: ["record-ack"],
       take: ["take-report"],
       "enter the line": ["queue-repair"],
+      "check, enter the line": ["take-hello"],
+      "Welcome again": ["greet-anew"],
       "compare buckets": ["answer"],
       RESOURCE_EXHAUSTED: ["end-refused"],
       "commit with digest": ["go-live"],
@@ -127,13 +130,14 @@ describe("docs/protocol.md", () => {
       admitted: "admitted",
       "line is full": "refused",
       "answer sent": "answered",
+      "another run of the root": "restart",
       draining: "drain",
       "deadline of the drain": "drain-overdue",
       "other session of the node": "replaced",
       "Hello overdue": "hello-overdue",
       "stream closed": "closed",
     };
-    const states = ["greeting", "waiting", "answering", "live"] as const;
+    const states = ["greeting", "waiting", "answering", "live", "restating"] as const;
     const cells = rows("Server").filter((row) => EVENTS[row[0] ?? ""] !== undefined && row.length === states.length + 1);
     expect(cells.map(([name]) => String(EVENTS[name ?? ""])).toSorted()).toEqual(Object.keys(SESSION_TRANSITIONS.live).toSorted());
     for (const [name, ...texts] of cells) {

@@ -84,6 +84,7 @@ function reasonOf(session: ClientState, open: readonly RecordKey[] | undefined):
   switch (session.state) {
     case "greeting":
     case "waiting":
+    case "restating":
       return "waits for its view";
     case "answering":
       return "its view is being sent";

@@ -42,7 +42,7 @@ export interface UpstreamOptions {
   readonly log: Logger;
   /** Relays that asked here for views. */
   readonly below: () => readonly string[];
-  /** The next commit is of another run of a server than those before. */
+  /** The table is of another run of a server than before: it has its content, and its revision. */
   readonly onEpoch: (epoch: string) => void;
   /** Right after the table took it. */
   readonly onCommit: (commit: Commit) => void;
@@ -268,14 +268,11 @@ export class Upstream implements Part {
     const link = this.#link;
     if (link?.welcome === undefined) return;
     const { epoch, path, upstreamKinds } = link.welcome;
-    if (isAnswer && epoch !== this.#epoch) {
-      this.#epoch = epoch;
-      onEpoch(epoch);
-    }
+    const isRestart = isAnswer && epoch !== this.#epoch;
     if (isAnswer) this.#path = path;
     let made: Commit;
     try {
-      made = table.mirror(commit, (node) => this.#wishes.has(node));
+      made = table.mirror(commit, (node) => this.#wishes.has(node), isRestart);
     } catch (error) {
       if (!(error instanceof MirrorError)) throw error;
       this.#isWhole = true;
@@ -283,6 +280,10 @@ export class Upstream implements Part {
       return;
     }
     this.versions.settle({ kinds: upstreamKinds, revision: commit.revision, told: commit.upstream, isAnswer });
+    if (isRestart) {
+      this.#epoch = epoch;
+      onEpoch(epoch);
+    }
     for (const slot of commit.dropped) this.#dropped(slot as NodeId);
     const held: Wish[] = [];
     for (const slot of commit.held) {

@@ -65,7 +65,7 @@ function reasonOf(session: ClientState): string {
   const { failed, programmed, sent } = session.acknowledged;
   const [first] = failed;
   if (first !== undefined) return `${failed.length} objects are not in its kernel, ${first.key}: ${first.reason}`;
-  if (session.state !== "live") return session.state === "waiting" ? "waits for its view" : "is being sent its view";
+  if (session.state !== "live") return session.state === "waiting" || session.state === "restating" ? "waits for its view" : "is being sent its view";
   return session.dirtyKeys > 0 ? `${session.dirtyKeys} records are not sent: it does not read` : `its kernel has revision ${programmed}, sent is ${sent}`;
 }
 

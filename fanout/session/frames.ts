@@ -124,6 +124,12 @@ export class FrameCache {
   /** Frames made and frames found. */
   readonly counts = { made: 0, shared: 0 };
 
+  /** Revisions begin anew, and may come to be those of frames that are kept. */
+  clear(): void {
+    this.#frames.clear();
+    this.#revision = -1n;
+  }
+
   /** As `deltaFrames`, shared between equal deltas of one revision. */
   frames(delta: Delta, fields: CommitFields): readonly Uint8Array[] {
     if (fields.revision !== this.#revision) {

@@ -28,6 +28,15 @@ export class SentCommits {
   /** So many of them, from the oldest, are received. */
   #received = 0;
 
+  /** Revisions of before do not count any more. */
+  clear(): void {
+    this.#commits.length = 0;
+    this.#programmedAt.length = 0;
+    this.#oldest = 0;
+    this.#programmed = 0;
+    this.#received = 0;
+  }
+
   add(commit: SentCommit): void {
     if (this.#commits.length < MAX_KEPT) {
       this.#commits.push(commit);

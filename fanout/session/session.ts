@@ -111,6 +111,8 @@ export interface SessionHost {
    * takes the wish back.
    */
   hold(node: NodeName, onHeld: (error?: CallError) => void): () => void;
+  /** The table may come to be another run's: a relay's. */
+  readonly canRestart: boolean;
   /** It has acknowledged something. */
   acknowledged(session: Session): void;
   /** The session knows its node: from now on commits reach it. Ends an older session of the node. */
@@ -161,10 +163,16 @@ export class Session implements StreamHandler, ClientState {
   #rounds = 0;
   /** The oldest commit in what is being sent. */
   #changesSince: CommitMark = { committedAtUnixUs: 0n, revision: 0n };
+  #features: readonly string[] = [];
   #packing: Packing = "none";
   #hasLine = false;
   #hasUpstream = false;
   #hasServers = false;
+  #hasAgain = false;
+  /** Times that the agent was greeted anew and has not stated its view yet. */
+  #greetings = 0;
+  /** The table has the node's view. */
+  #isHeld = false;
   #line: Line | undefined;
   #release: (() => void) | undefined;
   #placeTold = -1;
@@ -299,6 +307,12 @@ export class Session implements StreamHandler, ClientState {
       case "queue-repair":
         if (message?.$case === "repair") this.#guard(() => this.#queue(message.value));
         return;
+      case "greet-anew":
+        this.#guard(() => this.#greetAnew());
+        return;
+      case "take-hello":
+        if (message?.$case === "hello") this.#guard(() => this.#takeHello(message.value));
+        return;
       case "answer":
         this.#beginAnswer();
         return;
@@ -413,6 +427,15 @@ export class Session implements StreamHandler, ClientState {
     this.#account();
   }
 
+  /**
+   * The table's revisions are of another run of the root from now on. An agent that knows how (feature "again") is greeted anew in the stream that it has and states
+   * its view; any other is cut, and comes again to the same end.
+   */
+  restart(error: CallError): void {
+    if (this.#hasAgain && this.#isHeld) this.handle("restart");
+    else this.cut(error);
+  }
+
   /** Ends the stream: what it was told does not hold any more. */
   cut(error: CallError): void {
     if (this.#state === "over") return;
@@ -464,40 +487,75 @@ export class Session implements StreamHandler, ClientState {
     const request = this.#requestOf(hello.view);
     const refusal = this.#host.refusal(hello);
     if (refusal !== undefined) throw refusal;
-    const { table, serverName, epoch, heartbeatIntervalMs } = this.#host;
+    const { table } = this.#host;
     const name = hello.node as NodeName;
     const id = table.nodes.idOf(name);
     table.nodes.hold(id);
     this.#node = { name, id };
     this.#version = hello.version;
-    const features = this.#negotiate(hello.features);
+    this.#features = this.#negotiate(hello.features);
     this.#host.register(this);
-    this.#send(
-      "other",
-      encodeServerMessage({
-        $case: "welcome",
-        value: {
-          server: serverName,
-          epoch,
-          hashSeed: table.seed,
-          revision: table.revision,
-          features,
-          heartbeatIntervalMs,
-          bucketBits: request.bits,
-          upstreamKinds: this.#hasUpstream ? [...this.#host.upstreamKinds] : [],
-          servers: this.#hasServers ? this.#host.serversFor?.(name) : undefined,
-          ackIntervalMs: this.#host.ackIntervalMs(),
-        },
-      }),
-    );
+    this.#welcome(request.bits);
     this.#release = this.#host.hold(name, (error) => {
       if (this.#isOver) return;
       this.#guard(() => {
         if (error !== undefined) throw error;
+        this.#isHeld = true;
         this.#enterLine(request);
       });
     });
     if (this.#isOver) this.#release();
+  }
+
+  #welcome(bucketBits: number): void {
+    const { table, serverName, epoch, heartbeatIntervalMs, upstreamKinds, serversFor } = this.#host;
+    const value = {
+      server: serverName,
+      epoch,
+      hashSeed: table.seed,
+      revision: table.revision,
+      features: [...this.#features],
+      heartbeatIntervalMs,
+      bucketBits,
+      upstreamKinds: this.#hasUpstream ? [...upstreamKinds] : [],
+      servers: this.#hasServers && this.#node !== undefined ? serversFor?.(this.#node.name) : undefined,
+      ackIntervalMs: this.#host.ackIntervalMs(),
+    };
+    this.#send("other", encodeServerMessage({ $case: "welcome", value }));
+  }
+
+  /** What was on its way is forgotten at both ends; what the agent has acknowledged counts for nothing until it says so again. */
+  #greetAnew(): void {
+    this.#line?.leave();
+    this.#line = undefined;
+    this.#request = undefined;
+    this.yieldAdmission();
+    this.#parts = undefined;
+    this.#shared = undefined;
+    this.#unacknowledgedShared = undefined;
+    for (const keys of [this.#dirty, this.#staged, this.#unacknowledged, this.#sentAfter]) empty(keys);
+    this.#awaitedRevision = 0n;
+    this.#isViewOpen = true;
+    this.#sentRevision = 0n;
+    this.#receivedRevision = 0;
+    this.#programmedRevision = 0;
+    this.#failed = NO_FAILURES;
+    this.sentCommits.clear();
+    this.#greetings++;
+    this.#welcome(0);
+    this.#host.acknowledged(this);
+  }
+
+  #takeHello(hello: Hello): void {
+    // The agent answers each greeting; what the last one says counts.
+    if (--this.#greetings > 0) {
+      this.#state = "restating";
+      return;
+    }
+    if (hello.node !== this.#node?.name) throw new CallError("broken-message", `Hello of ${hello.node} on the stream of ${this.#node?.name}`);
+    const refusal = this.#host.refusal(hello);
+    if (refusal !== undefined) throw refusal;
+    this.#enterLine(this.#requestOf(hello.view));
   }
 
   get #isOver(): boolean {
@@ -511,7 +569,8 @@ export class Session implements StreamHandler, ClientState {
     this.#hasLine = named.includes("line");
     this.#hasUpstream = named.includes("upstream") && this.#host.upstreamKinds.length > 0;
     this.#hasServers = named.includes("servers") && this.#host.serversFor !== undefined;
-    const used = { line: this.#hasLine, upstream: this.#hasUpstream, servers: this.#hasServers };
+    this.#hasAgain = named.includes("again") && this.#host.canRestart;
+    const used = { line: this.#hasLine, upstream: this.#hasUpstream, servers: this.#hasServers, again: this.#hasAgain };
     return [...(packing === undefined ? [] : [packing]), ...Object.entries(used).flatMap(([feature, isUsed]) => (isUsed ? [feature] : []))];
   }
 

@@ -141,6 +141,7 @@ export class Sessions {
       ackIntervalMs: () => this.ackIntervalMs,
       refusal: (hello) => this.refusalOf(hello),
       hold: options.hold ?? holdAtOnce,
+      canRestart: options.hold !== undefined,
       acknowledged: (session) => options.onClient?.(session),
       upstream: () => options.upstream(),
       serversFor: options.serversFor,
@@ -220,10 +221,21 @@ export class Sessions {
     this.#isServing = true;
   }
 
-  /** A relay's parent is another run of a server: revisions of the one before do not count, so all that are here come again, with their digests. */
+  /**
+   * A relay's parent is another run of a server: revisions of the one before do not count, so all that are here state their digests anew, in the stream that they
+   * have. Who cannot is cut with the error.
+   */
   restart(epoch: string, error: CallError): void {
     this.#epoch = epoch;
-    for (const session of this.#registered) session.cut(error);
+    this.#host.frames.clear();
+    this.#shared = undefined;
+    this.#pending.clear();
+    const restarted = [...this.#registered];
+    for (const session of restarted) session.restart(error);
+    // Longer than for a first Hello: a slow reader has what was sent before to read first.
+    this.#later(this.#options.answerStallMs, () => {
+      for (const session of restarted) session.handle("hello-overdue");
+    });
   }
 
   /** Why a peer with this place in history is refused now. */

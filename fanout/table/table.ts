@@ -110,11 +110,13 @@ export class Table {
 
   /**
    * Makes the table what its parent's is, cut to the nodes that `isHeld` is true of, as one revision: the parent's, also when nothing changes. Throws
-   * MirrorError, and changes nothing, when it names a record as known that is not here.
+   * MirrorError, and changes nothing, when it names a record as known that is not here. `isRestart`: it is of another run of the root, so that no revision of before
+   * is comparable: each record is as old as can be.
    */
-  mirror(update: RelayCommit, isHeld: (node: NodeId) => boolean): Commit {
+  mirror(update: RelayCommit, isHeld: (node: NodeId) => boolean, isRestart = false): Commit {
     for (const { key, bytes } of update.records.values())
       if (bytes === undefined && !this.#entries.has(key)) throw new MirrorError(`record ${key} is named as known and is not here`);
+    if (isRestart) for (const entry of this.#entries.values()) entry.revision = 1n;
     const touched: TouchedRecord[] = [];
     const note = (record: TouchedRecord | undefined): void => {
       if (record !== undefined) touched.push(record);

@@ -39,6 +39,7 @@ export type AgentEvent =
 export type AgentEffect =
   | "hello"
   | "begin"
+  | "begin-anew"
   | "stage"
   | "apply"
   | "finish-answer"
@@ -98,7 +99,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
   },
   answering: {
     open: VIOLATION,
-    welcome: VIOLATION,
+    welcome: stay("answering", "begin-anew"),
     part: stay("answering", "stage"),
     delta: VIOLATION,
     answer: stay("live", "finish-answer"),
@@ -113,7 +114,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
   },
   live: {
     open: VIOLATION,
-    welcome: VIOLATION,
+    welcome: stay("answering", "begin-anew"),
     part: stay("live", "stage"),
     delta: stay("live", "apply"),
     answer: VIOLATION,
@@ -128,7 +129,7 @@ export const AGENT_TRANSITIONS: Readonly<Record<AgentState, Readonly<Record<Agen
   },
   repairing: {
     open: VIOLATION,
-    welcome: VIOLATION,
+    welcome: stay("answering", "begin-anew"),
     part: stay("repairing", "stage"),
     delta: stay("repairing", "apply"),
     answer: stay("live", "finish-answer"),
@@ -183,7 +184,7 @@ export interface AgentIdentity {
   readonly node: string;
   /** Program and version. */
   readonly version: string;
-  /** Besides those that this code understands by itself ("line", "upstream", "servers"): the compressions that `unpack` can undo. */
+  /** Besides those that this code understands by itself ("line", "upstream", "servers", "again"): the compressions that `unpack` can undo. */
   readonly features: readonly string[];
   /** Undoes a compression; throws when the data is damaged or is larger than `size`. Absent: none was named. */
   readonly unpack?: Unpack;
@@ -192,7 +193,7 @@ export interface AgentIdentity {
 export type Unpack = (packed: { readonly compression: "gzip" | "zstd"; readonly data: Uint8Array; readonly size: number }) => Uint8Array;
 
 /** What every agent of this version understands. */
-const FEATURES: readonly string[] = ["line", "upstream", "servers"];
+const FEATURES: readonly string[] = ["line", "upstream", "servers", "again"];
 /** An Update larger than this is not unpacked. */
 const MAX_UNPACKED_BYTES = 4 * 1024 * 1024;
 
@@ -253,6 +254,8 @@ export class AgentSession {
         return [this.#hello()];
       case "begin":
         return message?.$case === "welcome" ? this.#begin(message.value) : [];
+      case "begin-anew":
+        return message?.$case === "welcome" ? this.#beginAnew(message.value) : [];
       case "stage":
         this.#view.stage(updateOf(message));
         return [];
@@ -291,6 +294,13 @@ export class AgentSession {
     const upstream = [...this.#view.upstream].map(([kind, resourceVersion]) => ({ kind, resourceVersion }));
     const { epoch, revision } = this.#view;
     return send({ $case: "hello", value: { node, version, features: [...FEATURES, ...features], epoch, revision, view, upstream } });
+  }
+
+  /** Another run of the root stands above the server: as at a new stream, what the view has is stated, and compared. */
+  #beginAnew(welcome: Welcome): readonly AgentOutput[] {
+    const hello = this.#hello();
+    this.#repairs = 0;
+    return [hello, ...this.#begin({ ...welcome, bucketBits: this.#helloBits })];
   }
 
   #begin(welcome: Welcome): readonly AgentOutput[] {

@@ -7,9 +7,9 @@ import { MAX_BUCKET_BITS } from "./digest.ts";
 import { WireError } from "./error.ts";
 import { type AgentMessage, AgentMessage as AgentMessageCodec, type ViewState } from "./gen/sedge/sync/v1/sync.ts";
 
-/** greeting: Hello is due. waiting: in the line for an answer. answering: buckets go out. live: deltas. over: ended. */
-export type SessionState = "greeting" | "waiting" | "answering" | "live" | "over";
-/** hello-overdue: no Hello in time. replaced: the node opened another session. broken: bytes that are no AgentMessage, or none that is known. */
+/** greeting: Hello is due. waiting: in the line for an answer. answering: buckets go out. live: deltas. restating: greeted anew, another Hello is due. over: ended. */
+export type SessionState = "greeting" | "waiting" | "answering" | "live" | "restating" | "over";
+/** restart: the table's revisions are of another run of the root now. hello-overdue: no Hello in time. replaced: the node opened another session. broken: bytes that are no AgentMessage, or none that is known. */
 export type SessionEvent =
   | "hello"
   | "ack"
@@ -19,6 +19,7 @@ export type SessionEvent =
   | "admitted"
   | "refused"
   | "answered"
+  | "restart"
   | "drain"
   | "drain-overdue"
   | "replaced"
@@ -29,6 +30,8 @@ export type SessionEffect =
   | "record-ack"
   | "take-report"
   | "queue-repair"
+  | "greet-anew"
+  | "take-hello"
   | "answer"
   | "go-live"
   | "send-move"
@@ -61,6 +64,7 @@ export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<
     admitted: to("greeting", "ignore"),
     refused: to("over", "end-refused"),
     answered: to("greeting", "ignore"),
+    restart: to("greeting", "ignore"),
     drain: to("over", "end-draining"),
     "hello-overdue": to("over", "end-overdue"),
   },
@@ -73,6 +77,7 @@ export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<
     admitted: to("answering", "answer"),
     refused: to("over", "end-refused"),
     answered: to("waiting", "ignore"),
+    restart: to("restating", "greet-anew"),
     drain: to("over", "end-draining"),
     "hello-overdue": to("waiting", "ignore"),
   },
@@ -85,6 +90,7 @@ export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<
     admitted: to("answering", "ignore"),
     refused: to("answering", "ignore"),
     answered: to("live", "go-live"),
+    restart: to("restating", "greet-anew"),
     drain: to("answering", "send-move"),
     "hello-overdue": to("answering", "ignore"),
   },
@@ -97,8 +103,23 @@ export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<
     admitted: to("live", "ignore"),
     refused: to("live", "ignore"),
     answered: to("live", "ignore"),
+    restart: to("restating", "greet-anew"),
     drain: to("live", "send-move"),
     "hello-overdue": to("live", "ignore"),
+  },
+  restating: {
+    ...ALWAYS,
+    hello: to("waiting", "take-hello"),
+    // Of before: revisions in it are another run's.
+    ack: to("restating", "ignore"),
+    report: to("restating", "take-report"),
+    repair: to("restating", "ignore"),
+    admitted: to("restating", "ignore"),
+    refused: to("restating", "ignore"),
+    answered: to("restating", "ignore"),
+    restart: to("restating", "greet-anew"),
+    drain: to("restating", "send-move"),
+    "hello-overdue": to("over", "end-overdue"),
   },
   over: {
     hello: to("over", "ignore"),
@@ -109,6 +130,7 @@ export const SESSION_TRANSITIONS: Readonly<Record<SessionState, Readonly<Record<
     admitted: to("over", "ignore"),
     refused: to("over", "ignore"),
     answered: to("over", "ignore"),
+    restart: to("over", "ignore"),
     drain: to("over", "ignore"),
     "drain-overdue": to("over", "ignore"),
     replaced: to("over", "ignore"),

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { credentials, Metadata, type ServiceError, type StatusObject, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
@@ -11,10 +11,10 @@ import type { NodeName } from "../../src/model/names.ts";
 import { ipBytes, parseIp } from "../../src/net/ip.ts";
 import { createLogger } from "../../src/runtime/log.ts";
 import { encodeEndpointReport } from "../../src/wire/agent-protocol.ts";
-import type { ClaimBlockResponse, EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
+import { AgentMessage, type ClaimBlockResponse, type EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire } from "../../src/wire/prefix-codec.ts";
 import { encodeRelayMessage } from "../../src/wire/relay-protocol.ts";
-import { SyncServiceClient } from "../../src/wire/service.ts";
+import { RawSyncClient, SyncServiceClient } from "../../src/wire/service.ts";
 import { connectRelay } from "../../src/wire/sync-connection.ts";
 import { View } from "../../src/wire/view.ts";
 import {
@@ -24,6 +24,7 @@ import {
   GrpcAgent,
   namespace,
   node,
+  openStream,
   pod,
   policy,
   pool,
@@ -53,6 +54,11 @@ function agentFor(address: string, name: string, more: Partial<ConstructorParame
   return agent;
 }
 
+/** Of an agent that names no feature. */
+const helloOf = (name: string): Uint8Array =>
+  AgentMessage.encode({
+    message: { $case: "hello", value: { node: name, version: "older", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
+  }).finish();
 const inSync = (relay: RelayFixture): Promise<void> => until(() => expect(relay.server.isInSync).toBe(true));
 const levelsAt = (root: FanoutFixture): string[] =>
   [...root.server.sessions.everyClient()]
@@ -111,7 +117,7 @@ describe.each(DELIVERY_KINDS)("a relay over %s", (delivery) => {
     }
   });
 
-  it("R4 without its parent a relay serves whom it holds, refuses whom it does not with a retry time, and resumes without a record; the next parent is another epoch", async () => {
+  it("R4 without its parent a relay serves whom it holds, refuses whom it does not with a retry time, and resumes without a record; the next parent is another epoch in the same stream, but for an agent that does not know of it", async () => {
     await using root = await startFanout({ events: WORLD, delivery });
     await using other = await startFanout({ events: WORLD, delivery });
     const [host = "", port = ""] = root.address.split(":");
@@ -140,12 +146,19 @@ describe.each(DELIVERY_KINDS)("a relay over %s", (delivery) => {
     other.server.engine.settle();
     const [otherHost = "", otherPort = ""] = other.address.split(":");
     proxy.retarget({ host: otherHost, port: Number(otherPort) });
+    const before = held.outputs.length;
+    const older = openStream(new RawSyncClient(relay.address, credentials.createInsecure(), CHANNEL_OPTIONS));
+    const ended = new Promise<StatusObject>((resolve) => older.on("status", resolve));
+    older.on("error", () => undefined);
+    older.on("data", () => undefined);
+    older.write(helloOf("n2"));
+    await until(() => expect(levelsAt(root)).toContain("n2 behind relay"));
     proxy.resetAll();
-    await until(() => expect(held.status?.details).toContain("another run of the root"));
-    const again = agentFor(relay.address, "n1", { view: held.view });
-    await until(() => expect(again.isLive).toBe(true));
-    expectRootsView(other, again);
-    expect(again.outputs.flatMap((output) => (output.kind === "commit" ? [...output.delta.changes.keys()] : []))).toEqual([]);
+    await until(() => expect([held.view.epoch, held.isLive]).toEqual([other.server.epoch, true]));
+    expect((await ended).details).toContain("another run of the root");
+    expectRootsView(other, held);
+    expect(held.status).toBeUndefined();
+    expect(held.outputs.slice(before).flatMap((output) => (output.kind === "commit" ? [...output.delta.changes.keys()] : []))).toEqual([]);
   });
 
   it("R5 two parents: the second is taken at once when the first is gone; a relay for all serves nodes that never asked", async () => {
@@ -163,6 +176,55 @@ describe.each(DELIVERY_KINDS)("a relay over %s", (delivery) => {
     await until(() => expect(agent.isLive).toBe(true));
     expectRootsView(second, agent);
   });
+
+  it("R12 roots die under churn, one after the other: agents below relays of two levels keep their streams, and are sent nothing that they have", async () => {
+    const roots = await Promise.all([0, 1].map(() => startFanout({ events: WORLD, delivery })));
+    const proxies = await Promise.all(
+      roots.map(({ address }) => startTcpProxy({ host: "127.0.0.1", port: Number(address.slice(address.lastIndexOf(":") + 1)) })),
+    );
+    onTestFinished(async () => {
+      for (const proxy of proxies) await proxy[Symbol.asyncDispose]();
+      await Promise.all(roots.map(({ stop }) => stop()));
+    });
+    await using upper = await startRelay({ parents: proxies.map(({ port }) => `127.0.0.1:${port}`), delivery, name: "upper" });
+    await using lower = await startRelay({ parents: [upper.address], delivery, name: "lower" });
+    await inSync(lower);
+    const agents = [agentFor(upper.address, "n1"), agentFor(lower.address, "n2")];
+    await until(() => expect(agents.map(({ isLive }) => isLive)).toEqual([true, true]));
+    let commits = 0;
+    const commit = (): void => {
+      commits++;
+      for (const { server } of roots) {
+        server.sink(upsert(pod("shop", `churn${commits % 4}`, { node: ["n1", "n2"][commits % 2] as NodeName, labels: { app: "web", turn: `t${commits}` } })));
+        server.engine.settle();
+      }
+    };
+    const churn = setInterval(commit, 10);
+    onTestFinished(() => clearInterval(churn));
+    for (let kill = 0; kill < 6; kill++) {
+      const [dies, lives] = [kill % 2, (kill + 1) % 2];
+      // Both roots count alike: what was acknowledged to one must not pass for an acknowledgement to the other.
+      const marks = agents.map(({ outputs }) => outputs.length);
+      proxies[lives]?.setMode("pass");
+      proxies[dies]?.setMode("refuse");
+      proxies[dies]?.resetAll();
+      const root = roots[lives] ?? expect.fail();
+      await until(() => expect(agents.map(({ view, isLive }) => [view.epoch, isLive])).toEqual(agents.map(() => [root.server.epoch, true])));
+      const at = commits;
+      await until(() => expect(commits).toBeGreaterThan(at + 5));
+      for (const [i, { outputs, status: ended }] of agents.entries()) {
+        expect(ended).toBeUndefined();
+        for (const output of outputs.slice(marks[i])) if (output.kind === "commit") expect(output.delta.changes.size).toBeLessThanOrEqual(8);
+      }
+    }
+    clearInterval(churn);
+    const root = roots[0] ?? expect.fail();
+    await until(() => {
+      for (const agent of agents) expectRootsView(root, agent);
+      expect(levelsAt(root)).toEqual(["n1 level upper", "n2 level lower, upper"]);
+    });
+    expect(agents.map(({ outputs }) => outputs.filter(({ kind }) => kind === "welcome").length).every((greetings) => greetings >= 7)).toBe(true);
+  }, 60_000);
 
   it("R6 claims and reports of a relay's nodes reach the API; the result comes back", async () => {
     await using root = await startFanout({ events: WORLD, delivery });

@@ -142,7 +142,7 @@ export interface Hello {
   version: string;
   /**
    * Features that the agent understands: "zstd" and "gzip" (PackedUpdate), "line" (Queued), "upstream" (positions in the API's history), "servers"
-   * (ServerList). An unknown name is ignored; a feature is used only if both sides name it.
+   * (ServerList), "again" (Welcome and Hello in the middle of a stream). An unknown name is ignored; a feature is used only if both sides name it.
    */
   features: string[];
   /** Epoch and revision of the last commit that the agent has, from whichever server. Zero and empty at a first start. */
@@ -177,6 +177,11 @@ export interface ViewState {
   digests: bigint[];
 }
 
+/**
+ * Once at the beginning. With the feature "again" a relay sends it again when another run of the root has come to be above it: revisions, Acks and all that
+ * was not yet committed are void, and the agent states its view in another Hello, which is answered as the first was. `bucket_bits` means nothing then: the
+ * Hello's count.
+ */
 export interface Welcome {
   server: string;
   /** Names this run of the server; revisions are comparable only within one epoch. */
@@ -3886,7 +3891,7 @@ export const SyncServiceService = {
    *   EndpointReport                     -->
    *                                      <--  ReportResult
    *
-   * The first message of the agent must be Hello, and there is only one. A second session of the same node ends the first with ABORTED.
+   * The first message of the agent must be Hello, and there is only one, but for each further Welcome. A second session of the same node ends the first with ABORTED.
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
@@ -3959,7 +3964,7 @@ export interface SyncServiceServer extends UntypedServiceImplementation {
    *   EndpointReport                     -->
    *                                      <--  ReportResult
    *
-   * The first message of the agent must be Hello, and there is only one. A second session of the same node ends the first with ABORTED.
+   * The first message of the agent must be Hello, and there is only one, but for each further Welcome. A second session of the same node ends the first with ABORTED.
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
@@ -3999,7 +4004,7 @@ export interface SyncServiceClient extends Client1 {
    *   EndpointReport                     -->
    *                                      <--  ReportResult
    *
-   * The first message of the agent must be Hello, and there is only one. A second session of the same node ends the first with ABORTED.
+   * The first message of the agent must be Hello, and there is only one, but for each further Welcome. A second session of the same node ends the first with ABORTED.
    *
    * Errors that end the stream: INVALID_ARGUMENT malformed or unexpected message (a bug: log it, open a new session); UNAUTHENTICATED no identity;
    * PERMISSION_DENIED the identity is another node's; FAILED_PRECONDITION the peers cannot work together (do not retry quickly); UNAVAILABLE the
