@@ -171,6 +171,7 @@ export class Session implements StreamHandler, ClientState {
   #hasAgain = false;
   /** Times that the agent was greeted anew and has not stated its view yet. */
   #greetings = 0;
+  #greetedAt = 0;
   /** The table has the node's view. */
   #isHeld = false;
   #line: Line | undefined;
@@ -436,6 +437,11 @@ export class Session implements StreamHandler, ClientState {
     else this.cut(error);
   }
 
+  /** Ends the stream when it was greeted anew at this moment or before, and its agent has not stated its view. */
+  endOverdue(greetedAt: number): void {
+    if (this.#state === "restating" && this.#greetedAt <= greetedAt) this.handle("hello-overdue");
+  }
+
   /** Ends the stream: what it was told does not hold any more. */
   cut(error: CallError): void {
     if (this.#state === "over") return;
@@ -542,6 +548,7 @@ export class Session implements StreamHandler, ClientState {
     this.#failed = NO_FAILURES;
     this.sentCommits.clear();
     this.#greetings++;
+    this.#greetedAt = this.#host.now();
     this.#welcome(0);
     this.#host.acknowledged(this);
   }

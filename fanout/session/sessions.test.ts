@@ -9,7 +9,7 @@ import { SESSION_TRANSITIONS } from "../../src/wire/session-protocol.ts";
 import { decodeServerMessage } from "../../src/wire/update-codec.ts";
 import { View } from "../../src/wire/view.ts";
 import { MemoryAgent, MemoryStream } from "../../test/fakes/memory-stream.ts";
-import type { CallProblem } from "../status.ts";
+import { CallError, type CallProblem } from "../status.ts";
 import { Table } from "../table/table.ts";
 import { FlushWindow } from "./flush-window.ts";
 import type { SessionLimits } from "./session.ts";
@@ -35,6 +35,8 @@ function fixture(
     readonly maxAnswers?: number;
     readonly maxWaiting?: number;
     readonly peers?: readonly string[];
+    /** As a relay, which can come to be below another root. */
+    readonly canRestart?: boolean;
   } = {},
 ): Fixture {
   const clock = new ManualClock();
@@ -60,6 +62,14 @@ function fixture(
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     admission: { maxAnswers: options.maxAnswers ?? 10, maxWaiting: options.maxWaiting ?? 10, defer: (run) => run() },
     targetsOf: () => options.peers ?? [],
+    ...(options.canRestart === true
+      ? {
+          hold: (_node, onHeld) => {
+            onHeld();
+            return () => undefined;
+          },
+        }
+      : {}),
     upstream: () => ({ ageMs: 7, isStale: true }),
     report: (session) => reports.push(session.node?.name ?? ""),
   });
@@ -93,9 +103,9 @@ const pool = (name: string, cidr: string): RecordChange => ({
   entered: [],
   left: [],
 });
-const hello = (node: string): Uint8Array =>
+const hello = (node: string, features: string[] = []): Uint8Array =>
   AgentMessage.encode({
-    message: { $case: "hello", value: { node, version: "", features: [], epoch: "", revision: 0n, view: undefined, upstream: [] } },
+    message: { $case: "hello", value: { node, version: "", features, epoch: "", revision: 0n, view: undefined, upstream: [] } },
   }).finish();
 const ack = (revision: bigint): Uint8Array =>
   AgentMessage.encode({ message: { $case: "ack", value: { receivedRevision: revision, programmedRevision: revision, failed: [] } } }).finish();
@@ -402,6 +412,42 @@ describe("sessions", () => {
     const kinds: (string | undefined)[] = [];
     for (let message = old.take(); message !== undefined; message = old.take()) kinds.push(decodeServerMessage(message)?.$case);
     expect(new Set(kinds)).toEqual(new Set(["welcome", "update", "heartbeat"]));
+  });
+
+  it("S24 another run of the root: Acks of before are void, each greeting has its Hello, who says none is ended in its own time, who cannot is cut", async () => {
+    const f = fixture({ canRestart: true });
+    const void_ = new CallError("new-epoch", "another run");
+    const problemOf = (one: MemoryStream | undefined): CallProblem | undefined => (one?.error instanceof CallError ? one.error.problem : undefined);
+    f.commit(pool("a", "10.0.0.0/16"));
+    const streams = ["n1", "n2"].map((name) => rawStream(f, hello(name, ["again"]), ack(1n)));
+    const older = rawStream(f, hello("n3"), ack(1n));
+    const [stream, silent] = streams;
+    const session = [...f.sessions.clients].find(({ node }) => node?.name === "n1");
+    const known = (): unknown[] => [session?.state, session?.acknowledged.sent, session?.acknowledged.programmed, session?.isLevel];
+    const welcomes = (): number => stream?.inFlight.filter((bytes) => decodeServerMessage(bytes)?.$case === "welcome").length ?? 0;
+    expect(known()).toEqual(["live", 1n, 1n, true]);
+
+    f.sessions.restart("e2", void_);
+    expect([problemOf(older), welcomes()]).toEqual(["new-epoch", 2]);
+    stream?.handler?.onMessage(ack(1n));
+    expect(known()).toEqual(["restating", 0n, 0n, false]);
+    // A commit meanwhile is in the answer.
+    f.commit(pool("b", "10.1.0.0/16"));
+    await f.clock.advance(1500);
+    f.sessions.restart("e3", void_);
+    expect(welcomes()).toBe(3);
+    stream?.handler?.onMessage(hello("n1"));
+    stream?.handler?.onMessage(ack(1n));
+    expect(known()).toEqual(["restating", 0n, 0n, false]);
+    // The first greeting's time is over, the second's is not.
+    await f.clock.advance(600);
+    expect([stream, silent].map(problemOf)).toEqual([undefined, undefined]);
+    stream?.handler?.onMessage(hello("n1"));
+    expect(known()).toEqual(["live", 2n, 0n, false]);
+    stream?.handler?.onMessage(ack(2n));
+    expect(known()).toEqual(["live", 2n, 2n, true]);
+    await f.clock.advance(1500);
+    expect([stream, silent].map(problemOf)).toEqual([undefined, "hello-overdue"]);
   });
 
   it("S9 a drain names the other servers", async () => {

@@ -232,9 +232,10 @@ export class Sessions {
     this.#pending.clear();
     const restarted = [...this.#registered];
     for (const session of restarted) session.restart(error);
+    const greetedAt = this.#options.clock.now();
     // Longer than for a first Hello: a slow reader has what was sent before to read first.
     this.#later(this.#options.answerStallMs, () => {
-      for (const session of restarted) session.handle("hello-overdue");
+      for (const session of restarted) session.endOverdue(greetedAt);
     });
   }
 
@@ -415,7 +416,8 @@ export class Sessions {
     this.#later(Math.max(0, first.connectedAt + helloTimeoutMs - clock.now()), () => {
       for (let oldest = this.#greeting[0]; oldest !== undefined && oldest.connectedAt + helloTimeoutMs <= clock.now(); oldest = this.#greeting[0]) {
         this.#greeting.shift();
-        oldest.handle("hello-overdue");
+        // One that was greeted anew has a time of its own.
+        if (oldest.state === "greeting") oldest.handle("hello-overdue");
       }
       this.#watchGreetings();
     });
