@@ -192,8 +192,8 @@ describe.skipIf(unavailable !== undefined)(`manifests on kube-apiserver${unavail
     client.close();
   });
 
-  it("the agent's account may do nothing", async () => {
-    const client = await clientOf("sedge-agent");
+  it.each(["agent", "relay"])("the %s's account may do nothing", async (component) => {
+    const client = await clientOf(`sedge-${component}`);
     expect(await allowed(client)).toEqual([]);
     await expectForbidden(client, [
       ...NOT_FOR_ANYBODY,

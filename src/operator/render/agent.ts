@@ -48,7 +48,8 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
     command: ["/bin/sh", "-c", START, "agent"],
     args: [
       "--node-name=$(NODE_NAME)",
-      `--server=$(SEDGE_FANOUT_SERVICE_HOST):${PORTS.sync}`,
+      `--server=$(SEDGE_SYNC_SERVICE_HOST):${PORTS.sync}`,
+      `--server-order=${agent.serverOrder}`,
       `--enroll-server=$(SEDGE_ISSUER_SERVICE_HOST):${PORTS.enroll}`,
       `--enroll-token-file=${TLS_MOUNT}/token`,
       `--tls-ca=${TLS_MOUNT}/ca.crt`,
@@ -86,7 +87,7 @@ export function renderAgent({ namespace, values }: RenderInput): readonly KubeOb
   const podSpec = {
     serviceAccountName: nameOf("agent"),
     automountServiceAccountToken: false,
-    // Brings SEDGE_FANOUT_SERVICE_HOST: an address, since names cannot be resolved before pods have a network.
+    // Brings SEDGE_SYNC_SERVICE_HOST: an address, since names cannot be resolved before pods have a network.
     enableServiceLinks: true,
     hostNetwork: true,
     dnsPolicy: "Default",

@@ -6,6 +6,7 @@ import { renderIssuer } from "./issuer.ts";
 import { renderNetworkPolicies } from "./network-policies.ts";
 import type { KubeObject } from "./object.ts";
 import { renderAccounts, renderRbac } from "./rbac.ts";
+import { renderRelay } from "./relay.ts";
 import type { RenderInput } from "./values.ts";
 
 export interface ObjectGroup {
@@ -19,9 +20,10 @@ export interface ObjectGroup {
 export function renderCluster(input: RenderInput): readonly ObjectGroup[] {
   return [
     { name: "10-accounts", about: "Who the programs are.", objects: renderAccounts(input) },
-    { name: "20-rbac", about: "What they may do in the API; the agent may do nothing.", objects: renderRbac(input) },
+    { name: "20-rbac", about: "What they may do in the API; the agent and the relay may do nothing.", objects: renderRbac(input) },
     { name: "25-issuer", about: "The issuer of certificates; it makes the Secrets that the others wait for.", objects: renderIssuer(input) },
     { name: "30-fanout", about: "The fan-out server.", objects: renderFanout(input) },
+    { name: "35-relay", about: "Relays between the servers and agents; none, unless replicas are asked for.", objects: renderRelay(input) },
     { name: "40-agent", about: "The node agent.", objects: renderAgent(input) },
     { name: "50-controllers", about: "The controllers.", objects: renderControllers(input) },
     { name: "60-network-policies", about: "What may reach Sedge's own pods.", objects: renderNetworkPolicies(input) },

@@ -4,8 +4,8 @@
  * It is on the nodes' network, because pods' network exists only after agents have heard from it. At most one is on a node (its ports are the node's); a
  * new one is ready before an old one goes (surge), and an old one drains: readiness off, agents asked to move, then the end.
  */
-import { CONFINED, type KubeObject, metadata, NOBODY, nameOf, PORTS, probes, selectorLabels } from "./object.ts";
-import type { RenderInput } from "./values.ts";
+import { CONFINED, type Component, type KubeObject, metadata, NOBODY, nameOf, PORTS, probes, selectorLabels } from "./object.ts";
+import type { RenderInput, Values } from "./values.ts";
 
 const TLS_DIR = "/etc/sedge/tls";
 /** A server must come up on nodes that wait for their network, which it brings. */
@@ -18,11 +18,55 @@ const TOLERATIONS = [
   { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute", tolerationSeconds: 30 },
 ] as const;
 
+const SYNC_PORT = {
+  trafficDistribution: "PreferClose",
+  ports: [{ name: "sync", port: PORTS.sync, targetPort: "sync", appProtocol: "grpc" }],
+};
+/** Server and relay take the same ports of their node. */
+const NODE_PORT_HOLDERS = {
+  matchLabels: { "app.kubernetes.io/name": "sedge" },
+  matchExpressions: [{ key: "app.kubernetes.io/component", operator: "In", values: ["fanout", "relay"] }],
+};
+
 export function renderFanout({ namespace, values }: RenderInput): readonly KubeObject[] {
   const { fanout, images } = values;
-  const selector = { matchLabels: selectorLabels("fanout") };
+  return [
+    service(namespace, "fanout"),
+    syncService(namespace, values.agent.servedBy),
+    ...serverObjects({
+      component: "fanout",
+      namespace,
+      images,
+      values: fanout,
+      args: [`--workers=${fanout.workers}`, "--lease-namespace=$(POD_NAMESPACE)", `--service=$(POD_NAMESPACE)/${nameOf("fanout")}`],
+      hasToken: true,
+      // Variables of Services are of use to a relay alone.
+      hasServiceLinks: false,
+    }),
+  ];
+}
+
+/** A Deployment of `sedge fanout` with its disruption budget and the Service for its metrics: the servers, or the relays. */
+export function serverObjects({
+  component,
+  namespace,
+  images,
+  values,
+  args,
+  hasToken,
+  hasServiceLinks,
+}: {
+  readonly component: "fanout" | "relay";
+  readonly namespace: string;
+  readonly images: Values["images"];
+  readonly values: Omit<Values["fanout"], "workers">;
+  readonly args: readonly string[];
+  readonly hasToken: boolean;
+  readonly hasServiceLinks: boolean;
+}): readonly KubeObject[] {
+  const selector = { matchLabels: selectorLabels(component) };
   const container = {
-    name: "fanout",
+    name: component,
     image: images.server,
     imagePullPolicy: images.pullPolicy,
     args: [
@@ -33,12 +77,10 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
       `--tls-ca=${TLS_DIR}/ca.crt`,
       `--metrics-listen=0.0.0.0:${PORTS.fanoutMetrics}`,
       `--health-listen=127.0.0.1:${PORTS.fanoutHealth}`,
-      `--workers=${fanout.workers}`,
-      `--drain-ms=${fanout.drainMs}`,
-      `--log-level=${fanout.logLevel}`,
+      `--drain-ms=${values.drainMs}`,
+      `--log-level=${values.logLevel}`,
       "--server-name=$(POD_NAME)",
-      "--lease-namespace=$(POD_NAMESPACE)",
-      `--service=$(POD_NAMESPACE)/${nameOf("fanout")}`,
+      ...args,
     ],
     env: [
       { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
@@ -50,7 +92,7 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
       { name: "health", containerPort: PORTS.fanoutHealth },
     ],
     ...probes(PORTS.fanoutHealth, "127.0.0.1"),
-    resources: fanout.resources,
+    resources: values.resources,
     securityContext: CONFINED,
     volumeMounts: [
       { name: "tls", mountPath: TLS_DIR, readOnly: true },
@@ -59,67 +101,73 @@ export function renderFanout({ namespace, values }: RenderInput): readonly KubeO
     ],
   };
   const podSpec = {
-    serviceAccountName: nameOf("fanout"),
-    automountServiceAccountToken: true,
-    // Variables of Services would be taken for settings: SEDGE_FANOUT_… is the program's own prefix.
-    enableServiceLinks: false,
+    serviceAccountName: nameOf(component),
+    automountServiceAccountToken: hasToken,
+    enableServiceLinks: hasServiceLinks,
     hostNetwork: true,
     dnsPolicy: "Default",
     priorityClassName: "system-cluster-critical",
-    terminationGracePeriodSeconds: fanout.terminationSeconds,
+    terminationGracePeriodSeconds: values.terminationSeconds,
     tolerations: TOLERATIONS,
-    affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ labelSelector: selector, topologyKey: "kubernetes.io/hostname" }] } },
+    affinity: {
+      podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ labelSelector: NODE_PORT_HOLDERS, topologyKey: "kubernetes.io/hostname" }] },
+    },
     topologySpreadConstraints: [{ maxSkew: 1, topologyKey: "topology.kubernetes.io/zone", whenUnsatisfiable: "ScheduleAnyway", labelSelector: selector }],
     securityContext: { fsGroup: NOBODY },
     containers: [container],
     volumes: [
-      { name: "tls", secret: { secretName: fanout.tlsSecret, defaultMode: 0o440 } },
+      { name: "tls", secret: { secretName: values.tlsSecret, defaultMode: 0o440 } },
       { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "1Mi" } },
     ],
   };
   return [
-    service(namespace),
-    metricsService(namespace),
+    metricsService(namespace, component),
     {
       apiVersion: "apps/v1",
       kind: "Deployment",
-      metadata: metadata("fanout", namespace),
+      metadata: metadata(component, namespace),
       spec: {
-        replicas: fanout.replicas,
+        replicas: values.replicas,
         selector,
-        strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: fanout.maxUnavailable } },
-        template: { metadata: { labels: selectorLabels("fanout") }, spec: podSpec },
+        strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: values.maxUnavailable } },
+        template: { metadata: { labels: selectorLabels(component) }, spec: podSpec },
       },
     },
     {
       apiVersion: "policy/v1",
       kind: "PodDisruptionBudget",
-      metadata: metadata("fanout", namespace),
+      metadata: metadata(component, namespace),
       spec: { maxUnavailable: 1, selector },
     },
   ];
 }
 
-/** Agents find the servers here, by address: names are resolved by pods, which come later. Near servers first. */
-function service(namespace: string): KubeObject {
+/** The servers as such: relays find them here, and they each other. By address: names are resolved by pods, which come later. Near ones first. */
+function service(namespace: string, component: "fanout"): KubeObject {
   return {
     apiVersion: "v1",
     kind: "Service",
-    metadata: metadata("fanout", namespace),
-    spec: {
-      selector: selectorLabels("fanout"),
-      trafficDistribution: "PreferClose",
-      ports: [{ name: "sync", port: PORTS.sync, targetPort: "sync", appProtocol: "grpc" }],
-    },
+    metadata: metadata(component, namespace),
+    spec: { selector: selectorLabels(component), ...SYNC_PORT },
+  };
+}
+
+/** Where agents connect: at the servers, or at the relays. The address stays when that is changed. */
+function syncService(namespace: string, servedBy: Component): KubeObject {
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: metadata("fanout", namespace, "sedge-sync"),
+    spec: { selector: selectorLabels(servedBy), ...SYNC_PORT },
   };
 }
 
 /** Each server by itself, for collectors of metrics. */
-function metricsService(namespace: string): KubeObject {
+function metricsService(namespace: string, component: Component): KubeObject {
   return {
     apiVersion: "v1",
     kind: "Service",
-    metadata: metadata("fanout", namespace, "sedge-fanout-metrics"),
-    spec: { clusterIP: "None", selector: selectorLabels("fanout"), ports: [{ name: "metrics", port: PORTS.fanoutMetrics, targetPort: "metrics" }] },
+    metadata: metadata(component, namespace, `${nameOf(component)}-metrics`),
+    spec: { clusterIP: "None", selector: selectorLabels(component), ports: [{ name: "metrics", port: PORTS.fanoutMetrics, targetPort: "metrics" }] },
   };
 }

@@ -19,6 +19,7 @@ export function renderNetworkPolicies({ namespace }: RenderInput): readonly Kube
       spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
     },
     policy("fanout", namespace, [{ ports: tcp(PORTS.sync, PORTS.fanoutMetrics) }], [TO_API]),
+    policy("relay", namespace, [{ ports: tcp(PORTS.sync, PORTS.fanoutMetrics) }], [{ ports: tcp(PORTS.sync) }]),
     policy("agent", namespace, [{ ports: tcp(PORTS.agentMetrics) }], [{ ports: tcp(PORTS.sync, PORTS.enroll) }]),
     policy("issuer", namespace, [{ ports: tcp(PORTS.enroll, PORTS.issuerMetrics) }], [TO_API]),
     policy("controllers", namespace, [{ ports: tcp(PORTS.controllersMetrics, PORTS.controllersHealth) }], [TO_API]),

@@ -7,7 +7,7 @@ export interface KubeObject {
   readonly [field: string]: unknown;
 }
 
-export type Component = "fanout" | "agent" | "controllers" | "issuer";
+export type Component = "fanout" | "relay" | "agent" | "controllers" | "issuer";
 
 export const PORTS = {
   sync: 5473,

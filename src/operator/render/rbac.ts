@@ -1,7 +1,7 @@
 /**
  * Who may do what in the Kubernetes API: what the programs ask for and nothing else.
  *
- * Invariant: a kind that the server watches is on the server's list, because both are API_RESOURCES; the agent's account is bound to nothing.
+ * Invariant: a kind that the server watches is on the server's list, because both are API_RESOURCES; the agent's and the relay's accounts are bound to nothing.
  * Rejected: a wildcard for projectcalico.org, which would also open kinds that others define there later.
  */
 import { API_RESOURCES, type ApiResource } from "../../datastore/api-resources.ts";
@@ -18,7 +18,7 @@ interface Rule {
   readonly verbs: readonly string[];
 }
 
-const COMPONENTS: readonly Component[] = ["fanout", "agent", "controllers", "issuer"];
+const COMPONENTS: readonly Component[] = ["fanout", "relay", "agent", "controllers", "issuer"];
 const RBAC = "rbac.authorization.k8s.io";
 const NODE_SIGNER = "sedge.network/node";
 

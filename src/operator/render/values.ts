@@ -45,8 +45,27 @@ export const valuesSchema = z.strictObject({
       resources,
     })
     .describe("The fan-out server"),
+  relay: z
+    .strictObject({
+      replicas: z.int().min(0).max(1_000).describe("Relays between the servers and agents; 0: none. On the nodes' network, and not on a server's node"),
+      maxUnavailable: z.int().min(0).max(100).describe("Relays that may be missing during an update"),
+      nodes: z.enum(["connected", "all"]).describe("connected: a relay holds the views of the nodes that come to it; all: of every node"),
+      drainMs: z.int().min(0).max(600_000).describe("How long agents have to move when a relay stops, ms"),
+      terminationSeconds: z.int().min(1).max(900).describe("The kubelet ends a relay after this long; above drainMs"),
+      tlsSecret: z
+        .string()
+        .min(1)
+        .describe("Secret with tls.crt, tls.key and ca.crt of the relays (URI spiffe://sedge/relay/NAME); the issuer makes sedge-relay-tls"),
+      logLevel,
+      resources,
+    })
+    .describe("Relays; docs/servers.md says when"),
   agent: z
     .strictObject({
+      servedBy: z.enum(["fanout", "relay"]).describe("Where agents connect: at the servers, or at the relays"),
+      serverOrder: z
+        .enum(["spread", "listed"])
+        .describe("spread: each node has a server of its own, by hash; listed, with servedBy relay: not at the servers that it was told of before"),
       stateDir: path.describe("On each node: view, addresses and pods; survives the agent"),
       runDir: path.describe("On each node: the agent's socket"),
       cniBinDir: path.describe("On each node: where the container runtime looks for CNI executables"),
@@ -87,7 +106,19 @@ export const DEFAULT_VALUES: Values = {
     logLevel: "info",
     resources: { requests: { cpu: "500m", memory: "512Mi" } },
   },
+  relay: {
+    replicas: 0,
+    maxUnavailable: 1,
+    nodes: "connected",
+    drainMs: 30_000,
+    terminationSeconds: 45,
+    tlsSecret: "sedge-relay-tls",
+    logLevel: "info",
+    resources: { requests: { cpu: "250m", memory: "256Mi" } },
+  },
   agent: {
+    servedBy: "fanout",
+    serverOrder: "spread",
     stateDir: "/var/lib/sedge",
     runDir: "/run/sedge",
     cniBinDir: "/opt/cni/bin",
