@@ -175,7 +175,7 @@ function stuckBlock(name: string, [line]: readonly StuckLine[]): string {
   const verdict = held.isBounded === undefined ? "too short to judge" : held.isBounded ? "bounded" : "**not bounded**";
   return [
     `${thousands(agents)} agents of which ${stuck} read nothing for ${fixed(seconds / 60)} minutes, ${changesPerSecond} changes a second; commit ${commit}, load ${fixed(machine.loadAverage)} before the run. [line](../bench/baselines/${name}.jsonl), [graph](../bench/baselines/${name}.svg)`,
-    `What the process holds is ${verdict}: about ${fixed(held.levelMb)} MB, by the line through the second half ${fixed(held.mbPerHour)} MB an hour. Resident: ${memory.before.rssMb} MB before, at most ${memory.most}, ${memory.after.rssMb} after. At most ${thousands(mostInFlightBytes)} bytes were on their way and ${thousands(mostDirtyKeys)} keys dirty for one agent; all were level ${fixed(levelAfterMs / 1_000)} s after the stuck ones went on.`,
+    `What the process holds is ${verdict}: a floor of ${fixed(held.levelMb)} MB, which by the line through the second half grows by ${fixed(held.mbPerHour)} MB an hour, and at most ${fixed(held.mostMb)} MB. Resident: ${memory.before.rssMb} MB before, at most ${memory.most}, ${memory.after.rssMb} after. At most ${thousands(mostInFlightBytes)} bytes were on their way and ${thousands(mostDirtyKeys)} keys dirty for one agent; all were level ${fixed(levelAfterMs / 1_000)} s after the stuck ones went on.`,
     ...failures.map((failure) => `**failed: ${failure}**`),
   ].join("\n\n");
 }

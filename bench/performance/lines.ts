@@ -27,7 +27,7 @@ export interface StuckLine {
   readonly seconds: number;
   readonly changesPerSecond: number;
   readonly memory: { readonly before: { readonly rssMb: number }; readonly most: number; readonly after: { readonly rssMb: number } };
-  readonly held: { readonly isBounded?: boolean; readonly mbPerHour: number; readonly levelMb: number };
+  readonly held: { readonly isBounded?: boolean; readonly mbPerHour: number; readonly levelMb: number; readonly mostMb: number };
   readonly mostInFlightBytes: number;
   readonly mostDirtyKeys: number;
   readonly levelAfterMs: number;

@@ -14,12 +14,23 @@ describe("judge", () => {
     expect(mbPerHour).toBe(180);
   });
 
+  /** Readers that fall behind for some minutes of an hour, again and again. */
+  const wave = (second: number): number => 60 * Math.max(0, Math.sin(second / 3)) ** 2;
+
+  it("queues that fill and empty are bounded, also when the last wave is the highest", () => {
+    expect(judge(series((second) => 100 + wave(second) * (second / 300)))).toMatchObject({ isBounded: true, levelMb: 100 });
+  });
+
+  it("a leak under such waves is not", () => {
+    expect(judge(series((second) => 100 + wave(second) + second * 0.05)).isBounded).toBe(false);
+  });
+
   it("a level that falls is bounded", () => {
     expect(judge(series((second) => 200 - second * 0.1)).isBounded).toBe(true);
   });
 
   it("too few samples say nothing", () => {
-    expect(judge(series(() => 1, 19)).isBounded).toBeUndefined();
+    expect(judge(series(() => 1, 31)).isBounded).toBeUndefined();
     expect(judge([])).toMatchObject({ isBounded: undefined, grownMb: 0 });
   });
 });
