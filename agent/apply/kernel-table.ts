@@ -7,7 +7,7 @@
 
 import type { Nftables } from "../drivers/nftables/driver.ts";
 import { NftTransactionError } from "../drivers/nftables/error.ts";
-import { type NftDrift, tableDrift } from "../drivers/nftables/state.ts";
+import { type NftDrift, type NftTableState, tableDrift } from "../drivers/nftables/state.ts";
 import { StaleElementsError } from "../plan/address-sets.ts";
 import { diffRulesets } from "../plan/diff.ts";
 import { TABLE } from "../plan/names.ts";
@@ -33,6 +33,8 @@ export class KernelTable {
   readonly #nft: Nftables;
   #installed: NftRuleset | undefined;
   #generation: number | undefined;
+  /** Read before the first `apply`, which need not read it again. */
+  #early: NftTableState | undefined;
   #lastTransaction: readonly NftOperation[] = [];
 
   constructor(nft: Nftables) {
@@ -41,6 +43,12 @@ export class KernelTable {
 
   async exists(): Promise<boolean> {
     return (await this.#nft.readTable(TABLE)) !== undefined;
+  }
+
+  /** Names of the sets that are there before the first `apply`: what an earlier run has left. */
+  async setNames(): Promise<readonly string[]> {
+    this.#early = await this.#nft.readTable(TABLE);
+    return [...(this.#early?.sets.keys() ?? [])];
   }
 
   /** The kernel may have something else than we think. */
@@ -116,7 +124,9 @@ export class KernelTable {
 
   /** What someone else had changed. */
   async #read(desired: NftRuleset): Promise<readonly string[]> {
-    const actual = await this.#nft.readTable(TABLE);
+    const early = this.#early;
+    this.#early = undefined;
+    const actual = early !== undefined && early.generation === (await this.#nft.generation()) ? early : await this.#nft.readTable(TABLE);
     const before = this.#installed;
     this.#installed = actual === undefined ? undefined : adoptedRuleset(desired, actual);
     this.#generation = await this.#nft.generation();

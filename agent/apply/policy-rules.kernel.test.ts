@@ -10,7 +10,7 @@ import {
   recordKey,
   type StackTier,
 } from "../../src/model/record.ts";
-import { parseCidr } from "../../src/net/cidr.ts";
+import { cidrOf, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, parseIp } from "../../src/net/ip.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
@@ -67,8 +67,8 @@ class World implements AsyncDisposable {
   readonly node: Netns;
   readonly #namespaces: readonly Netns[];
   readonly #nft: NftDriver;
-  readonly #table: KernelTable;
-  readonly #cache = new PlanCache();
+  #table: KernelTable;
+  #cache = new PlanCache();
 
   private constructor(namespaces: readonly Netns[], node: Netns, places: readonly PlaceSpec[]) {
     this.#namespaces = namespaces;
@@ -137,11 +137,19 @@ class World implements AsyncDisposable {
     return world;
   }
 
-  async apply(values: readonly RecordValue[]): Promise<void> {
+  /** How many operations the kernel took. */
+  async apply(values: readonly RecordValue[]): Promise<number> {
     const records = new Map(values.map((value) => [recordKey(value), value]));
     const { ruleset, failures } = desiredRuleset({ records, undecodable: new Map(), endpoints: [ENDPOINT], settings: SETTINGS }, this.#cache);
     expect(failures).toEqual([]);
-    await this.#table.apply(ruleset);
+    return (await this.#table.apply(ruleset)).operations;
+  }
+
+  /** As an agent that begins without memory, at a table that an earlier one has left. */
+  async restart(): Promise<void> {
+    this.#table = new KernelTable(this.#nft);
+    this.#cache = new PlanCache();
+    this.#cache.sets.adopt(await this.#table.setNames());
   }
 
   counts(): Promise<readonly PolicyCount[]> {
@@ -302,6 +310,144 @@ describe.skipIf(whyNoKernel() !== undefined)("rules as packets meet them", () =>
       "deny",
       "allow",
     ]);
+  });
+
+  /** Prefixes of seven lengths, in which nobody here is; enough for a large set. */
+  const crowd = (count: number): readonly string[] =>
+    Array.from({ length: count }, (_, i) =>
+      i % 2 === 0 ? `10.${128 + (i >> 8)}.${i & 255}.0/${24 + (i % 8)}` : `2001:db8:${i.toString(16)}::/${[48, 56, 64][i % 3]}`,
+    );
+  const MANY = crowd(2_100);
+  const netSet = (id: string, members: readonly string[]): RecordValue => ({ kind: "set", id, shard: "n", type: "prefix", members });
+  const inSet = (...sets: readonly string[]): RuleSide => ({ ...NOTHING, sets });
+  const notInSet = (...notSets: readonly string[]): RuleSide => ({ ...NOTHING, notSets });
+  const verdicts = (): readonly string[] => [world.verdict("near", "pod", "UDP", 5000), world.verdict("far", "pod", "UDP", 5000)];
+  const kernelSets = async (): Promise<readonly string[]> =>
+    [...(await world.node.exec("nft", "list", "sets", "table", "inet", "sedge")).matchAll(/set (nets\/\S+) /g)].map(([, name = ""]) => name);
+  const HOSTS_NET = ["192.0.2.0/24", "fd02::/64"];
+  const NEAR_NET = ["192.0.2.2/31", "fd02::2/128", "192.0.2.2/32"];
+
+  it("large sets: source and destination in one rule; of overlapping members each counts by itself; everything", async () => {
+    const rules = [rule({ protocol: 17, source: inSet("n:from"), destination: inSet("n:to") })];
+    const to = netSet("n:to", [...MANY, "10.65.0.0/16", "fd65::2/127"]);
+    const from = async (...members: readonly string[]): Promise<readonly string[]> => {
+      await world.apply([...toPod(rules), netSet("n:from", [...MANY, ...members]), to]);
+      return verdicts();
+    };
+    expect(await from(...HOSTS_NET, ...NEAR_NET)).toEqual(["allow", "allow"]);
+    expect(world.verdict("near", "pod", "TCP", 5000)).toBe("deny");
+    expect(await from("192.0.2.2/32", "fd02::2/127")).toEqual(["allow", "deny and allow"]);
+    expect(await from(...HOSTS_NET)).toEqual(["allow", "allow"]);
+    expect(await from()).toEqual(["deny", "deny"]);
+    expect(await from("0.0.0.0/0", "::/0")).toEqual(["allow", "allow"]);
+    expect(await world.node.exec("nft", "list", "sets", "table", "inet", "sedge")).not.toMatch(/set nets[^}]*flags interval/);
+  });
+
+  it("large sets: every length of IPv6 and of IPv4", async () => {
+    for (const { version, bits, source, others } of [
+      { version: 4, bits: 32, source: "192.0.2.2", others: MANY },
+      { version: 6, bits: 128, source: "fd02::2", others: MANY },
+    ] as const) {
+      for (let length = 0; length <= bits; length += version === 4 ? 1 : 9) {
+        const member = cidrOf(parseIp(source), length);
+        await world.apply([...toPod([rule({ ipVersion: version, protocol: 17, source: inSet("n:from") })]), netSet("n:from", [...others, member])]);
+        const [passed] = world.prober.probe([{ from: "near", to: "pod", version, protocol: "UDP", port: 5000 }]);
+        expect([member, passed?.verdict]).toEqual([member, "allow"]);
+      }
+    }
+    await world.apply([
+      ...toPod([rule({ protocol: 17, source: inSet("n:from") })]),
+      netSet("n:from", [...MANY, ...Array.from({ length: 127 }, (_, length) => cidrOf(parseIp("fd02::2:0"), length + 2) as string)]),
+    ]);
+    // Of so many lengths, those up to that of the members' own bits hold the others too.
+    expect(verdicts()).toEqual(["deny and allow", "deny and allow"]);
+  });
+
+  it("large sets: negated, alone, twice and with another; a pass by one leaves the tier", async () => {
+    const sets = (near: readonly string[], all: readonly string[]): readonly RecordValue[] => [
+      netSet("n:near", [...MANY, ...near]),
+      netSet("n:all", [...MANY, ...all]),
+      netSet("n:small", HOSTS_NET),
+    ];
+    const nobody = sets([], []);
+    const near = sets(NEAR_NET.slice(1), HOSTS_NET);
+    const verdictsOf = async (rules: readonly Rule[], values: readonly RecordValue[]): Promise<readonly string[]> => {
+      await world.apply([...toPod(rules), ...values]);
+      return verdicts();
+    };
+    const outside = [rule({ source: notInSet("n:near") })];
+    expect([await verdictsOf(outside, nobody), await verdictsOf(outside, near)]).toEqual([
+      ["allow", "allow"],
+      ["deny", "allow"],
+    ]);
+    const both = [rule({ source: { ...notInSet("n:near", "n:small"), sets: ["n:all"] } })];
+    expect([await verdictsOf(both, nobody), await verdictsOf(both, near)]).toEqual([
+      ["deny", "deny"],
+      ["deny", "deny"],
+    ]);
+    const within = [rule({ source: { ...notInSet("n:near"), sets: ["n:all", "n:small"] } })];
+    expect(await verdictsOf(within, near)).toEqual(["deny", "allow"]);
+    const pass = [rule({ action: "pass", source: inSet("n:near") }), rule({ action: "deny", source: inSet("n:all") })];
+    await world.apply([
+      POD,
+      policy("p", pass),
+      policy("next", [rule({ source: inSet("n:all") })]),
+      stack("pod", "deny", [{ ingress: [key("p")] }, { name: "next", ingress: [key("next")] }]),
+      ...near,
+    ]);
+    expect(verdicts()).toEqual(["allow", "deny"]);
+  });
+
+  it("large sets: counted once by their rule; reject by protocol", async () => {
+    const sets = [netSet("n:from", [...MANY, ...HOSTS_NET, ...NEAR_NET])];
+    await world.apply([
+      ...toPod([rule({ action: "log", protocol: 17, source: inSet("n:from") }), rule({ protocol: 17, source: inSet("n:from"), origin: 1 })]),
+      ...sets,
+    ]);
+    for (let i = 0; i < 3; i++) world.verdict("near", "pod", "UDP", 5000);
+    expect((await world.counts()).find(({ rule: origin }) => origin === 1)?.packets).toBe(6);
+    await world.apply([...toPod([rule({ action: "reject", source: inSet("n:from") })]), ...sets]);
+    expect([world.verdict("near", "pod", "TCP", 5000), world.verdict("near", "pod", "UDP", 5000)]).toEqual([
+      expect.stringContaining("refused"),
+      expect.stringContaining("type 3 code 13"),
+    ]);
+  });
+
+  it("large sets: of host endpoints before NAT and untracked", async () => {
+    const denied = policy("early", [rule({ action: "deny", source: inSet("n:from") })]);
+    for (const hook of ["preDnatStack", "untrackedStack"] as const) {
+      const values = [OPEN, denied, stack("early", "allow", [{ ingress: [key("early")] }]), { ...HOST, [hook]: "stack/early" }];
+      await world.apply([...values, netSet("n:from", [...MANY, "192.0.2.3/32", "fd02::3/128"])]);
+      expect([world.verdict("near", "node", "UDP", 5000), world.verdict("far", "node", "UDP", 5000), world.verdict("far", "node", "TCP", 22)]).toEqual([
+        "allow",
+        "deny",
+        "allow",
+      ]);
+    }
+  });
+
+  it("a set that grows beyond the limit and shrinks: one form, then the other, with a rest between; a start without memory writes nothing; drift is repaired", async () => {
+    const rules = [rule({ protocol: 17, source: inSet("n:from") })];
+    const of = (count: number): readonly RecordValue[] => [...toPod(rules), netSet("n:from", [...crowd(count), "192.0.2.2/31", "fd02::2/128"])];
+    const forms: (readonly string[])[] = [];
+    await world.apply([OPEN]);
+    for (const count of [1_500, 2_100, 1_500, 1_000, 1_500]) {
+      expect(await world.apply(of(count))).toBeGreaterThan(0);
+      expect(verdicts()).toEqual(["allow", "allow and deny"]);
+      const sets = await kernelSets();
+      forms.push(sets.some((name) => name.endsWith("/31")) ? ["by length"] : sets);
+      await world.restart();
+      expect(await world.apply(of(count))).toBe(0);
+    }
+    const intervals = ["nets/n.from/v4", "nets/n.from/v6"];
+    expect(forms).toEqual([intervals, ["by length"], ["by length"], intervals, intervals]);
+    await world.apply(of(2_100));
+    await world.node.exec("nft", "delete", "element", "inet", "sedge", "nets/n.from/v4/31", "{ 192.0.2.2 }");
+    await world.node.exec("nft", "flush", "chain", "inet", "sedge", `policy/GlobalNetworkPolicy//p/ingress/rule-0/v6`);
+    expect(verdicts()).toEqual(["deny", "deny"]);
+    await world.restart();
+    expect(await world.apply(of(2_100))).toBeGreaterThan(0);
+    expect(verdicts()).toEqual(["allow", "allow and deny"]);
   });
 
   it("untracked: what is allowed has no connection, and needs a rule for its answers", async () => {

@@ -295,4 +295,30 @@ describe("Reconciler", () => {
     expect((await first.nft.readTable(TABLE))?.chains.has("policy/K/shop/p/ingress")).toBe(false);
     await second.end();
   });
+
+  it("a set of prefixes between the limits → a start without memory leaves it in the form that it has", async () => {
+    const denied: Policy = { ...allow(80), ingress: [{ action: "deny", protocol: 0, source: { ...NOTHING, sets: ["n:s"] }, destination: NOTHING, origin: 0 }] };
+    const view = (count: number): readonly RecordValue[] => [
+      stack("policy/K/shop/p"),
+      denied,
+      POD,
+      { kind: "set", id: "n:s", shard: "n", type: "prefix", members: Array.from({ length: count }, (_, i) => `10.${i >> 8}.${i & 255}.0/24`) },
+    ];
+    for (const first of [2_100, 1_000]) {
+      const agent = start(view(first));
+      agent.reconciler.endpoints.restore([A]);
+      await agent.settle();
+      agent.set(view(1_500));
+      await agent.settle();
+      await agent.end();
+      const applied = agent.nft.applied.length;
+      const names = [...((await agent.nft.readTable(TABLE))?.sets.keys() ?? [])].filter((name) => name.startsWith("nets/n.s/v4"));
+      expect(names).toEqual([first === 2_100 ? "nets/n.s/v4/24" : "nets/n.s/v4"]);
+      const second = start(view(1_500), agent.nft);
+      second.reconciler.endpoints.restore([A]);
+      await second.settle();
+      expect([second.state()?.failures, agent.nft.applied.length]).toEqual([[], applied]);
+      await second.end();
+    }
+  });
 });

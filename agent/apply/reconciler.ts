@@ -121,6 +121,8 @@ export class Reconciler {
   #pending: PendingCommit[] = [];
   readonly #dirty = new Due(true);
   #hasOwnTable = false;
+  /** The planner knows in which form the kernel holds large sets. */
+  #hasAdopted = false;
   /** Of the plan that the kernel has. */
   #origins: ReadonlyMap<string, RecordKey> = new Map();
   #programmed: ProgrammedState | undefined;
@@ -227,6 +229,8 @@ export class Reconciler {
       return;
     }
     this.#hasOwnTable = true;
+    if (!this.#hasAdopted) this.#cache.sets.adopt(await this.#table.setNames());
+    this.#hasAdopted = true;
     const began = clock.now();
     const sequence = this.#registry.sequence;
     const pending = this.#pending;

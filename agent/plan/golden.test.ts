@@ -2,12 +2,13 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { podKey } from "../../src/model/names.ts";
-import { type RecordValue, type Rule, type RuleSide, recordKey } from "../../src/model/record.ts";
+import { type RecordKey, type RecordValue, type Rule, type RuleSide, recordKey } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
+import type { LargeSetLimits } from "./address-sets.ts";
 import { diffRulesets } from "./diff.ts";
 import { nftText, transactionText } from "./nft/text.ts";
-import { desiredRuleset, type Plan } from "./ruleset.ts";
+import { desiredRuleset, type Plan, PlanCache } from "./ruleset.ts";
 
 const NOTHING: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
 const rule = (part: Partial<Rule>): Rule => ({ action: "allow", protocol: 0, source: NOTHING, destination: NOTHING, origin: 0, ...part });
@@ -116,7 +117,15 @@ const WORLD: readonly RecordValue[] = [
     rule({ action: "deny", source: side({ sets: ["m:both"], notSets: ["n:bad", "m:both"] }), origin: 6 }),
     rule({ action: "log", protocol: 47, logPrefix: "gre", origin: 7 }),
     rule({ notProtocol: 132, destination: side({ ports: [{ first: 443, last: 443 }] }), origin: 8 }),
+    rule({
+      action: "reject",
+      source: side({ sets: ["n:large"], notSets: ["n:bad"] }),
+      destination: side({ sets: ["m:both"], notSets: ["n:large"], ports: [{ first: 80, last: 80 }] }),
+      origin: 9,
+    }),
   ]),
+  { kind: "set", id: "n:large", shard: "0", type: "prefix", members: ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"] },
+  { kind: "set", id: "n:large", shard: "1", type: "prefix", members: ["10.2.3.4/32", "fd00::/8", "fd01:2:3:4::/63"] },
   { kind: "set", id: "m:both", shard: "", type: "address", members: ["10.65.0.7"] },
   { kind: "set", id: "m:both", shard: "n", type: "prefix", members: ["10.66.0.0/16", "10.66.1.0/24", "fd66::/64"] },
   {
@@ -136,18 +145,22 @@ const WORLD: readonly RecordValue[] = [
   { kind: "set", id: "p:dns", shard: "", type: "address-port", members: ["10.65.0.1,udp:53", "fd65::1,tcp:53"] },
 ];
 
+/** As those of thousands of prefixes are held. */
+const SIX_ARE_MANY: LargeSetLimits = { largeAbove: 6, smallUpTo: 6 };
+
 function plan(values: readonly RecordValue[]): Plan {
   const pod = (name: string, i: number) => ({
     podKey: podKey("shop", name),
     interfaceName: `cali${name}`,
     addresses: [parseIp(`10.65.0.${i}`), parseIp(`fd65::${i}`)],
   });
-  return desiredRuleset({
+  const input = {
     records: new Map(values.map((value) => [recordKey(value), value])),
-    undecodable: new Map(),
+    undecodable: new Map<RecordKey, string>(),
     endpoints: [pod("open", 1), pod("web", 2), pod("new", 3), pod("strict", 4)],
     settings: { nodeName: "n1", interfacePrefix: "cali" },
-  });
+  };
+  return desiredRuleset(input, new PlanCache(SIX_ARE_MANY));
 }
 
 /** With GOLDEN_UPDATE=1 the file is written anew, to be reviewed like code. */

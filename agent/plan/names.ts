@@ -34,6 +34,11 @@ export function chainName(key: RecordKey, direction: Direction, suffix = ""): st
   return `${safeName(key)}/${direction}${suffix}`;
 }
 
+/** Chain of one rule of a policy in one family, where it looks into large sets; `narrowedTo`: of a rule that is several, the protocol of this one. */
+export function ruleChainName(policyChain: string, rule: number, narrowedTo: string | undefined, version: IpVersion): string {
+  return `${policyChain}/rule-${rule}${narrowedTo === undefined ? "" : `-${narrowedTo}`}/v${version}`;
+}
+
 /** Chain of one tier of a stack, where the tier has policies that pass; `index` "profiles" for its profiles. */
 export function tierChainName(stack: RecordKey, direction: Direction, suffix: string, index: number | "profiles"): string {
   return `${chainName(stack, direction, suffix)}/${index === "profiles" ? index : `tier-${index}`}`;
@@ -68,10 +73,29 @@ function plainText(text: string, length: number): string {
 
 const SET_WORDS: Readonly<Record<SetType, string>> = { address: "set", prefix: "nets", "address-port": "ports" };
 
-/** The type is part of the name: a set cannot change its type, and one of the new type takes its place instead. */
-export function setName(id: string, type: SetType, version: IpVersion): string {
+/**
+ * The type is part of the name: a set cannot change its type, and one of the new type takes its place instead. `length`: of the prefixes of this length alone,
+ * "nets/s.3fa9/v4/24".
+ */
+export function setName(id: string, type: SetType, version: IpVersion, length?: number): string {
+  return `${SET_WORDS[type]}/${safeSetId(id)}/v${version}${length === undefined ? "" : `/${length}`}`;
+}
+
+/** What the names of all kernel sets of a set's prefixes begin with. */
+export function setStem(id: string): string {
+  return `${SET_WORDS.prefix}/${safeSetId(id)}`;
+}
+
+/** What kernel set of which set's addresses or prefixes a name stands for; undefined: of none. */
+export function addressSetOf(name: string): { readonly set: string; readonly version: IpVersion; readonly length: number | undefined } | undefined {
+  const [, set, version, length] = /^(?:set|nets)\/(.+?)\/v([46])(?:\/(\d+))?$/.exec(name) ?? [];
+  if (set === undefined) return undefined;
+  return { set, version: version === "4" ? 4 : 6, length: length === undefined ? undefined : Number(length) };
+}
+
+function safeSetId(id: string): string {
   // Set ids are "<letter>:<base64url>": never a dot.
-  return `${SET_WORDS[type]}/${safeName(id.includes(".") ? id : id.replaceAll(":", "."))}/v${version}`;
+  return safeName(id.includes(".") ? id : id.replaceAll(":", "."));
 }
 
 function safeName(text: string): string {

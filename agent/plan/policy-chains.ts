@@ -7,25 +7,23 @@
  * Rejected: mark bits for pass, as iptables needs them: bits are shared with everything else on the node.
  * Invariant: every stack chain ends in a verdict; what is missing or not understood is a drop at its place, and is reported.
  */
-import { type Policy, type PolicyList, type RecordKey, type RuleAction, recordKey, type SetType, type Stack, type StackTier } from "../../src/model/record.ts";
-import { chainName, commentText, type Direction, expandLogPrefix, tierChainName } from "./names.ts";
+import { type Policy, type PolicyList, type RecordKey, type RuleAction, recordKey, type Stack, type StackTier } from "../../src/model/record.ts";
+import type { IpVersion } from "../../src/net/ip.ts";
+import { chainName, commentText, type Direction, expandLogPrefix, ruleChainName, tierChainName } from "./names.ts";
 import type { NftChain, NftRule, NftStatement } from "./nft/ruleset.ts";
-import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts } from "./rule.ts";
+import { denyStatements, LOG_DENIED, type RuleVariant, renderRule, type SetFacts, type UsedSet } from "./rule.ts";
 
 export interface PlannedChain {
   readonly chain: NftChain;
   readonly rules: readonly NftRule[];
 }
 
-export interface UsedSet {
-  readonly id: string;
-  readonly type: SetType;
-}
-
 export interface PlannedPolicy {
   readonly rules: readonly NftRule[];
   readonly doesPass: boolean;
   readonly chain: PlannedChain;
+  /** Of its rules, which they jump to. */
+  readonly ruleChains: readonly PlannedChain[];
   readonly uses: readonly UsedSet[];
   readonly failures: readonly string[];
 }
@@ -94,6 +92,8 @@ export class PolicyCache {
     const facts = new Map<string, SetFacts>();
     const uses = new Map<string, UsedSet>();
     const failures: string[] = [];
+    const name = chainName(key, direction, suffixOf(variant));
+    const ruleChains: PlannedChain[] = [];
     const context = {
       findSet(id: string): SetFacts {
         const found = findSet(id);
@@ -101,16 +101,21 @@ export class PolicyCache {
         return found;
       },
       fail: (reason: string): void => void failures.push(`${direction} ${reason}`),
-      use: (id: string, type: SetType): void => void uses.set(`${id} ${type}`, { id, type }),
+      use: (used: UsedSet): void => void uses.set(`${used.id} ${used.type} ${used.isByLength}`, used),
       logPrefix: expandLogPrefix(logPrefix, policy),
     };
-    const rules = policy[direction].flatMap((rule) =>
-      renderRule(rule, context, variant).map((rendered) => withSource(rendered, { policy: key, direction, rule: rule.origin, action: rule.action })),
-    );
+    const rules = policy[direction].flatMap((rule, index) => {
+      const ofRule = { ...context, chainName: (narrowedTo: string | undefined, version: IpVersion): string => ruleChainName(name, index, narrowedTo, version) };
+      const rendered = renderRule(rule, ofRule, variant);
+      const source: RuleSource = { policy: key, direction, rule: rule.origin, action: rule.action };
+      for (const { chain, rules: inside } of rendered.chains) ruleChains.push({ chain, rules: inside.map((each) => withSource(each, source)) });
+      return rendered.rules.map((each) => withSource(each, source));
+    });
     const planned: PlannedPolicy = {
       rules,
       doesPass: policy[direction].some((rule) => rule.action === "pass"),
-      chain: { chain: { name: chainName(key, direction, suffixOf(variant)) }, rules },
+      chain: { chain: { name }, rules },
+      ruleChains,
       uses: [...uses.values()],
       failures,
     };
@@ -132,6 +137,8 @@ export interface PlannedStack {
   readonly chains: readonly PlannedChain[];
   /** Policies whose own chains it jumps to. */
   readonly jumpsTo: readonly RecordKey[];
+  /** Policies whose rules are written out in its chains. */
+  readonly writesOut: readonly RecordKey[];
 }
 
 interface CachedStack {
@@ -175,7 +182,7 @@ export function isExchangeable(a: PlannedPolicy, b: PlannedPolicy): boolean {
     !b.doesPass &&
     a.failures.length + b.failures.length === 0 &&
     a.uses.length === b.uses.length &&
-    a.uses.every(({ id, type }, i) => id === b.uses[i]?.id && type === b.uses[i]?.type)
+    a.uses.every(({ id, type, isByLength }, i) => id === b.uses[i]?.id && type === b.uses[i].type && isByLength === b.uses[i].isByLength)
   );
 }
 
@@ -215,6 +222,7 @@ function planStack(
   const tierChains: PlannedChain[] = [];
   const listChains: PlannedChain[] = [];
   const jumpsTo: RecordKey[] = [];
+  const writesOut: RecordKey[] = [];
   const denied = (comment: string, action: "deny" | "reject"): readonly NftRule[] => denyRules(action, variant.logsDenied, commentText(comment));
   const end = (comment: string, action: "deny" | "reject"): readonly NftRule[] => denied(comment, variant.rejects ? "reject" : action);
   const addTier = ({ keys, last, index, comment }: PlannedTier): void => {
@@ -225,8 +233,10 @@ function planStack(
         context.fail(policy, `named by ${key} and not in the view: ${direction} drops where it stands`);
         return denied(`missing: ${policy}`, "deny");
       }
-      if (planned.doesPass)
+      if (planned.doesPass) {
+        writesOut.push(policy);
         return planned.rules.map((rule) => withSource({ ...rule, comment: commentText(`${rule.comment ?? ""} of ${policy}`) }, sourceOf(rule)));
+      }
       jumpsTo.push(policy);
       return [{ statements: [{ kind: "jump", chain: planned.chain.chain.name }] }];
     };
@@ -257,7 +267,7 @@ function planStack(
   const { profiles = [] } = stack;
   if (profiles.length > 0) addTier({ keys: profiles, last: [], index: "profiles", comment: "profiles" });
   rules.push(...(stack.noMatchAction === "allow" ? [{ statements: [{ kind: "accept" }] } satisfies NftRule] : end("no match", "deny")));
-  return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains, ...listChains], jumpsTo };
+  return { chains: [{ chain: { name: chainName(key, direction, suffix) }, rules }, ...tierChains, ...listChains], jumpsTo, writesOut };
 }
 
 /** The same chain as long as the list and its policies' chains stay. */

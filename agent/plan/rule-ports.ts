@@ -43,7 +43,7 @@ export function portAlternatives(
   rule: Rule,
   end: End,
   version: IpVersion | undefined,
-  { use }: { use(id: string, type: SetType): void },
+  { use }: { use(set: { readonly id: string; readonly type: SetType; readonly isByLength: boolean }): void },
 ): readonly (readonly NftMatch[])[] {
   const { ports, portSets, notPorts = [], notPortSets = [] } = rule[end];
   const isStated = ports.length + portSets.length > 0;
@@ -52,7 +52,7 @@ export function portAlternatives(
   const field = `${PORT_PROTOCOLS.get(rule.protocol) ?? "th"} ${word}` as NftField;
   const lookup = (id: string, negate: boolean): readonly NftMatch[] => {
     if (version === undefined) return [];
-    use(id, "address-port");
+    use({ id, type: "address-port", isByLength: false });
     const fields: readonly NftField[] = [addressField(end, version), "meta l4proto", `th ${word}`];
     return [{ kind: "lookup", fields, set: setName(id, "address-port", version), ...(negate ? { negate } : {}) }];
   };

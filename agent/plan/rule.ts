@@ -4,13 +4,14 @@
  * A rule is an AND of ORs. What nft cannot say in one rule becomes several with the same verdict: one for each family (when anything names an
  * address), for each way to satisfy a side's ports (a range, or a named-port set), for each of the two kernel sets of a set with addresses and prefixes,
  * and for each protocol with ports where a rule for any protocol excludes ports. No marks: each nft rule stands alone, so a rule's effect does not
- * depend on what ran before it.
+ * depend on what ran before it. Large sets of prefixes, which are a kernel set for each length, are looked into in chains of the rule's own (large-sets.ts).
  * Invariant: an unknown never widens what passes. A set that is not understood in whole makes the rule a drop, unless all it could do is allow less.
  */
 import { assertNever } from "../../src/model/event.ts";
-import type { IcmpMatch, Rule, RuleSide, SetType } from "../../src/model/record.ts";
+import type { IcmpMatch, Rule, SetType } from "../../src/model/record.ts";
 import { type Cidr, cidrLength, cidrVersion } from "../../src/net/cidr.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
+import { type LargeSetCondition, largeSetChains, type RuleChain } from "./large-sets.ts";
 import { commentText, logPrefixText, setName } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftField, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
@@ -21,6 +22,18 @@ export interface SetFacts {
   readonly types: readonly SetType[];
   /** A shard exists that cannot be understood: members are missing here. */
   readonly isBroken: boolean;
+  /** Of a large set of prefixes, which the kernel holds by length (address-sets.ts). */
+  readonly lengths?: SetLengths;
+}
+
+/** Prefix lengths that occur, the longest first. */
+export type SetLengths = Readonly<Record<IpVersion, readonly number[]>>;
+
+/** A set as a rule looks into it: both families' kernel sets, and of prefixes in which of their two forms. */
+export interface UsedSet {
+  readonly id: string;
+  readonly type: SetType;
+  readonly isByLength: boolean;
 }
 
 export interface RuleContext {
@@ -28,7 +41,9 @@ export interface RuleContext {
   /** Reported to the server: why a rule drops where it should not. */
   fail(reason: string): void;
   /** A set that the rendered rule looks into. */
-  use(id: string, type: SetType): void;
+  use(set: UsedSet): void;
+  /** Name for a chain of the rule's own. */
+  chainName(narrowedTo: string | undefined, version: IpVersion): string;
   /** Of lines of Log rules that have none of their own, without the colon. */
   readonly logPrefix: string;
 }
@@ -64,20 +79,51 @@ const COUNTER: NftStatement = { kind: "counter" };
 /** What logs a packet that is about to be denied. */
 export const LOG_DENIED: readonly NftStatement[] = [LOG_LIMIT, { kind: "log", prefix: "sedge denied: " }];
 
-/** The nft rules of one rule, in order; `pass` is rendered as `return`. */
-export function renderRule(written: Rule, context: RuleContext, variant: RuleVariant = PLAIN): readonly NftRule[] {
+export interface RenderedRule {
+  /** In order; `pass` is rendered as `return`. */
+  readonly rules: readonly NftRule[];
+  /** Of the rule's own, which they jump to. */
+  readonly chains: readonly RuleChain[];
+}
+
+/** The nft rules of one rule. */
+export function renderRule(written: Rule, context: RuleContext, variant: RuleVariant = PLAIN): RenderedRule {
   const rule: Rule = variant.rejects && written.action === "deny" ? { ...written, action: "reject" } : written;
   const comment = commentText(`rule ${rule.origin}${rule.name === undefined ? "" : ` ${rule.name}`}`);
   const problem = icmpProblem(rule) ?? setProblem(rule, context);
   if (problem !== undefined) {
     context.fail(`rule ${rule.origin}: ${problem}; it drops what reaches it`);
-    return rule.action === "log" ? [] : [{ statements: [COUNTER, { kind: "drop" }], comment: commentText(`rule ${rule.origin}: not understood`) }];
+    const drop: NftRule = { statements: [COUNTER, { kind: "drop" }], comment: commentText(`rule ${rule.origin}: not understood`) };
+    return { rules: rule.action === "log" ? [] : [drop], chains: [] };
   }
-  return narrow(rule).flatMap((narrowed) =>
-    matchAlternatives(narrowed, context).flatMap((matches) =>
-      verdicts(narrowed.rule, context, variant).map((verdict) => ({ statements: [...matches, ...verdict], comment })),
-    ),
-  );
+  const rules: NftRule[] = [];
+  const chains: RuleChain[] = [];
+  for (const narrowed of narrow(rule)) {
+    for (const version of families(narrowed.rule)) {
+      const alternatives = matchAlternatives(narrowed, version, context);
+      const decisions = verdicts(narrowed.rule, context, variant);
+      const large = version === undefined ? NO_LARGE_SETS : largeSets(narrowed.rule, version, context);
+      // Even of sets in which no packet of this family can be: a start learns from the kernel's sets which form a set has.
+      for (const used of large.uses) context.use(used);
+      // Nothing is in a set that is wanted.
+      if (large.conditions.some(({ lookups, negate }) => lookups.length === 0 && !negate)) continue;
+      if (alternatives.length === 0 || version === undefined || large.conditions.length === 0) {
+        for (const matches of alternatives) for (const decision of decisions) rules.push({ statements: [...matches, ...decision], comment });
+        continue;
+      }
+      const isNarrowed = narrowed.rule.protocol !== rule.protocol;
+      const name = context.chainName(isNarrowed ? (PROTOCOL_NAMES.get(narrowed.rule.protocol) ?? String(narrowed.rule.protocol)) : undefined, version);
+      for (const matches of alternatives) rules.push({ statements: [...matches, { kind: "jump", chain: name }], comment });
+      chains.push(
+        ...largeSetChains(
+          name,
+          large.conditions,
+          decisions.map((statements) => ({ statements, comment })),
+        ),
+      );
+    }
+  }
+  return { rules, chains };
 }
 
 /** The statements of a deny or reject, for a packet of `protocol` (0: any but TCP). Used for rules and for the end of a tier. */
@@ -120,27 +166,26 @@ function narrow(rule: Rule): readonly Narrowed[] {
   return rule.action === "reject" ? [...of(TCP), whole] : [whole];
 }
 
-function matchAlternatives({ rule, exceptPorts }: Narrowed, context: RuleContext): readonly Alternative[] {
-  return families(rule).flatMap((version) => {
-    const icmps = icmpAlternatives(rule);
-    const sources = endAlternatives(rule.source, "source", version, context);
-    const destinations = endAlternatives(rule.destination, "destination", version, context);
-    const alternatives: Alternative[] = [];
-    for (const icmp of icmps) {
-      for (const [source, destination] of pairs(sources, destinations)) {
-        for (const [sourcePort, destinationPort] of pairs(
-          portAlternatives(rule, "source", version, context),
-          portAlternatives(rule, "destination", version, context),
-        )) {
-          const matches = [...source, ...destination, ...sourcePort, ...destinationPort, ...icmp];
-          const family: NftMatch[] =
-            version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
-          alternatives.push([...family, ...protocolMatches(rule, exceptPorts, matches), ...matches]);
-        }
+/** Ways to satisfy the rule in one family, but for its large sets. */
+function matchAlternatives({ rule, exceptPorts }: Narrowed, version: IpVersion | undefined, context: RuleContext): readonly Alternative[] {
+  const icmps = icmpAlternatives(rule);
+  const sources = endAlternatives(rule, "source", version, context);
+  const destinations = endAlternatives(rule, "destination", version, context);
+  const alternatives: Alternative[] = [];
+  for (const icmp of icmps) {
+    for (const [source, destination] of pairs(sources, destinations)) {
+      for (const [sourcePort, destinationPort] of pairs(
+        portAlternatives(rule, "source", version, context),
+        portAlternatives(rule, "destination", version, context),
+      )) {
+        const matches = [...source, ...destination, ...sourcePort, ...destinationPort, ...icmp];
+        const family: NftMatch[] =
+          version === undefined || matches.some(isOfFamily) ? [] : [{ kind: "match", field: "meta nfproto", value: version === 4 ? "ipv4" : "ipv6" }];
+        alternatives.push([...family, ...protocolMatches(rule, exceptPorts, matches), ...matches]);
       }
     }
-    return alternatives;
-  });
+  }
+  return alternatives;
 }
 
 /** Families that the rule can match; [undefined]: both, with one nft rule. */
@@ -174,9 +219,10 @@ function namesAddresses({ source, destination }: Rule): boolean {
   );
 }
 
-/** Ways to satisfy one side's addresses in one family; none when no packet of the family can match. */
-function endAlternatives(side: RuleSide, end: End, version: IpVersion | undefined, context: RuleContext): readonly Alternative[] {
+/** Ways to satisfy one side's addresses in one family, but for its large sets; none when no packet of the family can match. */
+function endAlternatives(rule: Rule, end: End, version: IpVersion | undefined, context: RuleContext): readonly Alternative[] {
   if (version === undefined) return [[]];
+  const side = rule[end];
   const field = addressField(end, version);
   const matches: NftMatch[] = [];
   if (side.nets.length > 0) {
@@ -187,9 +233,13 @@ function endAlternatives(side: RuleSide, end: End, version: IpVersion | undefine
   const notNets = side.notNets.filter((net) => cidrVersion(net) === version);
   if (notNets.some(isEverything)) return [];
   if (notNets.length > 0) matches.push(netMatch(field, notNets, version, true));
-  for (const id of side.notSets) for (const set of kernelSets(id, version, context)) matches.push({ kind: "lookup", fields: [field], set, negate: true });
+  for (const id of side.notSets) {
+    if (isLarge(rule, id, context)) continue;
+    for (const set of kernelSets(id, version, context)) matches.push({ kind: "lookup", fields: [field], set, negate: true });
+  }
   let alternatives: readonly Alternative[] = [matches];
   for (const id of side.sets) {
+    if (isLarge(rule, id, context)) continue;
     const sets = kernelSets(id, version, context);
     alternatives = alternatives.flatMap((before) => sets.map((set): Alternative => [...before, { kind: "lookup", fields: [field], set }]));
   }
@@ -200,9 +250,56 @@ function endAlternatives(side: RuleSide, end: End, version: IpVersion | undefine
 function kernelSets(id: string, version: IpVersion, context: RuleContext): readonly string[] {
   const { types } = context.findSet(id);
   return (types.length === 0 ? (["address"] as const) : types).map((type) => {
-    context.use(id, type);
+    context.use({ id, type, isByLength: false });
     return setName(id, type, version);
   });
+}
+
+/**
+ * `pass` is a `return` that leaves the tier, which it could not from a chain of the rule's own: such a rule looks into the interval set, whatever its size.
+ */
+function isLarge({ action }: Rule, id: string, context: RuleContext): boolean {
+  return action !== "pass" && context.findSet(id).lengths !== undefined;
+}
+
+interface LargeSets {
+  readonly conditions: readonly LargeSetCondition[];
+  readonly uses: readonly UsedSet[];
+}
+
+const NO_LARGE_SETS: LargeSets = { conditions: [], uses: [] };
+
+/** Conditions on the large sets of a rule in one family. */
+function largeSets(rule: Rule, version: IpVersion, context: RuleContext): LargeSets {
+  const conditions: LargeSetCondition[] = [];
+  const uses: UsedSet[] = [];
+  for (const end of ["source", "destination"] as const) {
+    const field = addressField(end, version);
+    const { sets, notSets } = rule[end];
+    for (const [ids, negate] of [
+      [notSets, true],
+      [sets, false],
+    ] as const) {
+      for (const id of ids) {
+        if (!isLarge(rule, id, context)) continue;
+        const { types, lengths } = context.findSet(id);
+        const others = types.filter((type) => type !== "prefix");
+        uses.push({ id, type: "prefix", isByLength: true }, ...others.map((type) => ({ id, type, isByLength: false })));
+        const lookups: NftMatch[] = [
+          ...others.map((type) => ({ kind: "lookup" as const, fields: [field], set: setName(id, type, version) })),
+          ...(lengths?.[version] ?? []).map((length) => ({
+            kind: "lookup" as const,
+            fields: [field],
+            prefixLength: length,
+            set: setName(id, "prefix", version, length),
+          })),
+        ];
+        // Everything is outside of a set of nothing.
+        if (lookups.length > 0 || !negate) conditions.push({ lookups, negate });
+      }
+    }
+  }
+  return { conditions, uses };
 }
 
 function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, negate: boolean): NftMatch {

@@ -7,16 +7,28 @@ import { FakeNft } from "../../test/fakes/fake-nft.ts";
 import { type InterpretedPacket, interpretHook, translated } from "../../test/fakes/nft-interpreter.ts";
 import { A, B, expected, FLOATING, NOTHING, packet, plan, policy, policyNames, recordMap, SETTINGS, stack, world } from "../../test/fakes/plan-worlds.ts";
 import { tableDrift } from "../drivers/nftables/state.ts";
+import type { LargeSetLimits } from "./address-sets.ts";
 import { diffRulesets } from "./diff.ts";
 import { TABLE } from "./names.ts";
 import type { NftRuleset } from "./nft/ruleset.ts";
 import { desiredRuleset, PlanCache } from "./ruleset.ts";
 
+/** Prefixes above which a set is one of large ones: none is, those of two and more, all. */
+const LARGE_ABOVE = [2_048, 1, 0];
+const MANY = [2_048, 20, 0];
+
+/** As after a restart: the kernel has that, and nothing is remembered. */
+function adopting(limits: LargeSetLimits, installed: NftRuleset): PlanCache {
+  const cache = new PlanCache(limits);
+  cache.sets.adopt(installed.sets.keys());
+  return cache;
+}
+
 describe("desiredRuleset", () => {
   it("any records, any packet → the rules decide as the policy does, in each direction and in both", () => {
     fc.assert(
-      fc.property(world, fc.array(packet, { minLength: 8, maxLength: 8 }), (values, packets) => {
-        const { ruleset } = plan(values);
+      fc.property(world, fc.array(packet, { minLength: 8, maxLength: 8 }), fc.constantFrom(...LARGE_ABOVE), (values, packets, largeAbove) => {
+        const { ruleset } = plan(values, [A, B], new PlanCache({ largeAbove, smallUpTo: 0 }));
         for (const each of packets) {
           const egress = expected(values, "a", "egress", each);
           const ingress = expected(values, "b", "ingress", each);
@@ -84,15 +96,16 @@ describe("desiredRuleset", () => {
   it("any two worlds → the difference, carried out, gives the second; with a cache as without one", async () => {
     const endpoints = fc.subarray([A, B]);
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.tuple(world, endpoints), { minLength: 2, maxLength: 4 }), async (worlds) => {
+      fc.asyncProperty(fc.array(fc.tuple(world, endpoints), { minLength: 2, maxLength: 4 }), fc.constantFrom(...LARGE_ABOVE), async (worlds, largeAbove) => {
         const nft = new FakeNft();
-        const cache = new PlanCache();
+        const limits = { largeAbove, smallUpTo: largeAbove >> 1 };
+        const cache = new PlanCache(limits);
         let installed: NftRuleset | undefined;
         for (const [values, present] of worlds) {
           const { ruleset } = plan(values, present, cache);
           await nft.apply(diffRulesets(installed, ruleset));
           installed = ruleset;
-          const fresh = plan(values, present).ruleset;
+          const fresh = plan(values, present, adopting(limits, ruleset)).ruleset;
           expect(tableDrift(fresh, await nft.readTable(TABLE))).toEqual([]);
           expect(diffRulesets(ruleset, fresh).operations).toEqual([]);
         }
@@ -123,9 +136,10 @@ describe("desiredRuleset", () => {
       { kind: "endpoint", namespace: "shop", pod: "a", uid: "", stack: "stack/x", addresses: [] },
     ];
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.array(anyShard, { maxLength: 3 }), { minLength: 2, maxLength: 12 }), async (steps) => {
+      fc.asyncProperty(fc.array(fc.array(anyShard, { maxLength: 3 }), { minLength: 2, maxLength: 12 }), fc.constantFrom(...MANY), async (steps, largeAbove) => {
         const records = recordMap(fixed);
-        const cache = new PlanCache();
+        const limits = { largeAbove, smallUpTo: largeAbove >> 1 };
+        const cache = new PlanCache(limits);
         const nft = new FakeNft();
         let installed: NftRuleset | undefined;
         for (const [i, changes] of steps.entries()) {
@@ -135,7 +149,7 @@ describe("desiredRuleset", () => {
           }
           const input = { records, undecodable: new Map(), endpoints: [A], settings: SETTINGS };
           const { ruleset } = desiredRuleset({ ...input, changed: new Set(changes.map(([key]) => key)) }, cache);
-          const fresh = desiredRuleset(input).ruleset;
+          const fresh = desiredRuleset(input, adopting(limits, ruleset)).ruleset;
           // Now and then a state is left out, as when the kernel is busy.
           if (i % 3 === 1) continue;
           await nft.apply(diffRulesets(installed, ruleset));
@@ -161,22 +175,28 @@ describe("desiredRuleset", () => {
       },
     );
     fc.assert(
-      fc.property(world, fc.array(fc.tuple(change, fc.boolean()), { minLength: 1, maxLength: 8 }), (values, changes) => {
-        const records = recordMap(values);
-        const cache = new PlanCache();
-        const input = { records, undecodable: new Map(), endpoints: [A, B], settings: SETTINGS };
-        desiredRuleset(input, cache);
-        for (const [value, isRemoved] of changes) {
-          const key = recordKey(value);
-          if (isRemoved) records.delete(key);
-          else records.set(key, value);
-          const incremental = desiredRuleset({ ...input, changed: new Set([key]) }, cache);
-          const fresh = desiredRuleset(input);
-          expect(diffRulesets(incremental.ruleset, fresh.ruleset).operations).toEqual([]);
-          expect(incremental.failures).toEqual(fresh.failures);
-          expect([...incremental.origins]).toEqual(expect.arrayContaining([...fresh.origins]));
-        }
-      }),
+      fc.property(
+        world,
+        fc.array(fc.tuple(change, fc.boolean()), { minLength: 1, maxLength: 8 }),
+        fc.constantFrom(...LARGE_ABOVE),
+        (values, changes, largeAbove) => {
+          const records = recordMap(values);
+          const limits = { largeAbove, smallUpTo: 0 };
+          const cache = new PlanCache(limits);
+          const input = { records, undecodable: new Map(), endpoints: [A, B], settings: SETTINGS };
+          desiredRuleset(input, cache);
+          for (const [value, isRemoved] of changes) {
+            const key = recordKey(value);
+            if (isRemoved) records.delete(key);
+            else records.set(key, value);
+            const incremental = desiredRuleset({ ...input, changed: new Set([key]) }, cache);
+            const fresh = desiredRuleset(input, adopting(limits, incremental.ruleset));
+            expect(diffRulesets(incremental.ruleset, fresh.ruleset).operations).toEqual([]);
+            expect(incremental.failures).toEqual(fresh.failures);
+            expect([...incremental.origins]).toEqual(expect.arrayContaining([...fresh.origins]));
+          }
+        },
+      ),
       { numRuns: 300 },
     );
   }, 120_000);

@@ -9,7 +9,7 @@ import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/
 import type { EndpointToHostAction } from "../../src/model/stated-settings.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { listOf } from "../../src/policy/stack-lists.ts";
-import { type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
+import { type LargeSetLimits, type PlannedSet, SetRegistry, setIdOf } from "./address-sets.ts";
 import { baseChains } from "./base-chains.ts";
 import { type FailsafePorts, failsafePorts } from "./failsafe.ts";
 import { floatingAddresses, floatingMaps } from "./floating.ts";
@@ -25,25 +25,14 @@ import {
   LIMIT_TO_MAP,
   natPoolsSet,
   poolsSet,
-  setName,
   TABLE,
   TO_ENDPOINT_MAP,
 } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
 import { endpointRecord, type PlannedEndpoint } from "./planned-endpoint.ts";
-import {
-  type Aspect,
-  aspectName,
-  isExchangeable,
-  type PlannedChain,
-  type PlannedPolicy,
-  PolicyCache,
-  StackCache,
-  stackChainName,
-  type UsedSet,
-} from "./policy-chains.ts";
-import type { RuleVariant } from "./rule.ts";
+import { type Aspect, aspectName, isExchangeable, type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, stackChainName } from "./policy-chains.ts";
+import type { RuleVariant, UsedSet } from "./rule.ts";
 
 export interface PlanSettings {
   readonly nodeName: string;
@@ -97,10 +86,14 @@ const ACCEPT: NftVerdict = { kind: "accept" };
 export class PlanCache {
   readonly policies = new PolicyCache();
   readonly stacks = new StackCache();
-  readonly sets = new SetRegistry();
+  readonly sets: SetRegistry;
   readonly #known = new Map<RecordKey, RecordValue>();
   readonly #undecodable = new Map<RecordKey, string>();
   #last: { readonly plan: Plan; readonly input: PlanInput; readonly policies: PoliciesByAspect } | undefined;
+
+  constructor(limits?: LargeSetLimits) {
+    this.sets = new SetRegistry(limits);
+  }
 
   plan(input: PlanInput): Plan {
     const last = this.#last;
@@ -167,11 +160,16 @@ export class PlanCache {
       }
     }
     const chains = new Map(plan.ruleset.chains);
+    const origins = new Map(plan.origins);
     for (const [ofAspect, key, planned] of replaced) {
+      for (const { chain } of ofAspect.get(key)?.ruleChains ?? []) chains.delete(chain.name);
       ofAspect.set(key, planned);
-      chains.set(planned.chain.chain.name, planned.chain);
+      for (const chain of [planned.chain, ...planned.ruleChains]) {
+        chains.set(chain.chain.name, chain);
+        origins.set(chain.chain.name, key);
+      }
     }
-    return { ...plan, ruleset: { ...plan.ruleset, chains } };
+    return { ...plan, origins, ruleset: { ...plan.ruleset, chains } };
   }
 
   #differences(records: PlanInput["records"], undecodable: PlanInput["undecodable"]): RecordKey[] {
@@ -186,12 +184,9 @@ export class PlanCache {
   #withSets(plan: Plan, ids: ReadonlySet<string>): Plan {
     const changed: PlannedSet[] = [];
     for (const id of ids) {
-      for (const type of this.sets.facts(id).types) {
-        for (const version of [4, 6] as const) {
-          const name = setName(id, type, version);
-          const state = this.sets.state(name);
-          if (state !== undefined && plan.ruleset.sets.has(name) && plan.ruleset.sets.get(name) !== state) changed.push(state);
-        }
+      for (const state of this.sets.states(id)) {
+        const before = plan.ruleset.sets.get(state.set.name);
+        if (before !== undefined && before !== state) changed.push(state);
       }
     }
     if (changed.length === 0) return plan;
@@ -283,15 +278,16 @@ class Planner {
 
   /** The name of the stack's own chain. */
   #planAspect(key: RecordKey, stack: Stack, aspect: Aspect): string | undefined {
-    const { chains, jumpsTo } = this.#cache.stacks.planned(key, stack, aspect, {
+    const { chains, jumpsTo, writesOut } = this.#cache.stacks.planned(key, stack, aspect, {
       findPolicy: (policy) => this.#findPolicy(policy, aspect),
       findList: (list) => listOf(list, (entry) => this.#input.records.get(entry)),
       fail: (policy, reason) => this.#fail(policy, reason),
     });
     for (const policy of jumpsTo) {
       const planned = this.#findPolicy(policy, aspect);
-      if (planned !== undefined) this.#addChain(policy, planned.chain);
+      if (planned !== undefined) for (const chain of [planned.chain, ...planned.ruleChains]) this.#addChain(policy, chain);
     }
+    for (const policy of writesOut) for (const chain of this.#findPolicy(policy, aspect)?.ruleChains ?? []) this.#addChain(policy, chain);
     for (const chain of chains) this.#addChain(key, chain);
     return chains[0]?.chain.name;
   }
@@ -359,10 +355,10 @@ class Planner {
     return true;
   }
 
-  #useSet({ id, type }: UsedSet): void {
-    for (const planned of this.#cache.sets.planned(id, type)) {
+  #useSet(used: UsedSet): void {
+    for (const planned of this.#cache.sets.planned(used)) {
       this.#sets.set(planned.set.name, planned);
-      this.#origins.set(planned.set.name, `set/${id}/`);
+      this.#origins.set(planned.set.name, `set/${used.id}/`);
     }
   }
 

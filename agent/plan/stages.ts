@@ -4,19 +4,26 @@
  * The kernel's commit is not one instant for a packet under way: its rules are those of the generation in which it entered the base chain, and a map's
  * elements are those of the moment of the lookup (nf_tables: `nft_do_chain` reads the generation once, sets read it at each lookup). A packet between the two
  * finds the new element and goes to a chain that in its own generation has no rules: it falls through to the base chain's policy, accept. A chain that was
- * there one commit earlier has its rules in both generations.
+ * there one commit earlier has its rules in both generations. Members of sets that give way to narrower ones: replaced-prefixes.ts.
  * Invariant: the first stage changes nothing for any packet, as nothing leads to what it adds; so all that changes does so in one commit, the last. A base
  * chain is led to by the kernel itself, so it comes with the last.
  */
 import type { NftOperation, NftTransaction } from "./nft/ruleset.ts";
+import { replacedPrefixes } from "./replaced-prefixes.ts";
 
-export function stagesOf({ operations }: NftTransaction): readonly NftTransaction[] {
+export function stagesOf({ operations: all }: NftTransaction): readonly NftTransaction[] {
   // A table that is made anew cannot be prepared: it has no earlier commit.
-  if (operations.some(({ kind }) => kind === "delete-table")) return [{ operations }];
+  if (all.some(({ kind }) => kind === "delete-table")) return [{ operations: all }];
+  const { early, operations, late } = replacedPrefixes(all);
+  return [...only(early), ...mapStages(operations), ...only(late)].map((stage) => ({ operations: stage }));
+}
+
+/** One stage, or two: what leads to new chains comes second. */
+function mapStages(operations: readonly NftOperation[]): readonly (readonly NftOperation[])[] {
   const chains = new Set(
     operations.flatMap((operation) => (operation.kind === "add-chain" && operation.chain.base === undefined ? [operation.chain.name] : [])),
   );
-  if (!operations.some((operation) => leadsTo(operation, chains))) return [{ operations }];
+  if (!operations.some((operation) => leadsTo(operation, chains))) return [operations];
   const sets = new Set(operations.flatMap((operation) => (operation.kind === "add-set" ? [operation.set.name] : [])));
   const isAddition = (operation: NftOperation): boolean => {
     switch (operation.kind) {
@@ -33,7 +40,11 @@ export function stagesOf({ operations }: NftTransaction): readonly NftTransactio
         return false;
     }
   };
-  return [{ operations: operations.filter(isAddition) }, { operations: operations.filter((operation) => !isAddition(operation)) }];
+  return [operations.filter(isAddition), operations.filter((operation) => !isAddition(operation))];
+}
+
+function only(stage: readonly NftOperation[]): readonly (readonly NftOperation[])[] {
+  return stage.length === 0 ? [] : [stage];
 }
 
 function leadsTo(operation: NftOperation, chains: ReadonlySet<string>): boolean {

@@ -25,7 +25,7 @@ describe.skipIf(whyNoKernel() !== undefined)("random worlds in the kernel", () =
   it("any worlds, one after the other → the kernel takes each difference, and what it says back is what was planned", async () => {
     await using netns = await createNetns("sgworlds");
     using nft = NftDriver.open({ netns: netns.path });
-    const cache = new PlanCache();
+    const cache = new PlanCache({ largeAbove: 1, smallUpTo: 0 });
     let installed: NftRuleset | undefined;
     await fc.assert(
       fc.asyncProperty(world, fc.boolean(), fc.subarray([A, B]), async (values, hasHosts, endpoints) => {

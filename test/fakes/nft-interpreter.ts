@@ -4,7 +4,7 @@
  * For tests of the planner: what its rules decide is compared with what the policy says. Only what the planner uses is known; anything else throws.
  */
 import type { NftField, NftMatch, NftRule, NftRuleset, NftStatement, NftVerdict } from "../../agent/plan/nft/ruleset.ts";
-import { type ByteRange, compareBytes, FIELD_TYPES, keyRanges, valueBytes } from "../../agent/plan/nft/values.ts";
+import { type ByteRange, compareBytes, FIELD_TYPES, keyRanges, prefixMask, valueBytes } from "../../agent/plan/nft/values.ts";
 import { cidrContains, parseCidr } from "../../src/net/cidr.ts";
 import { ipBytes, parseIp } from "../../src/net/ip.ts";
 
@@ -141,6 +141,11 @@ function matches(ruleset: NftRuleset, match: Exclude<NftMatch, { kind: "vmap" }>
     if (values.some((value) => value === undefined)) return false;
     const set = ruleset.sets.get(match.set);
     if (set === undefined) throw new Error(`lookup in a missing set ${match.set}`);
+    const [only] = values;
+    if (match.prefixLength !== undefined && only !== undefined && match.fields[0] !== undefined) {
+      const mask = prefixMask(FIELD_TYPES[match.fields[0]], match.prefixLength);
+      values[0] = only.map((byte, i) => byte & (mask[i] ?? 0));
+    }
     const isMember = set.elements.some(({ key }) => keyRanges(set.set.key, key).every((range, i) => within(range, values[i])));
     return isMember !== (match.negate === true);
   }

@@ -6,7 +6,7 @@
  */
 import { anonymousSet, type ElementShape } from "../../plan/nft/intervals.ts";
 import type { NftElement, NftFamily, NftField, NftMatch, NftRejectReason, NftRule, NftStatement, NftValue } from "../../plan/nft/ruleset.ts";
-import { compareBytes, FIELD_TYPES, isFlags, keyText, prefixLength, valueBytes, valueRange } from "../../plan/nft/values.ts";
+import { compareBytes, FIELD_TYPES, isFlags, isMasked, keyText, prefixLength, prefixMask, valueBytes, valueRange } from "../../plan/nft/values.ts";
 import { CMP, CT_KEY, expressionText, FIB_FLAG, FIB_RESULT, META_KEY, type NftExpression, PAYLOAD_BASE, registerOf } from "./expression.ts";
 
 export type AnonymousSet = { readonly shape: ElementShape; readonly elements: readonly NftElement[] };
@@ -149,6 +149,7 @@ class Lowering {
         return this.#matchAny(statement);
       case "lookup":
         this.#loadKey(statement.fields);
+        if (isMasked(statement)) this.#maskAddress(statement.fields, statement.prefixLength);
         return this.#push({ name: "lookup", register: registerOf(0), set: statement.set, isInverted: statement.negate === true, isVerdictMap: false });
       case "vmap":
         this.#loadKey(statement.fields);
@@ -272,10 +273,15 @@ class Lowering {
       this.#push({ name: "payload", base: source.base, offset: source.offset, length: bytes, register: registerOf(0) });
       return this.#compare(op, address.subarray(0, bytes));
     }
-    const mask = address.map((_, index) => 0xff & ~(0xff >> Math.min(8, Math.max(0, length - index * 8))));
     this.#load(field, 0);
-    this.#push({ name: "bitwise", register: registerOf(0), mask, xor: new Uint8Array(mask.length) });
+    this.#maskAddress([field], length);
     this.#compare(op, address);
+  }
+
+  #maskAddress([field]: readonly NftField[], length: number): void {
+    if (field === undefined) return;
+    const mask = prefixMask(FIELD_TYPES[field], length);
+    this.#push({ name: "bitwise", register: registerOf(0), mask, xor: new Uint8Array(mask.length) });
   }
 
   #matchAny(match: Extract<NftMatch, { readonly kind: "match-any" }>): void {

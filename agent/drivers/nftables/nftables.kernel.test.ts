@@ -87,6 +87,13 @@ const FILTER_RULES: readonly NftRule[] = [
   rule({ kind: "lookup", fields: ["ip saddr"], set: "v4" }, accept),
   rule({ kind: "lookup", fields: ["ip saddr"], negate: true, set: "v4" }, { kind: "drop" }),
   rule({ kind: "lookup", fields: ["ip6 daddr"], set: "v6" }, accept),
+  ...[0, 1, 8, 23, 32].map((prefixLength) => rule({ kind: "lookup", fields: ["ip saddr"], prefixLength, set: "v4" }, accept)),
+  ...[0, 7, 64, 96, 127].map((prefixLength) => rule({ kind: "lookup", fields: ["ip6 daddr"], prefixLength, set: "v6" }, accept)),
+  rule(
+    { kind: "lookup", fields: ["ip daddr"], prefixLength: 31, negate: true, set: "v4" },
+    { kind: "lookup", fields: ["ip daddr"], prefixLength: 16, negate: true, set: "v4" },
+    { kind: "return" },
+  ),
   rule({ kind: "lookup", fields: ["ip saddr", "meta l4proto", "th dport"], set: "ports" }, accept),
   rule({ kind: "lookup", fields: ["ip6 saddr", "meta l4proto", "th dport"], set: "ports6" }, accept),
   rule({ kind: "lookup", fields: ["iifname", "ip saddr"], negate: true, set: "spoof" }, { kind: "drop" }),

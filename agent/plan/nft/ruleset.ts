@@ -145,6 +145,8 @@ export type NftMatch =
   | {
       readonly kind: "lookup";
       readonly fields: readonly NftField[];
+      /** Of one address field: only so many leading bits are looked for, the rest is cleared: `ip saddr & 255.255.255.0 == @nets`. */
+      readonly prefixLength?: number;
       readonly negate?: boolean;
       readonly set: string;
     }

@@ -6,6 +6,7 @@
  * address). Names in rules that nft would derive (protocol dependencies) are not repeated, as nft does not list them.
  */
 import { assertNever } from "../../../src/model/event.ts";
+import { ipFromBytes } from "../../../src/net/ip.ts";
 import { anonymousSet, sortElements } from "./intervals.ts";
 import type {
   NftAction,
@@ -22,7 +23,7 @@ import type {
   NftTransaction,
   NftVerdict,
 } from "./ruleset.ts";
-import { FIELD_TYPES, isFlags, keyText, valueText } from "./values.ts";
+import { FIELD_TYPES, isFlags, isMasked, keyText, prefixMask, valueText } from "./values.ts";
 
 const FULL_MASK = 0xffff_ffff;
 const ELEMENT_SEPARATOR = ",\n\t\t\t     ";
@@ -222,12 +223,19 @@ function matchText(match: NftMatch): string {
       return `${match.field} ${match.negate === true ? "!= " : ""}{ ${values.join(", ")} }`;
     }
     case "lookup":
-      return `${fieldsText(match.fields)} ${match.negate === true ? "!= " : ""}@${match.set}`;
+      return `${fieldsText(match.fields)} ${prefixText(match)}${match.negate === true ? "!= " : ""}@${match.set}`;
     case "vmap":
       return `${fieldsText(match.fields)} vmap @${match.map}`;
     default:
       return assertNever(match);
   }
+}
+
+/** Before a set nft lists a mask as one, and the comparison with it. */
+function prefixText(lookup: Extract<NftMatch, { readonly kind: "lookup" }>): string {
+  const [field] = lookup.fields;
+  if (field === undefined || !isMasked(lookup)) return "";
+  return `& ${ipFromBytes(prefixMask(FIELD_TYPES[field], lookup.prefixLength))} ${lookup.negate === true ? "" : "== "}`;
 }
 
 /** nft lists a mask of leading ones as a prefix length. */

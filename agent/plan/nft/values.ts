@@ -177,6 +177,24 @@ export function valueBytes(type: NftValueType): number {
   return VALUES[type].bytes;
 }
 
+/** So many leading ones, of an address type. Throws RangeError or TypeError when the type has no such prefix. */
+export function prefixMask(type: NftValueType, length: number): Uint8Array {
+  const { bytes, form } = VALUES[type];
+  if (form !== "address") throw new TypeError(`${type} has no prefixes`);
+  if (!Number.isInteger(length) || length < 0 || length > bytes * 8) throw new RangeError(`a prefix of ${type} has 0 to ${bytes * 8} bits, not ${length}`);
+  return Uint8Array.from({ length: bytes }, (_, index) => 0xff & ~(0xff >> Math.min(8, Math.max(0, length - index * 8))));
+}
+
+/** False also for the whole address, which needs no mask. Throws TypeError for a concatenation. */
+export function isMasked<T extends { readonly fields: readonly NftField[]; readonly prefixLength?: number }>(
+  lookup: T,
+): lookup is T & { readonly prefixLength: number } {
+  const [field, ...others] = lookup.fields;
+  if (lookup.prefixLength === undefined || field === undefined) return false;
+  if (others.length > 0) throw new TypeError(`a prefix length is for one address, not for ${lookup.fields.join(" . ")}`);
+  return lookup.prefixLength !== VALUES[FIELD_TYPES[field]].bytes * 8;
+}
+
 /** True for numbers kept in the machine's byte order, which have no order as bytes. */
 export function isHostOrder(type: NftValueType): boolean {
   return VALUES[type].isHostOrder === true;
