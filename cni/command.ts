@@ -137,11 +137,13 @@ function ask(verb: AgentVerb, request: object, config: NetworkConfig, context: C
 
 function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig, context: CommandContext): void {
   const request = attachmentRequest(environment, config);
+  let away: CniError;
   try {
     ask("del", request, config, context);
     return;
   } catch (error) {
     if (!(error instanceof CniError) || error.code !== AWAY) throw error;
+    away = error;
   }
   let path: string;
   try {
@@ -149,8 +151,8 @@ function deleteOrQueue(environment: CniEnvironment, config: NetworkConfig, conte
   } catch (error) {
     throw new CniError(
       "ioFailure",
-      "the agent of this node does not answer, and the DEL could not be left for it",
-      `queueDir ${config.queueDir}: ${error instanceof Error ? error.message : String(error)}`,
+      `${away.message}, and the DEL could not be left for it`,
+      `${away.details}; queueDir ${config.queueDir}: ${error instanceof Error ? error.message : String(error)}. Nothing is lost: the DEL works once the agent answers or the directory can be written`,
     );
   }
   // An agent that started in between has read the directory already.

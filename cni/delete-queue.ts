@@ -17,12 +17,17 @@ export function queueDelete(
   const temporary = `${path}.${processId()}.tmp`;
   const file = openFile(temporary, "replace");
   try {
-    writeAll(file, JSON.stringify(request));
-    sync(file);
-  } finally {
-    close(file);
+    try {
+      writeAll(file, JSON.stringify(request));
+      sync(file);
+    } finally {
+      close(file);
+    }
+    rename(temporary, path);
+  } catch (error) {
+    removeQuietly(temporary);
+    throw error;
   }
-  rename(temporary, path);
   const folder = openFile(directory, "directory");
   try {
     sync(folder);
@@ -30,6 +35,15 @@ export function queueDelete(
     close(folder);
   }
   return path;
+}
+
+/** On a full disk each try of the runtime would leave another. */
+function removeQuietly(path: string): void {
+  try {
+    remove(path);
+  } catch {
+    // Why it could not be written is what counts.
+  }
 }
 
 /** Of one that is gone: nothing. Throws SystemCallError. */

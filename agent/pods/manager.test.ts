@@ -24,6 +24,7 @@ interface World {
   readonly addresses: AddressManager;
   readonly pods: PodManager;
   readonly forgotten: string[];
+  readonly clock: ManualClock;
 }
 
 async function start(before?: World, over: Pick<PodManagerOptions, "withoutPolicy"> = {}): Promise<World> {
@@ -32,7 +33,8 @@ async function start(before?: World, over: Pick<PodManagerOptions, "withoutPolic
   const links = before?.links ?? new UnconnectedPodLinks();
   const endpoints = new OpenEndpoints();
   const forgotten: string[] = [];
-  const common = { clock: new ManualClock(), log: silentLogger(), interfacePrefix: "cali" };
+  const clock = new ManualClock();
+  const common = { clock, log: silentLogger(), interfacePrefix: "cali" };
   const usedAddresses = (): readonly UsedAddress[] =>
     [...links.specs.values()].flatMap(({ hostName, addresses }) => addresses.map((address) => ({ address, interfaceName: hostName })));
   const addresses = createAddressManager({
@@ -45,18 +47,23 @@ async function start(before?: World, over: Pick<PodManagerOptions, "withoutPolic
     cooldownMs: 0,
   });
   const pods = createPodManager({ ...common, ...over, addresses, links, endpoints, mtu: 1450, forgetConnections: (gone) => forgotten.push(...gone) });
-  return { files, api, links, endpoints, addresses, pods, forgotten };
+  return { files, api, links, endpoints, addresses, pods, forgotten, clock };
 }
 
 function request(containerId: string, pod = "web"): AttachmentRequest {
   return { network: "net", containerId, ifname: "eth0", namespace: "shop", pod, netns: `/run/netns/${containerId}` };
 }
 
+/** What is under way comes to its end. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Runs a part until it has said what it says at start. */
 async function runBriefly(part: PodManager): Promise<void> {
   const stop = new AbortController();
   const running = part.run(stop.signal);
-  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await settled();
   stop.abort();
   await running;
 }
@@ -92,6 +99,41 @@ describe("PodManager", () => {
     expect([world.links.specs.size, world.endpoints.list(), world.addresses.attachments()]).toEqual([0, [], []]);
     expect(world.forgotten).toEqual(attachment.addresses);
     await expect(world.pods.check(request("a"), { addresses: [] })).rejects.toMatchObject({ code: "unknown-attachment" });
+  });
+
+  it("DEL while the disk refuses: disconnected, the address in use until the disk takes it; an ADD of the same container meanwhile has it again", async () => {
+    const world = await start();
+    const clock = world.clock;
+    const { attachment } = await world.pods.add(request("a"));
+    const { attachment: other } = await world.pods.add(request("b", "db"));
+    const stop = new AbortController();
+    const running = world.pods.run(stop.signal);
+    world.files.refusal = new Error("ENOSPC");
+    await Promise.all([world.pods.remove(request("a")), world.pods.remove(request("b", "db"))]);
+    expect([world.links.specs.size, world.endpoints.list(), world.addresses.attachments()]).toEqual([0, [], [attachment, other]]);
+    await world.pods.remove(request("a"));
+    await settled();
+    await clock.advance(5_000);
+    await settled();
+    expect(world.addresses.attachments()).toHaveLength(2);
+    world.files.refusal = undefined;
+    expect((await world.pods.add(request("b", "db"))).attachment.addresses).toEqual(other.addresses);
+    await clock.advance(5_000);
+    await settled();
+    expect(world.addresses.attachments()).toEqual([other]);
+    stop.abort();
+    await running;
+  });
+
+  it("an agent that ends before the disk takes a DEL: the next one finds the interface gone", async () => {
+    const world = await start();
+    await world.pods.add(request("a"));
+    world.files.refusal = new Error("ENOSPC");
+    await world.pods.remove(request("a"));
+    const next = await start(world);
+    expect(next.addresses.attachments()).toHaveLength(1);
+    await runBriefly(next.pods);
+    expect(next.addresses.attachments()).toEqual([]);
   });
 
   it.each(["link", "policy"])("a failure of the %s leaves nothing", async (where) => {

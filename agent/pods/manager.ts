@@ -5,7 +5,8 @@
  *   remove   maps and routes → pair → address (on disk)
  *
  * Invariants: a pod whose ADD returned is routed and protected; a failed ADD leaves neither address nor interface; an address is free only after the
- * interface that had it is gone; a crash before the disk has an address leaves at most a closed interface, which the runtime's DEL takes away. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
+ * interface that had it is gone, and the disk says so: a disk that refuses ends no DEL, the address stays in use until it takes it (or until the next start
+ * finds the interface gone); a crash before the disk has an address leaves at most a closed interface, which the runtime's DEL takes away. Work on one host interface is serial. After a restart the journal says which pods there are, before the first apply.
  */
 
 import type { AddressRequest } from "../../src/model/record.ts";
@@ -13,6 +14,7 @@ import type { IpAddress } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
+import { AddressError } from "../addresses/address-error.ts";
 import { type Attachment, type AttachmentRequest, attachmentId, hostInterfaceName, podKeyOf } from "../addresses/attachment.ts";
 import type { AddressManager } from "../addresses/manager.ts";
 import type { LocalEndpoint, LocalEndpoints } from "../apply/local-endpoints.ts";
@@ -79,6 +81,8 @@ export interface PodManager extends Part {
 }
 
 const DEFAULT_POLICY_WAIT_MS = 5_000;
+/** Between two tries to write down what the disk refused. */
+const UNWRITTEN_RETRY_MS = 5_000;
 
 export function createPodManager(options: PodManagerOptions): PodManager {
   return new Manager(options);
@@ -88,6 +92,8 @@ class Manager implements PodManager {
   readonly name = "pods";
   readonly #options: PodManagerOptions;
   readonly #queue = new KeyedQueue();
+  /** Disconnected, and the disk has not taken that their addresses are free; by id. At most those that were connected. */
+  readonly #unwritten = new Map<string, Attachment>();
 
   constructor(options: PodManagerOptions) {
     this.#options = options;
@@ -122,10 +128,10 @@ class Manager implements PodManager {
         log.warn({ err: error, container: attachment.containerId }, "addresses of a pod that is gone could not be released"),
       );
     }
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      else signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    while (!signal.aborted) {
+      await this.#options.clock.sleep(UNWRITTEN_RETRY_MS, signal);
+      await this.#freeUnwritten(signal);
+    }
   }
 
   add(request: AttachmentRequest, { mtu, signal }: AddPodOptions = {}): Promise<ConnectedPod> {
@@ -133,6 +139,7 @@ class Manager implements PodManager {
       const { addresses, links, endpoints } = this.#options;
       const wanted: AttachmentRequest = { ...request, ...(mtu === undefined ? {} : { mtu }) };
       await this.#takeOver(wanted);
+      this.#unwritten.delete(attachmentId(wanted));
       const since = this.#options.clock.now();
       let isNew = false;
       try {
@@ -264,7 +271,36 @@ class Manager implements PodManager {
     await links.disconnect(attachment.interfaceName);
     this.#options.onConnected?.();
     forgetConnections?.(attachment.addresses);
-    await addresses.detach(attachment);
+    await this.#free(attachment);
+  }
+
+  /** Of an attachment that is disconnected. Never rejects for the disk's sake. */
+  async #free(attachment: Attachment): Promise<void> {
+    const { addresses, log } = this.#options;
+    const id = attachmentId(attachment);
+    try {
+      await addresses.detach(attachment);
+      if (this.#unwritten.delete(id)) log.info({ pod: podKeyOf(attachment), addresses: attachment.addresses }, "the disk takes it again: addresses are free");
+    } catch (error) {
+      if (!(error instanceof AddressError) || error.code !== "journal") throw error;
+      if (!this.#unwritten.has(id))
+        log.warn(
+          { err: error, pod: podKeyOf(attachment), container: attachment.containerId, addresses: attachment.addresses },
+          "a pod is disconnected, and the disk does not take it: its addresses stay in use until it does",
+        );
+      this.#unwritten.set(id, attachment);
+    }
+  }
+
+  async #freeUnwritten(signal: AbortSignal): Promise<void> {
+    for (const [id, attachment] of this.#unwritten) {
+      if (signal.aborted) return;
+      await this.#serial(attachment, () => (this.#unwritten.has(id) ? this.#free(attachment) : Promise.resolve())).catch((error: unknown) =>
+        this.#options.log.warn({ err: error, container: attachment.containerId }, "addresses of a pod that is gone could not be released"),
+      );
+      // The disk that refuses one refuses them all.
+      if (this.#unwritten.has(id)) return;
+    }
   }
 
   #specOf({ interfaceName: hostName, netns, ifname, mac, addresses, mtu = this.#options.mtu }: Attachment): PodLinkSpec {

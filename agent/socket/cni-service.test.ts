@@ -37,23 +37,6 @@ describe("STATUS", () => {
   });
 });
 
-describe("DEL", () => {
-  it("a journal that cannot be written: 11, so that the executable leaves it on disk; any other failure as it is", async () => {
-    const request = { version: 1, containerId: "a", ifname: "eth0", config: { name: "net" } };
-    const answers = await Promise.all(
-      [new AddressError("journal", "the disk is full"), new Error("broken")].map((problem) => {
-        const pods: Pick<PodManager, "remove"> = { remove: () => Promise.reject(problem) };
-        const options = { pods: pods as PodManager, addresses: {} as AddressManager, limitation: () => undefined };
-        return new CniService(options).answer("del", request, signal);
-      }),
-    );
-    expect(answers).toMatchObject([
-      { ok: false, error: { code: 11, details: "the disk is full" } },
-      { ok: false, error: { code: 100 } },
-    ]);
-  });
-});
-
 describe("GC", () => {
   const request = { version: 1, config: { name: "net", "cni.dev/valid-attachments": [] } };
 

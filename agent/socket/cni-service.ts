@@ -5,7 +5,6 @@
  */
 import { hostCidr } from "../../src/net/cidr.ts";
 import { ipVersion } from "../../src/net/ip.ts";
-import { AddressError } from "../addresses/address-error.ts";
 import type { AttachmentRequest } from "../addresses/attachment.ts";
 import type { AddressManager } from "../addresses/manager.ts";
 import type { ConnectedPod, PodManager } from "../pods/manager.ts";
@@ -66,7 +65,8 @@ export class CniService {
       case "del": {
         const { data, error } = delRequest.safeParse(body);
         if (error !== undefined) return { ok: false, error: badRequest(describeProblems(error)) };
-        return await this.#delete(data);
+        await pods.remove(attachmentRequest(data));
+        return { ok: true };
       }
       case "check": {
         const { data, error } = checkRequest.safeParse(body);
@@ -89,17 +89,6 @@ export class CniService {
       }
       default:
         return verb satisfies never;
-    }
-  }
-
-  /** The pod is disconnected when only the disk refuses: the executable leaves the DEL in its queue, which frees the address once the disk takes it. */
-  async #delete(request: AttachmentCniRequest): Promise<CniAnswer> {
-    try {
-      await this.#options.pods.remove(attachmentRequest(request));
-      return { ok: true };
-    } catch (error) {
-      if (error instanceof AddressError && error.code === "journal") return { ok: false, error: tryAgain(error.message) };
-      throw error;
     }
   }
 

@@ -17,6 +17,8 @@ export class MemoryJournalFiles implements JournalFiles {
   writes = 0;
   /** The write of this number (from 1) fails in this way, and so does every later call. */
   fault: { readonly at: number; readonly how: WriteFault } | undefined;
+  /** A disk that takes nothing: every write rejects and changes nothing, until this is undefined again. */
+  refusal: Error | undefined;
   #isDown = false;
 
   constructor(files: ReadonlyMap<string, Buffer> = new Map()) {
@@ -61,6 +63,7 @@ export class MemoryJournalFiles implements JournalFiles {
 
   async #write(store: (how: WriteFault) => void): Promise<void> {
     await this.#turn();
+    if (this.refusal !== undefined) throw this.refusal;
     this.writes++;
     if (this.fault?.at !== this.writes) return store("all");
     this.#isDown = true;
