@@ -56,6 +56,23 @@ class Fixture {
 }
 
 describe("endpoint reports", () => {
+  it("another node's report of the block → refused; it does not take the place of the holder's that waits, nor its answer", async () => {
+    const f = new Fixture();
+    f.store.put(block());
+    f.take(report(1n, "10.0.0.1"));
+    // The first is being written, this one waits behind it.
+    f.take(report(2n, "10.0.0.2"));
+    const refused: ReportResult[] = [];
+    f.reports.take({ session: {}, node: "n2" as NodeName, report: report(99n), reply: (result) => refused.push(result) });
+    await f.settle();
+    expect(f.results.map(({ generation, error }) => [generation, error])).toEqual([
+      [1n, ""],
+      [2n, ""],
+    ]);
+    expect(refused).toMatchObject([{ error: `IPAMBlock ${blockName(BLOCK)} belongs to node n1, not to n2`, retry: false }]);
+    expect(f.addresses).toEqual(["10.0.0.2"]);
+  });
+
   it("become the block's allocations; a repeated one writes nothing; an older generation is ignored", async () => {
     const f = new Fixture();
     f.store.put(block());

@@ -3,7 +3,7 @@
  *
  * A report is complete for its node, so it can come twice or late. Allocations of other nodes in the block, and those of no pod (tunnel addresses), stay. One
  * that states another claim than the block has is of an earlier life of the node, and changes nothing. Of a borrowed address there is a report of its own.
- * Bound: one waiting report a block and session; MAX_WRITES writes at once.
+ * Bound: one waiting report a block and node: what a node says of another's block must not push that one's report out; MAX_WRITES writes at once.
  */
 import { blockName } from "../../src/ipam/block.ts";
 import { isSameAllocations, mergeLoanReport, mergeOwnerReport } from "../../src/ipam/loans.ts";
@@ -45,7 +45,8 @@ export class EndpointReports {
   readonly #onWrite: (outcome: "written" | "unchanged" | "failed") => void;
   /** Newest generation by reporter (a session) and block: an older one is ignored. A new session begins anew, for its node may have lost its disk. */
   readonly #generations = new WeakMap<object, Map<Cidr, bigint>>();
-  readonly #waiting = new Map<Cidr, Pending>();
+  /** By node and block. */
+  readonly #waiting = new Map<string, Pending>();
   readonly #writing = new Set<Cidr>();
 
   constructor(options: { readonly book: AddressBook; readonly store: AddressStore; readonly onWrite?: (outcome: "written" | "unchanged" | "failed") => void }) {
@@ -75,16 +76,16 @@ export class EndpointReports {
     this.#generations.set(session, generations);
     if (report.generation < (generations.get(pending.block) ?? 0n)) return;
     generations.set(pending.block, report.generation);
-    this.#waiting.set(pending.block, pending);
+    this.#waiting.set(`${node} ${pending.block}`, pending);
     this.#next();
   }
 
   #next(): void {
-    for (const [block, pending] of this.#waiting) {
+    for (const [name, pending] of this.#waiting) {
       if (this.#writing.size >= MAX_WRITES) return;
       // Of one object at a time: borrowed addresses of one block would only run into each other.
       if (this.#writing.has(pending.object)) continue;
-      this.#waiting.delete(block);
+      this.#waiting.delete(name);
       this.#writing.add(pending.object);
       this.#write(pending)
         .catch(
