@@ -5,6 +5,7 @@
 import { ConfigError, describeFlags, loadConfig } from "../src/runtime/config.ts";
 import { createLogger } from "../src/runtime/log.ts";
 import { signalsToAbort } from "../src/runtime/supervisor.ts";
+import { requireNetAdmin } from "./capabilities.ts";
 import { agentConfigSchema, configProblems } from "./config.ts";
 import { runAgent } from "./run-agent.ts";
 
@@ -29,6 +30,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const log = createLogger({ level: config.logLevel, program: "agent" }).child({ node: config.nodeName });
   log.info({ config }, "starting");
   try {
+    if (config.dataplane) await requireNetAdmin();
     await runAgent({ config, log, signal: signalsToAbort(log) });
     log.info("stopped");
     return 0;

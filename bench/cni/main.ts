@@ -2,11 +2,11 @@
  * Time of a CNI ADD and DEL, from the start of the executable to its exit: ours (with an agent that has a journal on disk and makes real interfaces)
  * beside the reference plugins ptp and host-local, in the same run, in namespaces of the bench's own.
  *
- *   node bench/cni/main.ts [--rounds 40] [--parallel 100]      as root
+ *   sedge bench cni [--rounds 40] [--parallel 100]      as root
  *
  * The policy's part of an ADD is pretended (one route, no ruleset): it is the reconcile loop's and measured there. Prints one JSON line: medians and p99 in
  * ms, processor time of one command (the executable's and its children's, and the agent's), and ratios to the reference. Processor time is what a machine that
- * does other things besides still tells. Exit code 3: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
+ * does other things besides still tells. Exit code 1: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
  */
 import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,8 +14,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { parseArgs } from "node:util";
+import { z } from "zod";
 import { inNetns } from "../../agent/drivers/netlink/libc.ts";
+import { StartError } from "../../src/runtime/start-error.ts";
+import { benchSettings } from "../settings.ts";
 
 const REFERENCE_DIRS = ["/opt/cni/bin", "/usr/lib/cni"];
 const cniExecutable = new URL("../../dist/cni/sedge-cni", import.meta.url).pathname;
@@ -126,21 +128,19 @@ function quantile(values: readonly number[], q: number): number {
 
 const rounded = (value: number): number => Math.round(value * 100) / 100;
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { rounds: { type: "string", default: "40" }, parallel: { type: "string", default: "100" } } });
-  const rounds = Number(values.rounds);
-  const parallel = Number(values.parallel);
-  if (process.getuid?.() !== 0) {
-    process.stderr.write("skipped: needs root\n");
-    return 3;
-  }
+const schema = z.strictObject({
+  rounds: z.number().int().min(1).max(10_000).default(40).describe("ADDs one after the other, and DELs"),
+  parallel: z.number().int().min(1).max(1_000).default(100).describe("ADDs at once"),
+});
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const settings = benchSettings(schema, { argv, usage: { name: "cni" } });
+  if (settings === undefined) return 0;
+  const { rounds, parallel } = settings.config;
+  if (process.getuid?.() !== 0) throw new StartError("it makes network namespaces and interfaces: run it as root");
+  if (!existsSync(cniExecutable)) throw new StartError(`${cniExecutable} is not built: node scripts/build-cni.mjs`);
   const reference = referencePlugins();
-  if (reference === undefined || !existsSync(cniExecutable)) {
-    process.stderr.write(
-      `skipped: ${reference === undefined ? "no reference plugins (apt-get install containernetworking-plugins)" : `${cniExecutable} is not built (node scripts/build-cni.mjs)`}\n`,
-    );
-    return 3;
-  }
+  if (reference === undefined) throw new StartError("the reference plugins are not there: apt-get install containernetworking-plugins");
   const directory = mkdtempSync(join(tmpdir(), "sedge-bench-cni-"));
   using host = new Namespace("host");
   execFileSync("ip", ["-n", host.name, "link", "set", "lo", "up"]);
@@ -245,5 +245,3 @@ async function main(): Promise<number> {
   process.stdout.write(`${JSON.stringify(result)}\n`);
   return 0;
 }
-
-process.exitCode = await main();

@@ -1,5 +1,5 @@
 /**
- * Runs compute scenarios and prints one JSON line for each: `node bench/compute/main.ts [a b c d e]`.
+ * Runs compute scenarios and prints one JSON line for each: `sedge bench compute [a b b2 c d e]`.
  *
  * Each scenario has a process of its own, so that no heap is another's. Times are of the work alone; (e) reports each change's time, apply and flush
  * together, and the share of one core at the rate that it is meant for. Processor times (cpu…) are of the whole process, collector and the making of the
@@ -8,22 +8,29 @@
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import { performance } from "node:perf_hooks";
+import { z } from "zod";
 import { Compute } from "../../src/compute/compute.ts";
 import { encodeRecord } from "../../src/wire/record-codec.ts";
+import { benchSettings } from "../settings.ts";
 import { SCENARIOS, type Scenario } from "./scenarios.ts";
 
 const WARM_UP_CHANGES = 2_000;
 const RUN_ONE = "--in-this-process";
 
-function main(args: readonly string[]): void {
-  const names = args.filter((arg) => arg !== RUN_ONE);
-  const chosen = names.length === 0 ? SCENARIOS : SCENARIOS.filter(({ name }) => names.includes(name));
-  for (const scenario of chosen) {
-    const line = args.includes(RUN_ONE)
-      ? JSON.stringify(measure(scenario))
-      : execFileSync(process.execPath, ["--expose-gc", import.meta.filename, RUN_ONE, scenario.name], { encoding: "utf8" }).trim();
-    process.stdout.write(`${line}\n`);
-  }
+const USAGE = {
+  name: "compute",
+  words: "[SCENARIO…]",
+  problemOf: (word: string) =>
+    SCENARIOS.some(({ name }) => name === word) ? undefined : `no scenario ${word}; known: ${SCENARIOS.map(({ name }) => name).join(" ")}`,
+};
+
+export function main(argv: readonly string[]): Promise<number> {
+  const settings = benchSettings(z.strictObject({}), { argv, usage: USAGE });
+  if (settings === undefined) return Promise.resolve(0);
+  const { words } = settings;
+  for (const { name } of words.length === 0 ? SCENARIOS : SCENARIOS.filter((scenario) => words.includes(scenario.name)))
+    execFileSync(process.execPath, ["--expose-gc", import.meta.filename, RUN_ONE, name], { stdio: ["ignore", "inherit", "inherit"] });
+  return Promise.resolve(0);
 }
 
 function commitOf(): string {
@@ -115,4 +122,7 @@ function megabytes(bytes: number): number {
   return Math.round(bytes / 1e6);
 }
 
-main(process.argv.slice(2));
+if (process.argv[2] === RUN_ONE) {
+  const scenario = SCENARIOS.find(({ name }) => name === process.argv[3]);
+  if (scenario !== undefined) process.stdout.write(`${JSON.stringify(measure(scenario))}\n`);
+}

@@ -1,6 +1,6 @@
 /**
  * What carrying alone costs, without sessions, records or acknowledgements: the same 200 bytes to all clients over both deliveries, beside Node's sockets that
- * are only written to, plain and with mutual TLS, and beside a loop of write() in C (plain, where a compiler is). `sedge bench delivery [clients]`; one JSON
+ * are only written to, plain and with mutual TLS, and beside a loop of write() in C (plain, where a compiler is). `sedge bench delivery [CLIENTS]`; one JSON
  * line a server, with its ratios to both.
  */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -8,11 +8,13 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { z } from "zod";
 import { FLAG, FRAME, frame, PREFACE, SETTING, settingsFrame, windowUpdateFrame } from "../../fanout/delivery/http2/frames.ts";
 import { encodeHeaders } from "../../fanout/delivery/http2/hpack.ts";
 import { createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { runBaseline } from "../fanout/baseline.ts";
 import { Worker } from "../fanout/worker.ts";
+import { benchSettings } from "../settings.ts";
 import { BURST, FRAME_BYTES, MESSAGE_BYTES, ROUNDS, SPACING_MS } from "./load.ts";
 import type { DeliveryServerMethods, ServerKind } from "./server-process.ts";
 
@@ -42,36 +44,50 @@ const HELLO = Buffer.concat([
   ),
 ]);
 
-const clients = Number(process.argv[2] ?? 1000);
-const dir = await mkdtemp(join(tmpdir(), "sedge-bench-"));
-try {
-  const authority = await createCertificateAuthority();
-  const server = await authority.issue({ commonName: "fanout", hosts: ["localhost"] });
-  const client = await authority.issue({ commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
-  const files = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
-  await Promise.all([writeFile(files.ca, authority.cert), writeFile(files.cert, server.cert), writeFile(files.key, server.key)]);
-  const tlsOptions = { ca: authority.cert, cert: client.cert, key: client.key, servername: "localhost", ALPNProtocols: ["h2"] };
-  const c = await measureC();
-  for (const tls of [undefined, files]) {
-    let nodeUs: number | undefined;
-    for (const kind of KINDS) {
-      const worker = new Worker<DeliveryServerMethods>(new URL("server-process.ts", import.meta.url), { nodeFlags: ["--expose-gc"] });
-      const { port } = await worker.call("start", { kind, tls });
-      const sockets = await connectAll(port, {
-        greeting: kind === "sockets" ? Buffer.from("x") : HELLO,
-        tlsOptions: tls === undefined ? undefined : tlsOptions,
-      });
-      const figures = await worker.call("measure", { clients });
-      if (kind === "sockets") nodeUs = figures.usPerDelivery;
-      const timesNode = nodeUs === undefined ? {} : { timesNodeSockets: figures.usPerDelivery / nodeUs };
-      const timesC = c === undefined || tls !== undefined ? {} : { timesC: figures.usPerDelivery / c.usPerDelivery };
-      write(kind, tls !== undefined, { ...figures, ...timesNode, ...timesC });
-      for (const socket of sockets) socket.destroy();
-      await worker.stop();
+const MOST_CLIENTS = 25_000;
+const USAGE = {
+  name: "delivery",
+  words: "[CLIENTS]",
+  problemOf: (word: string) =>
+    /^[1-9]\d{0,4}$/.test(word) && Number(word) <= MOST_CLIENTS ? undefined : `CLIENTS: ${word} is no number from 1 to ${MOST_CLIENTS}`,
+};
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const settings = benchSettings(z.strictObject({}), { argv, usage: USAGE });
+  if (settings === undefined) return 0;
+  const clients = Number(settings.words.at(-1) ?? 1_000);
+  const dir = await mkdtemp(join(tmpdir(), "sedge-bench-"));
+  try {
+    const authority = await createCertificateAuthority();
+    const server = await authority.issue({ commonName: "fanout", hosts: ["localhost"] });
+    const client = await authority.issue({ commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
+    const files = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
+    await Promise.all([writeFile(files.ca, authority.cert), writeFile(files.cert, server.cert), writeFile(files.key, server.key)]);
+    const tlsOptions = { ca: authority.cert, cert: client.cert, key: client.key, servername: "localhost", ALPNProtocols: ["h2"] };
+    const c = await measureC(clients);
+    for (const tls of [undefined, files]) {
+      let nodeUs: number | undefined;
+      for (const kind of KINDS) {
+        const worker = new Worker<DeliveryServerMethods>(new URL("server-process.ts", import.meta.url), { nodeFlags: ["--expose-gc"] });
+        const { port } = await worker.call("start", { kind, tls });
+        const sockets = await connectAll(port, {
+          clients,
+          greeting: kind === "sockets" ? Buffer.from("x") : HELLO,
+          tlsOptions: tls === undefined ? undefined : tlsOptions,
+        });
+        const figures = await worker.call("measure", { clients });
+        if (kind === "sockets") nodeUs = figures.usPerDelivery;
+        const timesNode = nodeUs === undefined ? {} : { timesNodeSockets: figures.usPerDelivery / nodeUs };
+        const timesC = c === undefined || tls !== undefined ? {} : { timesC: figures.usPerDelivery / c.usPerDelivery };
+        write(kind, tls !== undefined, { ...figures, ...timesNode, ...timesC });
+        for (const socket of sockets) socket.destroy();
+        await worker.stop();
+      }
     }
+  } finally {
+    await rm(dir, { recursive: true, force: true });
   }
-} finally {
-  await rm(dir, { recursive: true, force: true });
+  return 0;
 }
 
 function write(server: string, isTls: boolean, figures: Readonly<Record<string, number>>): void {
@@ -80,7 +96,7 @@ function write(server: string, isTls: boolean, figures: Readonly<Record<string, 
 }
 
 /** The same load on the loop in C; undefined without a compiler. */
-async function measureC(): Promise<{ readonly usPerDelivery: number } | undefined> {
+async function measureC(clients: number): Promise<{ readonly usPerDelivery: number } | undefined> {
   const recipients = Array.from({ length: clients }, (_, index) => index);
   const messages = (count: number): { atUs: number; bytes: number; recipients: number[] }[] =>
     Array.from({ length: ROUNDS * count }, (_, index) => ({
@@ -107,7 +123,10 @@ async function measureC(): Promise<{ readonly usPerDelivery: number } | undefine
   return figures;
 }
 
-async function connectAll(port: number, { greeting, tlsOptions }: { greeting: Buffer; tlsOptions: ConnectionOptions | undefined }): Promise<Socket[]> {
+async function connectAll(
+  port: number,
+  { clients, greeting, tlsOptions }: { clients: number; greeting: Buffer; tlsOptions: ConnectionOptions | undefined },
+): Promise<Socket[]> {
   const sockets: Socket[] = [];
   await new Promise<void>((resolve, reject) => {
     let begun = 0;

@@ -1,14 +1,17 @@
 /**
- * What one member more and one less of a kernel set costs, by the set's kind and size: `node bench/kernel-sets/main.ts`. Needs root; works in a namespace of
- * its own. One JSON line each; `ratio` is the median to that of the smallest size: flat is 1.
+ * What one member more and one less of a kernel set costs, by the set's kind and size: `sedge bench kernel-sets`. Needs root (exit code 1 without); works in
+ * a namespace of its own. One JSON line each; `ratio` is the median to that of the smallest size: flat is 1.
  *
  * "prefixes" is what a set of prefixes is today, an interval set (a red-black tree in the kernel); "masked addresses" is a hash table of the prefixes of one
  * length, which a rule would look into once for each length, with the address masked.
  */
 import { execFileSync } from "node:child_process";
 import { performance } from "node:perf_hooks";
+import { z } from "zod";
 import { NftDriver } from "../../agent/drivers/nftables/driver.ts";
 import type { NftElement, NftSet } from "../../agent/plan/nft/ruleset.ts";
+import { StartError } from "../../src/runtime/start-error.ts";
+import { benchSettings } from "../settings.ts";
 
 const SIZES = [1_000, 10_000, 100_000];
 const CHANGES = 200;
@@ -65,12 +68,17 @@ async function measureHere({ set, member }: Pick<Kind, "set" | "member">, size: 
   return { medianUs: at(0.5), p99Us: at(0.99) };
 }
 
-for (const kind of KINDS) {
-  let smallest: number | undefined;
-  for (const size of SIZES) {
-    const result = await measure(kind, size);
-    smallest ??= result["medianUs"];
-    const ratio = Math.round(((result["medianUs"] ?? 0) / Math.max(1, smallest ?? 1)) * 10) / 10;
-    process.stdout.write(`${JSON.stringify({ bench: "kernel-sets", kind: kind.name, size, ...result, ratio })}\n`);
+export async function main(argv: readonly string[]): Promise<number> {
+  if (benchSettings(z.strictObject({}), { argv, usage: { name: "kernel-sets" } }) === undefined) return 0;
+  if (process.getuid?.() !== 0) throw new StartError("it makes a network namespace and sets in it: run it as root");
+  for (const kind of KINDS) {
+    let smallest: number | undefined;
+    for (const size of SIZES) {
+      const result = await measure(kind, size);
+      smallest ??= result["medianUs"];
+      const ratio = Math.round(((result["medianUs"] ?? 0) / Math.max(1, smallest ?? 1)) * 10) / 10;
+      process.stdout.write(`${JSON.stringify({ bench: "kernel-sets", kind: kind.name, size, ...result, ratio })}\n`);
+    }
   }
+  return 0;
 }

@@ -1,10 +1,11 @@
 /**
- * What one change costs a node, from the records to the bytes for the kernel: `node bench/plan/main.ts`.
+ * What one change costs a node, from the records to the bytes for the kernel: `sedge bench plan`.
  *
  * Plan, difference and encoding, without the kernel. One JSON line for each size; `ratio` is its median to the smallest size's of the same scenario: flat
  * is 1. Sets have shards of 64 members, as the server makes them.
  */
 import { performance } from "node:perf_hooks";
+import { z } from "zod";
 import { encodeTransaction } from "../../agent/drivers/nftables/encode.ts";
 import { diffRulesets } from "../../agent/plan/diff.ts";
 import type { PlannedEndpoint } from "../../agent/plan/planned-endpoint.ts";
@@ -13,6 +14,7 @@ import { cutPolicies, listPlace } from "../../src/compute/policy-lists.ts";
 import { podKey } from "../../src/model/names.ts";
 import { type Policy, type RecordKey, type RecordValue, type RuleSide, recordKey, type SetType } from "../../src/model/record.ts";
 import { parseIp } from "../../src/net/ip.ts";
+import { benchSettings } from "../settings.ts";
 
 interface Scenario {
   readonly name: string;
@@ -174,12 +176,16 @@ function rounded(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-for (const scenario of SCENARIOS) {
-  let smallest: number | undefined;
-  for (const size of scenario.sizes) {
-    const result = measure(scenario, size);
-    smallest ??= result["medianUs"];
-    const ratio = rounded((result["medianUs"] ?? 0) / Math.max(1, smallest ?? 1));
-    process.stdout.write(`${JSON.stringify({ bench: "plan", scenario: scenario.name, size, ...result, ratio })}\n`);
+export function main(argv: readonly string[]): Promise<number> {
+  if (benchSettings(z.strictObject({}), { argv, usage: { name: "plan" } }) === undefined) return Promise.resolve(0);
+  for (const scenario of SCENARIOS) {
+    let smallest: number | undefined;
+    for (const size of scenario.sizes) {
+      const result = measure(scenario, size);
+      smallest ??= result["medianUs"];
+      const ratio = rounded((result["medianUs"] ?? 0) / Math.max(1, smallest ?? 1));
+      process.stdout.write(`${JSON.stringify({ bench: "plan", scenario: scenario.name, size, ...result, ratio })}\n`);
+    }
   }
+  return Promise.resolve(0);
 }

@@ -8,8 +8,8 @@ import { exec } from "../../src/runtime/exec.ts";
 it("bench stuck, 60 agents: the stuck ones fall behind, the others do not, and all are level once they go on", async () => {
   const out = mkdtempSync(join(tmpdir(), "sedge-stuck-"));
   try {
-    const script = join(import.meta.dirname, "main.ts");
-    const { code, stdout, stderr } = await exec([process.execPath, "--expose-gc", script, "--agents", "60", "--seconds", "3", "--out", out]);
+    const sedge = join(import.meta.dirname, "../../bin/sedge.ts");
+    const { code, stdout, stderr } = await exec([process.execPath, sedge, "bench", "stuck", "--agents", "60", "--seconds", "3", "--out", out]);
     expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
     const result: unknown = JSON.parse(stdout);
     expect(result).toMatchObject({ bench: "stuck", agents: 60, stuck: 6, behindBeforeGoingOn: 6, failures: [] });

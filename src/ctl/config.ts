@@ -9,9 +9,17 @@ const durationMs = z
   .regex(/^(\d+(\.\d+)?(ms|s|m|h))+$/, "want a duration, for example 30s, 1m30s or 500ms")
   .transform((text) => [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)].reduce((sum, [, value, unit]) => sum + Number(value) * (UNITS[unit ?? ""] ?? 0), 0));
 
+function isServerList(text: string): boolean {
+  return text.split(",").every((server) => {
+    const [, port] = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:]+):(\d{1,5})$/.exec(server) ?? [];
+    return server.startsWith("unix:") || (Number(port) >= 1 && Number(port) <= 65_535);
+  });
+}
+
 export const ctlSchema = z.strictObject({
   server: z
     .string()
+    .refine(isServerList, "want HOST:PORT, several with commas between; a port is a number from 1 to 65535")
     .default("127.0.0.1:5473")
     .describe("fan-out server, HOST:PORT; status, clients and rebalance ask all of A:PORT,B:PORT, and all that a name stands for"),
   tlsCert: z.string().optional().describe("client certificate (PEM file); with tlsKey and tlsCa the connection is mutual TLS, otherwise plain text"),

@@ -10,7 +10,7 @@ export class CallError extends Error {
   readonly code: string;
 
   constructor(server: string, cause: ServiceError) {
-    super(`${server}: ${cause.details || cause.message}${hintFor(cause.code)}`, { cause });
+    super(`${server}: ${(cause.details || cause.message).replace(/ Resolution note:\s*$/, "")}${hintFor(cause.code)}`, { cause });
     this.name = "CallError";
     this.code = status[cause.code] ?? "UNKNOWN";
   }

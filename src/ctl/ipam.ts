@@ -39,6 +39,8 @@ type Config = z.infer<typeof schema>;
 const USAGE = `usage: sedge ipam show [--show-blocks | --show-borrowed | --ip A] | check | doctor [--fix] | release --ip A --handle H
        sedge ipam migrate FROM-POOL TO-POOL [--apply] [--evict] [--delete] | split N (--name POOL | --cidr CIDR) [--apply]`;
 const VERBS = ["show", "check", "doctor", "release", "migrate", "split"];
+/** How many words a verb takes. */
+const WORDS: Readonly<Record<string, number>> = { migrate: 2, split: 1 };
 /** Flags that only some verbs take; the others refuse them. */
 const FLAG_VERBS: Readonly<Record<string, readonly string[]>> = {
   ip: ["show", "release"],
@@ -85,7 +87,9 @@ export async function ipamCommand(argv: readonly string[], env: Readonly<Record<
 
 /** Throws ConfigError. */
 function checkUsage(verb: string, surplus: readonly string[], config: Config): void {
-  const problems = verb === "migrate" || verb === "split" ? [] : surplus.map((word) => `unexpected argument ${word}`);
+  const words = WORDS[verb] ?? 0;
+  const problems = surplus.slice(words).map((word) => `unexpected argument ${word}`);
+  if (surplus.length < words) problems.push(verb === "migrate" ? "migrate takes two pools: FROM-POOL TO-POOL" : "split takes a number: into how many pools");
   for (const [flag, verbs] of Object.entries(FLAG_VERBS)) {
     const value = (config as Readonly<Record<string, unknown>>)[flag];
     if (value === undefined || value === false || verbs.includes(verb)) continue;

@@ -1,4 +1,5 @@
 /** `sedge log-level LEVEL`: what the server logs from now on; with `--socket` the agent of this node. Until the program starts anew. */
+import { findLogLevel, LOG_LEVELS } from "../runtime/log.ts";
 import type { SetLogLevelResponse } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { callAgent } from "./agent-socket.ts";
 import type { CtlConfig } from "./config.ts";
@@ -6,8 +7,8 @@ import type { Connection } from "./connection.ts";
 import { json, print } from "./output.ts";
 
 export async function logLevelCommand(connection: Connection, config: CtlConfig, [level]: readonly string[]): Promise<number> {
-  if (level === undefined) {
-    process.stderr.write("usage: sedge log-level trace|debug|info|warn|error|fatal [--socket PATH]\n");
+  if (level === undefined || findLogLevel(level) === undefined) {
+    process.stderr.write(`usage: sedge log-level ${LOG_LEVELS.join("|")} [--socket PATH]\n`);
     return 2;
   }
   if (config.socket !== undefined) {

@@ -1,6 +1,7 @@
 /** What a person gets wrong when starting a program: the message names it, without a stack, and the program ends. */
 import { execFile } from "node:child_process";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 
@@ -12,12 +13,13 @@ interface Ended {
 }
 
 function sedge(...args: string[]): Promise<Ended> {
+  return run(process.execPath, SEDGE, ...args);
+}
+
+function run(program: string, ...args: string[]): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = execFile(
-      process.execPath,
-      [SEDGE, ...args],
-      { timeout: 60_000, env: { PATH: process.env["PATH"], HOME: "/nonexistent" } },
-      (_error, stdout, stderr) => resolve({ code: child.exitCode, text: stdout + stderr }),
+    const child = execFile(program, args, { timeout: 60_000, env: { PATH: process.env["PATH"], HOME: "/nonexistent" } }, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode, text: stdout + stderr }),
     );
   });
 }
@@ -73,29 +75,52 @@ describe("a program that cannot start", () => {
     expect(code).toBe(1);
   });
 
-  it("fanout, api: the port is taken", async () => {
+  it.runIf(process.getuid?.() === 0)("agent, benchmarks of the kernel: not root", async () => {
+    const agent = ["agent", "--node-name", "n1", "--server", "127.0.0.1:9", "--insecure", "--metrics-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"];
+    for (const args of [agent, ["bench", "kernel-sets"], ["bench", "cni"]]) {
+      const { code, text } = await run(
+        "setpriv",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        process.execPath,
+        SEDGE,
+        ...args,
+      );
+      expect(text).toContain("run it as root");
+      expect(text).not.toMatch(/^\s+at /m);
+      expect(code).toBe(1);
+    }
+  });
+
+  it("every server: the port is taken", async () => {
     const port = await takenPort();
     const kubeconfig = join(import.meta.dirname, "..", "fakes", "unreachable.kubeconfig");
     for (const args of [
       [...FANOUT, "--kubeconfig", kubeconfig, "--metrics-listen", `127.0.0.1:${port}`],
       ["api", "--listen", `127.0.0.1:${port}`],
+      ["controllers", "--kubeconfig", kubeconfig, "--metrics-listen", `127.0.0.1:${port}`],
+      ["issuer", "--kubeconfig", kubeconfig, "--metrics-listen", `127.0.0.1:${port}`],
+      [
+        "agent",
+        "--node-name",
+        "n1",
+        "--server",
+        "127.0.0.1:9",
+        "--insecure",
+        "--no-dataplane",
+        "--state-dir",
+        join(tmpdir(), `sedge-${process.pid}`),
+        "--metrics-listen",
+        `127.0.0.1:${port}`,
+      ],
     ]) {
       const { code, text } = await sedge(...args);
       expect(text).toContain(`127.0.0.1:${port}`);
       expect(text).not.toMatch(/^\s+at /m);
       expect(code).toBe(1);
     }
-  });
-});
-
-describe("usage of a verb", () => {
-  it.for([
-    { args: ["get", "--help"], says: "usage: sedge get <kind> [name] [flags]" },
-    { args: ["policy", "--help"], says: "sedge policy status [[KIND/]NAME]" },
-    { args: ["status", "--help"], says: "usage: sedge status [flags]" },
-  ])("$args: says what stands beside the flags", async ({ args, says }) => {
-    const { code, text } = await sedge(...args);
-    expect(text).toContain(says);
-    expect(code).toBe(0);
   });
 });
