@@ -57,6 +57,7 @@ export class Addressing {
 
   requestOf(endpoint: { readonly key: PodKey; readonly namespace: string; readonly node: NodeName }): AddressRequest | undefined {
     const pod = this.#pods.get(endpoint.key);
+    if (pod === undefined && !this.#hasSelective && this.#namespacesWithWish === 0) return undefined;
     const namespace = this.#namespaces.get(endpoint.namespace as NamespaceName);
     if (pod === undefined && !this.#hasSelective && !hasWish(namespace)) return undefined;
     return addressRequestOf({

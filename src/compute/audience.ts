@@ -5,7 +5,7 @@
  * `settle`, so that coming and going between two commits is nothing.
  */
 import type { NodeName } from "../model/names.ts";
-import { SmallMap } from "./small-collections.ts";
+import { compareTexts, SmallMap, sortFew } from "./small-collections.ts";
 
 /** Nodes that entered and left since the last commit, sorted. Shared by all records of one audience: do not change. */
 export interface AudienceDelta {
@@ -18,7 +18,9 @@ export const NO_DELTA: AudienceDelta = { entered: NO_NODES, left: NO_NODES };
 
 export class Audience {
   readonly #counts = new SmallMap<NodeName, number>();
-  /** Nodes of which the count touched zero since the last commit, with whether they were in then. */
+  /** Nobody was in at the last commit, so whoever is in has entered, and nothing is noted of the others. */
+  #wasEmpty = true;
+  /** Else nodes of which the count touched zero since the last commit, with whether they were in then. */
   #touched: SmallMap<NodeName, boolean> | undefined;
   #sorted: readonly NodeName[] | undefined;
   #delta: AudienceDelta | undefined;
@@ -59,7 +61,7 @@ export class Audience {
   }
 
   sorted(): readonly NodeName[] {
-    this.#sorted ??= this.isEmpty ? NO_NODES : [...this.#counts.keys()].sort();
+    this.#sorted ??= this.isEmpty ? NO_NODES : sortFew([...this.#counts.keys()], compareTexts);
     return this.#sorted;
   }
 
@@ -71,6 +73,7 @@ export class Audience {
 
   /** The nodes at the last `settle`, sorted. */
   before(): readonly NodeName[] {
+    if (this.#wasEmpty) return NO_NODES;
     const { entered, left } = this.delta();
     if (entered.length === 0 && left.length === 0) return this.sorted();
     if (this.#before !== undefined) return this.#before;
@@ -83,6 +86,7 @@ export class Audience {
 
   /** The present becomes what the next delta is compared with. */
   settle(): void {
+    this.#wasEmpty = this.isEmpty;
     this.#touched = undefined;
     this.#delta = undefined;
     this.#before = undefined;
@@ -91,11 +95,13 @@ export class Audience {
   #touch(node: NodeName, wasIn: boolean): void {
     this.#sorted = undefined;
     this.#delta = undefined;
+    if (this.#wasEmpty) return;
     this.#touched ??= new SmallMap();
     if (!this.#touched.has(node)) this.#touched.set(node, wasIn);
   }
 
   #computeDelta(): AudienceDelta {
+    if (this.#wasEmpty) return this.isEmpty ? NO_DELTA : { entered: this.sorted(), left: NO_NODES };
     if (this.#touched === undefined) return NO_DELTA;
     const entered: NodeName[] = [];
     const left: NodeName[] = [];
@@ -105,7 +111,7 @@ export class Audience {
       if (isIn && !wasIn) entered.push(node);
       else if (wasIn && !isIn) left.push(node);
     }
-    return entered.length === 0 && left.length === 0 ? NO_DELTA : { entered: entered.sort(), left: left.sort() };
+    return entered.length === 0 && left.length === 0 ? NO_DELTA : { entered: sortFew(entered, compareTexts), left: sortFew(left, compareTexts) };
   }
 }
 

@@ -47,6 +47,7 @@ import { Compute } from "./compute.ts";
 import { policyRecord } from "./policies.ts";
 import { compareMembers, memberHash } from "./set-member.ts";
 import { type SetUse, setTypeOf } from "./set-source.ts";
+import { SmallMap } from "./small-collections.ts";
 
 // a cluster, and what all nodes hold
 /** The objects of a cluster, by description of their key. */
@@ -224,7 +225,7 @@ function naive(state: Cluster): Readonly<Record<string, string>> {
   const policies = intents
     .filter(({ ingress, egress }) => ingress !== undefined || egress !== undefined)
     .map((intent) => {
-      const uses = new Map<string, SetUse>();
+      const uses = new SmallMap<string, SetUse>();
       const record = policyRecord(intent, uses);
       return { intent, record, uses, key: recordKey(record), nodes: new Set<NodeName>() };
     })

@@ -7,7 +7,7 @@
  * object's own label win.)
  */
 import type { NamespaceName, NodeName, PodKey } from "../model/names.ts";
-import type { SetMember } from "../model/record.ts";
+import type { Endpoint, SetMember } from "../model/record.ts";
 import type { HostEndpoint, Labels, NamedPort, Pod } from "../model/resource.ts";
 import { type Cidr, cidrAddress, cidrLength, cidrVersion } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
@@ -58,6 +58,11 @@ export class RootState implements LabelParent<PolicyItem> {
   readonly items = new SmallSet<PolicyItem>();
 }
 
+export interface CommittedEndpoint {
+  readonly record: Endpoint;
+  readonly node: NodeName;
+}
+
 /** A pod that policy applies to. */
 export class EndpointState implements LabelItem<PolicyItem> {
   readonly kind = "pod";
@@ -68,6 +73,10 @@ export class EndpointState implements LabelItem<PolicyItem> {
   readonly parent: AccountState;
   labels: readonly LabelValue<PolicyItem>[] = [];
   readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
+  /** Kept by Stacks; undefined: no policy applies. */
+  membership: object | undefined = undefined;
+  /** What the last commit said of it; undefined: nothing. */
+  committed: CommittedEndpoint | undefined = undefined;
   uid: string;
   /** As policy and records have them: of the blocks, else of the pod's status. Sorted. */
   addresses: readonly IpAddress[] = [];
@@ -114,6 +123,8 @@ export class HostEndpointState implements LabelItem<PolicyItem> {
   readonly parent: RootState;
   labels: readonly LabelValue<PolicyItem>[] = [];
   readonly matched = new SmallSet<IndexedSelector<PolicyItem>>();
+  /** Kept by Stacks. */
+  membership: object | undefined = undefined;
   /** metadata.labels. */
   ownLabels: Labels;
   interfaceName: string;
@@ -146,12 +157,14 @@ export function endpointNode(pod: Pod): NodeName | undefined {
 
 /** The labels of an object of its own that selectors see. */
 export function ownLabels(labels: Labels): readonly LabelPair[] {
-  const pairs: LabelPair[] = [];
-  for (const [label, value] of Object.entries(labels)) if (isOwn(label)) pairs.push([label, value]);
+  const pairs = Object.entries(labels);
+  for (const [label] of pairs) if (!isOwn(label)) return pairs.filter(([other]) => isOwn(other));
   return pairs;
 }
 
 function isOwn(label: string): boolean {
+  // Nearly all are told apart by this alone.
+  if (!label.startsWith("p")) return true;
   return !COMPUTED_LABELS.includes(label) && !INHERITED_PREFIXES.some((prefix) => label.startsWith(prefix));
 }
 

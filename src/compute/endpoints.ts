@@ -12,8 +12,8 @@ import type { Endpoint } from "../model/record.ts";
 import type { Labels, Pod, ResourceKey } from "../model/resource.ts";
 import { type ReadLimits, readTrafficLimits } from "../model/traffic-limits.ts";
 import type { Addressing } from "./addressing.ts";
-import { audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
-import { EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
+import { type AudienceDelta, audienceDifference, NO_DELTA, NO_NODES } from "./audience.ts";
+import { type CommittedEndpoint, EndpointState, endpointNode, ownLabels, type PolicyItem } from "./endpoint.ts";
 import type { Floating } from "./floating.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Namespaces } from "./namespaces.ts";
@@ -22,9 +22,11 @@ import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
 import type { Stacks } from "./stacks.ts";
 
-interface Committed {
-  readonly record: Endpoint;
+/** A node that has endpoints: its name, and what one endpoint more means there, are kept once, not with each of them. */
+interface Place {
   readonly node: NodeName;
+  readonly arrival: AudienceDelta;
+  endpoints: number;
 }
 
 export class Endpoints {
@@ -39,8 +41,11 @@ export class Endpoints {
   /** Of the few pods that have annotations for it. */
   readonly #limits = new Map<PodKey, ReadLimits & { readonly annotations: Labels; readonly uid: string }>();
   readonly #endpoints = new Map<PodKey, EndpointState>();
-  readonly #committed = new Map<PodKey, Committed>();
-  readonly #dirty = new Set<PodKey>();
+  /** Records of pods that are no endpoints any more, as the last commit said of them, until the next one. */
+  readonly #gone = new Map<PodKey, CommittedEndpoint>();
+  readonly #dirty = new Set<EndpointState>();
+  /** Of nodes with endpoints. */
+  readonly #places = new Map<NodeName, Place>();
 
   constructor(options: {
     readonly index: SelectorIndex<PolicyItem>;
@@ -92,7 +97,9 @@ export class Endpoints {
     this.#floating.setPod(key, undefined);
     this.#floating.readdressed(key, endpoint.addresses, []);
     if (this.#limits.delete(key)) this.#onLimitProblems({ kind: "Pod", namespace: endpoint.namespace, name: endpoint.pod }, []);
-    this.#dirty.add(key);
+    this.#leavePlace(endpoint.node);
+    this.#dirty.delete(endpoint);
+    if (endpoint.committed !== undefined) this.#gone.set(key, endpoint.committed);
     this.#namespaces.left(endpoint.parent);
   }
 
@@ -106,45 +113,67 @@ export class Endpoints {
 
   /** The stacks of these endpoints are others now. */
   stacksChanged(endpoints: readonly EndpointState[]): void {
-    for (const { key } of endpoints) this.#dirty.add(key);
+    for (const endpoint of endpoints) if (this.#endpoints.get(endpoint.key) === endpoint) this.#dirty.add(endpoint);
   }
 
   commit(ledger: Ledger): void {
     this.#addressingChanged();
     const floating = this.#floating.settle(this.#endpoints.values());
-    for (const key of floating.pods) this.#dirty.add(key);
+    for (const key of floating.pods) this.#markDirty(this.#endpoints.get(key));
     for (const node of floating.nodes) this.#onFloating(node);
-    for (const key of this.#dirty) {
-      const recordKey = `endpoint/${key}`;
-      const endpoint = this.#endpoints.get(key);
-      const before = this.#committed.get(key);
-      if (endpoint === undefined) {
-        if (before === undefined) continue;
-        this.#committed.delete(key);
-        ledger.remove(recordKey, [before.node]);
-        continue;
-      }
-      const { namespace, pod, uid, addresses, node } = endpoint;
-      const addressRequest = this.#addressing.requestOf(endpoint);
-      const limits = this.#limits.get(key)?.limits;
-      const floats = this.#floating.addressesOf(key);
-      const record: Endpoint = {
-        kind: "endpoint",
-        namespace,
-        pod,
-        uid,
-        stack: this.#stacks.stackOf(endpoint),
-        addresses,
-        ...(addressRequest === undefined ? {} : { addressRequest }),
-        ...(limits === undefined ? {} : { limits }),
-        ...(floats.length === 0 ? {} : { floating: floats }),
-      };
-      const delta = before === undefined ? { entered: [node], left: NO_NODES } : before.node === node ? NO_DELTA : audienceDifference([before.node], [node]);
-      if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
-      else ledger.put(recordKey, record, delta);
-      this.#committed.set(key, { record, node });
-    }
+    for (const [key, { node }] of this.#gone) ledger.remove(`endpoint/${key}`, [node]);
+    this.#gone.clear();
+    for (const endpoint of this.#dirty) this.#commitOne(endpoint, ledger);
     this.#dirty.clear();
+  }
+
+  #commitOne(endpoint: EndpointState, ledger: Ledger): void {
+    const { key, node, committed: before } = endpoint;
+    const recordKey = `endpoint/${key}`;
+    const record = this.#recordOf(endpoint);
+    const delta =
+      before === undefined
+        ? (this.#places.get(node)?.arrival ?? { entered: [node], left: NO_NODES })
+        : before.node === node
+          ? NO_DELTA
+          : audienceDifference([before.node], [node]);
+    if (before !== undefined && isSameValue(before.record, record)) ledger.move(recordKey, delta);
+    else ledger.put(recordKey, record, delta);
+    endpoint.committed = { record, node };
+  }
+
+  #recordOf(endpoint: EndpointState): Endpoint {
+    const { key, namespace, pod, uid, addresses } = endpoint;
+    const plain: Endpoint = { kind: "endpoint", namespace, pod, uid, stack: this.#stacks.stackOf(endpoint), addresses };
+    const addressRequest = this.#addressing.requestOf(endpoint);
+    const limits = this.#limits.get(key)?.limits;
+    const floats = this.#floating.addressesOf(key);
+    if (addressRequest === undefined && limits === undefined && floats.length === 0) return plain;
+    return {
+      ...plain,
+      ...(addressRequest === undefined ? {} : { addressRequest }),
+      ...(limits === undefined ? {} : { limits }),
+      ...(floats.length === 0 ? {} : { floating: floats }),
+    };
+  }
+
+  #enterPlace(node: NodeName): NodeName {
+    let place = this.#places.get(node);
+    if (place === undefined) {
+      place = { node, arrival: { entered: [node], left: NO_NODES }, endpoints: 0 };
+      this.#places.set(node, place);
+    }
+    place.endpoints++;
+    return place.node;
+  }
+
+  #leavePlace(node: NodeName): void {
+    const place = this.#places.get(node);
+    if (place !== undefined && --place.endpoints === 0) this.#places.delete(node);
+  }
+
+  #markDirty(endpoint: EndpointState | undefined): void {
+    if (endpoint !== undefined) this.#dirty.add(endpoint);
   }
 
   /** True when they are others now. What a pod had before that is not understood any more stays; what one of the same name had before it does not. */
@@ -169,15 +198,17 @@ export class Endpoints {
   #addressingChanged(): void {
     const changed = this.#addressing.takeChanged();
     if (changed !== "all" && changed.size === 0) return;
-    for (const [key, endpoint] of this.#endpoints) {
-      if (this.#dirty.has(key) || !(changed === "all" || changed.has(endpoint.namespace))) continue;
-      if (!isSameValue(this.#committed.get(key)?.record.addressRequest, this.#addressing.requestOf(endpoint))) this.#dirty.add(key);
+    for (const endpoint of this.#endpoints.values()) {
+      if (this.#dirty.has(endpoint) || !(changed === "all" || changed.has(endpoint.namespace))) continue;
+      if (!isSameValue(endpoint.committed?.record.addressRequest, this.#addressing.requestOf(endpoint))) this.#dirty.add(endpoint);
     }
   }
 
   #add(key: PodKey, pod: Pod, node: NodeName): void {
     const parent = this.#namespaces.account(pod.namespace, pod.serviceAccount || "default");
-    const endpoint = new EndpointState({ key, pod, node, parent });
+    const endpoint = new EndpointState({ key, pod, node: this.#enterPlace(node), parent });
+    endpoint.committed = this.#gone.get(key);
+    this.#gone.delete(key);
     endpoint.addresses = this.#addresses.addressesOf({ pod: key, node, reported: endpoint.reported });
     this.#endpoints.set(key, endpoint);
     this.#addressing.setPod(key, pod);
@@ -185,17 +216,17 @@ export class Endpoints {
     this.#floating.readdressed(key, [], endpoint.addresses);
     this.#setLimits(key, pod);
     this.#index.add(endpoint, ownLabels(pod.labels));
-    this.#dirty.add(key);
+    this.#dirty.add(endpoint);
   }
 
   #update(endpoint: EndpointState, pod: Pod): void {
     if (endpoint.uid !== pod.uid) {
       endpoint.uid = pod.uid;
-      this.#dirty.add(endpoint.key);
+      this.#dirty.add(endpoint);
     }
     endpoint.reported = pod.addresses;
-    if (this.#addressing.setPod(endpoint.key, pod)) this.#dirty.add(endpoint.key);
-    if (this.#setLimits(endpoint.key, pod)) this.#dirty.add(endpoint.key);
+    if (this.#addressing.setPod(endpoint.key, pod)) this.#dirty.add(endpoint);
+    if (this.#setLimits(endpoint.key, pod)) this.#dirty.add(endpoint);
     this.#readdress(endpoint);
     this.#floating.setPod(endpoint.key, { object: pod, node: endpoint.node, own: endpoint.addresses });
     if (!isSameValue(endpoint.namedPorts, pod.namedPorts)) {
@@ -213,6 +244,6 @@ export class Endpoints {
     this.#index.change(endpoint, () => {
       endpoint.addresses = addresses;
     });
-    this.#dirty.add(endpoint.key);
+    this.#dirty.add(endpoint);
   }
 }

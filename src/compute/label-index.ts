@@ -7,26 +7,89 @@
  * Rejected: a Map of labels per item (100,000 pods would hold 100,000 maps of the same few strings).
  */
 import type { Selector } from "../selector/selector.ts";
-import { SmallSet } from "./small-collections.ts";
+import { type ReadonlySmallSet, SmallSet } from "./small-collections.ts";
 
 /** One label name. */
-export interface LabelName<Item> {
+export class LabelName<Item> {
   readonly name: string;
-  readonly values: Map<string, LabelValue<Item>>;
+  readonly values = new Map<string, LabelValue<Item>>();
+  readonly #selectors = new SmallSet<IndexedSelector<Item>>();
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
   /** Selectors of which the most selective condition is that this label is there. */
-  readonly selectors: SmallSet<IndexedSelector<Item>>;
+  get selectors(): ReadonlySmallSet<IndexedSelector<Item>> {
+    return this.#selectors;
+  }
+
+  addSelector(selector: IndexedSelector<Item>): void {
+    this.#selectors.add(selector);
+  }
+
+  removeSelector(selector: IndexedSelector<Item>): void {
+    this.#selectors.delete(selector);
+  }
 }
 
-/** One value of one label. */
-export interface LabelValue<Item> {
+/** Never added to. */
+const EMPTY = new SmallSet<never>();
+
+/** One value of one label. Most have only one of the three sets: of a name there are a hundred thousand values, each with one item or one parent. */
+export class LabelValue<Item> {
   readonly label: LabelName<Item>;
   readonly value: string;
+  #items: SmallSet<Item> = EMPTY;
+  #parents: SmallSet<LabelParent<Item>> = EMPTY;
+  #selectors: SmallSet<IndexedSelector<Item>> = EMPTY;
+
+  constructor(label: LabelName<Item>, value: string) {
+    this.label = label;
+    this.value = value;
+  }
+
   /** Items with it as a label of their own. */
-  readonly items: SmallSet<Item>;
+  get items(): ReadonlySmallSet<Item> {
+    return this.#items;
+  }
+
   /** Parents that hand it down. */
-  readonly parents: SmallSet<LabelParent<Item>>;
+  get parents(): ReadonlySmallSet<LabelParent<Item>> {
+    return this.#parents;
+  }
+
   /** Selectors of which the most selective condition is this value. */
-  readonly selectors: SmallSet<IndexedSelector<Item>>;
+  get selectors(): ReadonlySmallSet<IndexedSelector<Item>> {
+    return this.#selectors;
+  }
+
+  addItem(item: Item): void {
+    if (this.#items === EMPTY) this.#items = new SmallSet();
+    this.#items.add(item);
+  }
+
+  addParent(parent: LabelParent<Item>): void {
+    if (this.#parents === EMPTY) this.#parents = new SmallSet();
+    this.#parents.add(parent);
+  }
+
+  addSelector(selector: IndexedSelector<Item>): void {
+    if (this.#selectors === EMPTY) this.#selectors = new SmallSet();
+    this.#selectors.add(selector);
+  }
+
+  removeItem(item: Item): void {
+    this.#items.delete(item);
+  }
+
+  removeParent(parent: LabelParent<Item>): void {
+    this.#parents.delete(parent);
+  }
+
+  removeSelector(selector: IndexedSelector<Item>): void {
+    this.#selectors.delete(selector);
+  }
 }
 
 /** Something of which items inherit labels: a namespace. */
@@ -69,7 +132,7 @@ export class LabelIndex<Item extends LabelItem<Item>> {
   name(label: string): LabelName<Item> {
     let name = this.#names.get(label);
     if (name === undefined) {
-      name = { name: label, values: new Map(), selectors: new SmallSet() };
+      name = new LabelName(label);
       this.#names.set(label, name);
     }
     return name;
@@ -79,7 +142,7 @@ export class LabelIndex<Item extends LabelItem<Item>> {
     const name = this.name(label);
     let node = name.values.get(value);
     if (node === undefined) {
-      node = { label: name, value, items: new SmallSet(), parents: new SmallSet(), selectors: new SmallSet() };
+      node = new LabelValue(name, value);
       name.values.set(value, node);
     }
     return node;

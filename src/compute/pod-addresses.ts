@@ -41,8 +41,8 @@ export class PodAddresses {
 
   /** The pod's addresses, sorted, IPv4 first: of the blocks if they name it, else `reported`. */
   addressesOf(options: { readonly pod: PodKey; readonly node: NodeName; readonly reported: readonly IpAddress[] }): readonly IpAddress[] {
-    const allocations = this.#allocations.get(options.pod) ?? [];
-    const allocated = allocations.filter(({ node }) => node === undefined || node === options.node).map(({ address }) => address);
+    const allocations = this.#allocations.get(options.pod);
+    const allocated = allocations?.filter(({ node }) => node === undefined || node === options.node).map(({ address }) => address) ?? [];
     const addresses = allocated.length > 0 ? allocated : options.reported;
     return addresses.length < 2 ? addresses : [...new Set(addresses)].sort(compareIps);
   }

@@ -13,7 +13,9 @@ import type { Ledger } from "./ledger.ts";
 import { listPlace } from "./policy-lists.ts";
 import { isSameValue } from "./same-value.ts";
 import { addressSetUse, nodeSetUse, portSetUse, type SetUse, serviceSetUse } from "./set-source.ts";
-import type { StackedPolicy, Stacks, Subject } from "./stacks.ts";
+import { SmallMap } from "./small-collections.ts";
+import type { StackedPolicy } from "./stacked-policy.ts";
+import type { Stacks, Subject } from "./stacks.ts";
 
 interface PolicyState {
   readonly record: Policy;
@@ -30,6 +32,8 @@ interface PolicyState {
 
 /** Shared: most sides of most rules name no set. */
 const NO_SETS: readonly string[] = [];
+const NO_ADDRESS_SETS: readonly AddressSet[] = [];
+const NO_RULES: readonly Rule[] = [];
 
 /** What the last commit said of a policy's record. */
 interface Committed {
@@ -39,14 +43,22 @@ interface Committed {
   readonly nodes: readonly NodeName[] | undefined;
 }
 
+/** Held while there is such a policy, or the last commit had one. */
+interface PolicyEntry {
+  readonly key: RecordKey;
+  /** undefined: it is gone. */
+  policy: PolicyState | undefined;
+  committed: Committed | undefined;
+  isDirty: boolean;
+}
+
 export class Policies {
   readonly #stacks: Stacks;
   readonly #sets: AddressSets;
   readonly #everyNode: EveryNode;
   readonly #everywhere = new Set<RecordKey>();
-  readonly #policies = new Map<RecordKey, PolicyState>();
-  readonly #committed = new Map<RecordKey, Committed>();
-  readonly #dirty = new Set<RecordKey>();
+  readonly #entries = new Map<RecordKey, PolicyEntry>();
+  #dirty: PolicyEntry[] = [];
 
   constructor(options: { readonly stacks: Stacks; readonly sets: AddressSets; readonly everyNode: EveryNode }) {
     this.#everyNode = options.everyNode;
@@ -55,18 +67,19 @@ export class Policies {
   }
 
   has(key: RecordKey): boolean {
-    return this.#policies.has(key);
+    return this.#entries.get(key)?.policy !== undefined;
   }
 
   /** Canonical text of the selector of the endpoints that it applies to. */
   subjectOf(key: RecordKey): string | undefined {
-    return this.#policies.get(key)?.subjectText;
+    return this.#entries.get(key)?.policy?.subjectText;
   }
 
   set(intent: PolicyIntent): void {
     const key = policyKey(intent);
-    const before = this.#policies.get(key);
-    const uses = new Map<string, SetUse>();
+    let entry = this.#entries.get(key);
+    const before = entry?.policy;
+    const uses = new SmallMap<string, SetUse>();
     const record = policyRecord(intent, uses);
     const stacked: StackedPolicy = {
       key,
@@ -81,7 +94,7 @@ export class Policies {
     const isPlaceKept = before !== undefined && before.subjectText === intent.subject.canonical && isSameValue(before.stacked, stacked);
     const isEverywhere = intent.isEverywhere ?? false;
     if (isPlaceKept && before.isEverywhere === isEverywhere && isSameValue(before.record, record)) return;
-    const sets = [...uses.values()].map((use) => this.#sets.acquire(use));
+    const sets = uses.size === 0 ? NO_ADDRESS_SETS : [...uses.values()].map((use) => this.#sets.acquire(use));
     const state: PolicyState = {
       record,
       sets,
@@ -95,42 +108,55 @@ export class Policies {
     for (const user of this.#usersOf(state)) for (const set of sets) set.addUser(user);
     if (isEverywhere) this.#everywhere.add(key);
     else this.#everywhere.delete(key);
-    this.#policies.set(key, state);
-    this.#dirty.add(key);
+    if (entry === undefined) {
+      entry = { key, policy: state, committed: undefined, isDirty: false };
+      this.#entries.set(key, entry);
+    } else entry.policy = state;
+    this.#markDirty(entry);
     if (before === undefined) return;
     this.#dropUses(before);
     if (!isPlaceKept) this.#dropPlace(before);
   }
 
   remove(key: RecordKey): void {
-    const before = this.#policies.get(key);
-    if (before === undefined) return;
-    this.#policies.delete(key);
+    const entry = this.#entries.get(key);
+    const before = entry?.policy;
+    if (entry === undefined || before === undefined) return;
+    entry.policy = undefined;
     this.#everywhere.delete(key);
     this.#dropUses(before);
     this.#dropPlace(before);
-    this.#dirty.add(key);
+    this.#markDirty(entry);
   }
 
   commit(ledger: Ledger): void {
-    for (const subject of this.#stacks.movedSubjects()) for (const policy of subject.policies()) this.#dirty.add(policy.key);
-    if (this.#everyNode.hasMoved) for (const key of this.#everywhere) this.#dirty.add(key);
-    for (const key of this.#dirty) this.#commitOne(key, ledger);
-    this.#dirty.clear();
+    for (const subject of this.#stacks.movedSubjects()) for (const policy of subject.policies()) this.#markDirty(this.#entries.get(policy.key));
+    if (this.#everyNode.hasMoved) for (const key of this.#everywhere) this.#markDirty(this.#entries.get(key));
+    for (const entry of this.#dirty) {
+      entry.isDirty = false;
+      this.#commitOne(entry, ledger);
+      if (entry.policy === undefined) this.#entries.delete(entry.key);
+    }
+    this.#dirty = [];
   }
 
-  #commitOne(key: RecordKey, ledger: Ledger): void {
-    const before = this.#committed.get(key);
-    const policy = this.#policies.get(key);
+  #markDirty(entry: PolicyEntry | undefined): void {
+    if (entry === undefined || entry.isDirty) return;
+    entry.isDirty = true;
+    this.#dirty.push(entry);
+  }
+
+  #commitOne(entry: PolicyEntry, ledger: Ledger): void {
+    const { key, policy, committed: before } = entry;
     const audience = policy?.subject?.audience;
     const everywhere = policy?.isEverywhere === true && audience !== undefined ? union(audience.sorted(), this.#everyNode.audience.sorted()) : undefined;
     if (policy === undefined || audience === undefined || everywhere?.length === 0 || (everywhere === undefined && audience.isEmpty)) {
       if (before === undefined) return;
-      this.#committed.delete(key);
+      entry.committed = undefined;
       ledger.remove(key, before.nodes ?? before.audience.before());
       return;
     }
-    this.#committed.set(key, { record: policy.record, audience, nodes: everywhere });
+    entry.committed = { record: policy.record, audience, nodes: everywhere };
     if (before === undefined) {
       ledger.put(key, policy.record, { entered: everywhere ?? audience.sorted(), left: NO_NODES });
       return;
@@ -169,23 +195,39 @@ export function policyKey(policy: { readonly policyKind: string; readonly namesp
 }
 
 /** The record of an intent; the sets that it names are put into `uses` by id. */
-export function policyRecord(intent: PolicyIntent, uses: Map<string, SetUse>): Policy {
+export function policyRecord(intent: PolicyIntent, uses: SmallMap<string, SetUse>): Policy {
   const { policyKind, namespace, name, tier } = intent;
-  const rules = (list: readonly IntentRule[] | undefined): readonly Rule[] => (list ?? []).map((rule) => ruleRecord(rule, uses));
-  return { kind: "policy", policyKind, namespace, name, tier, ingress: rules(intent.ingress), egress: rules(intent.egress) };
+  return { kind: "policy", policyKind, namespace, name, tier, ingress: ruleRecords(intent.ingress, uses), egress: ruleRecords(intent.egress, uses) };
 }
 
-function ruleRecord(rule: IntentRule, uses: Map<string, SetUse>): Rule {
+function ruleRecords(rules: readonly IntentRule[] | undefined, uses: SmallMap<string, SetUse>): readonly Rule[] {
+  return rules === undefined || rules.length === 0 ? NO_RULES : rules.map((rule) => ruleRecord(rule, uses));
+}
+
+function ruleRecord(rule: IntentRule, uses: SmallMap<string, SetUse>): Rule {
   const { protocol } = rule;
   return { ...rule, source: sideRecord(rule.source, protocol, uses), destination: sideRecord(rule.destination, protocol, uses) };
 }
 
-function sideRecord(side: IntentSide, protocol: number, uses: Map<string, SetUse>): RuleSide {
+function sideRecord(side: IntentSide, protocol: number, uses: SmallMap<string, SetUse>): RuleSide {
   const { nets, notNets, ports, selector, notSelector, nodes, service, namedPorts, notPorts, notNamedPorts = NO_SETS, includesSets = false } = side;
   const isPlain = selector === undefined && notSelector === undefined && nodes === undefined && service === undefined;
   if (isPlain && namedPorts.length === 0 && notNamedPorts.length === 0) {
     const plain = { nets, notNets, sets: NO_SETS, notSets: NO_SETS, ports, portSets: NO_SETS };
     return notPorts === undefined ? plain : { ...plain, notPorts };
+  }
+  if (
+    selector !== undefined &&
+    notSelector === undefined &&
+    nodes === undefined &&
+    service === undefined &&
+    namedPorts.length === 0 &&
+    notNamedPorts.length === 0
+  ) {
+    const use = addressSetUse(selector, { includesSets });
+    uses.set(use.id, use);
+    const selected = { nets, notNets, sets: [use.id], notSets: NO_SETS, ports, portSets: NO_SETS };
+    return notPorts === undefined ? selected : { ...selected, notPorts };
   }
   const named = (use: SetUse): string => {
     uses.set(use.id, use);

@@ -5,9 +5,8 @@
  * the others' lists nor their names change when a policy comes or goes. Rejected: lists of exactly 64 (one policy in front would move all cuts), and the
  * position as name (one list more would rename those behind it).
  */
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { PolicyList, RecordKey } from "../model/record.ts";
+import { hexDigest } from "../selector/text-digest.ts";
 
 /** Shorter lists stay in the stack: most clusters never have a longer one. */
 export const LONGEST_WHOLE_LIST = 256;
@@ -55,7 +54,7 @@ export function cutPolicies(policies: readonly { readonly key: RecordKey; readon
 }
 
 function nameOf(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text)).subarray(0, NAME_BYTES));
+  return hexDigest(text, NAME_BYTES);
 }
 
 /** FNV-1a over UTF-16 units, mixed by MurmurHash3's finaliser. Only for the length of lists. */

@@ -10,7 +10,7 @@
  * Rejected: testing every pair (10^9 for 100,000 pods and 10,000 selectors).
  */
 import type { Selector } from "../selector/selector.ts";
-import { effectiveLabel, type IndexedSelector, LabelIndex, type LabelItem, type LabelName, type LabelParent, type LabelValue } from "./label-index.ts";
+import { effectiveLabel, type IndexedSelector, LabelIndex, type LabelItem, type LabelName, type LabelParent, LabelValue } from "./label-index.ts";
 import { SmallSet } from "./small-collections.ts";
 
 /** Looking at an item's parent, in tests of a selector on it. */
@@ -54,7 +54,7 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
     };
     this.#selectors.set(selector.canonical, entry);
     if (waits === undefined) this.#scanned.add(entry);
-    else for (const node of waits) node.selectors.add(entry);
+    else for (const node of waits) node.addSelector(entry);
     for (const label of selector.labels) lookersOf(this.#lookers, label).add(entry);
     for (const item of this.#candidates(restrictions)) if (!item.matched.has(entry) && this.#test(entry, item)) this.#match(entry, item);
     return entry;
@@ -66,8 +66,8 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
     this.#selectors.delete(entry.selector.canonical);
     this.#scanned.delete(entry);
     for (const node of entry.waits) {
-      node.selectors.delete(entry);
-      if ("label" in node) this.#labels.release(node);
+      node.removeSelector(entry);
+      if (node instanceof LabelValue) this.#labels.release(node);
       else this.#labels.releaseName(node);
     }
     for (const label of entry.selector.labels) {
@@ -114,17 +114,18 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
   relabelParent(parent: LabelParent<Item>, labels: readonly LabelPair[]): void {
     const before = parent.labels;
     const after = labels.map(([label, value]) => this.#labels.value(label, value));
-    for (const node of after) node.parents.add(parent);
+    for (const node of after) node.addParent(parent);
     parent.labels = after;
-    const changed = new Set<string>();
-    for (const node of after) if (!before.includes(node)) changed.add(node.label.name);
     for (const node of before) {
       if (after.includes(node)) continue;
-      changed.add(node.label.name);
-      node.parents.delete(parent);
+      node.removeParent(parent);
       this.#labels.release(node);
     }
-    if (changed.size === 0 || parent.items.size === 0) return;
+    if (parent.items.size === 0) return;
+    const changed = new Set<string>();
+    for (const node of after) if (!before.includes(node)) changed.add(node.label.name);
+    for (const node of before) if (!after.includes(node)) changed.add(node.label.name);
+    if (changed.size === 0) return;
     const lookers = this.#lookersOfAny(changed);
     if (lookers.size > 0) for (const item of parent.items) this.#reconsider(item, changed, lookers);
   }
@@ -143,12 +144,12 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
 
   #hold(item: Item, label: string, value: string): LabelValue<Item> {
     const node = this.#labels.value(label, value);
-    node.items.add(item);
+    node.addItem(item);
     return node;
   }
 
   #drop(item: Item, node: LabelValue<Item>): void {
-    node.items.delete(item);
+    node.removeItem(item);
     this.#labels.release(node);
   }
 
@@ -203,15 +204,16 @@ export class SelectorIndex<Item extends LabelItem<Item>> {
 
   /** Tries what waits under the item's labels; with `lookers`, only those. */
   #tryWaiting(item: Item, lookers: ReadonlySet<IndexedSelector<Item>> | undefined): void {
-    for (const node of item.labels) {
-      this.#tryAll(node.selectors, item, lookers);
-      this.#tryAll(node.label.selectors, item, lookers);
+    this.#tryUnder(item.labels, item, lookers);
+    this.#tryUnder(item.parent.labels, item, lookers);
+    if (this.#scanned.size > 0) this.#tryAll(this.#scanned, item, lookers);
+  }
+
+  #tryUnder(nodes: readonly LabelValue<Item>[], item: Item, lookers: ReadonlySet<IndexedSelector<Item>> | undefined): void {
+    for (const { selectors, label } of nodes) {
+      if (selectors.size > 0) this.#tryAll(selectors, item, lookers);
+      if (label.selectors.size > 0) this.#tryAll(label.selectors, item, lookers);
     }
-    for (const node of item.parent.labels) {
-      this.#tryAll(node.selectors, item, lookers);
-      this.#tryAll(node.label.selectors, item, lookers);
-    }
-    this.#tryAll(this.#scanned, item, lookers);
   }
 
   #tryAll(entries: Iterable<IndexedSelector<Item>>, item: Item, lookers: ReadonlySet<IndexedSelector<Item>> | undefined): void {
@@ -275,6 +277,10 @@ function looksAt(selector: Selector, labels: ReadonlySet<string>): boolean {
 
 function nodesFor<Item>(name: LabelName<Item>, values: readonly string[] | undefined): readonly LabelValue<Item>[] {
   if (values === undefined) return [...name.values.values()];
+  if (values.length === 1) {
+    const node = name.values.get(values[0] ?? "");
+    return node === undefined ? [] : [node];
+  }
   const nodes: LabelValue<Item>[] = [];
   for (const value of values) {
     const node = name.values.get(value);
@@ -288,11 +294,12 @@ function countItems<Item>(nodes: readonly LabelValue<Item>[], limit: number): nu
   let count = 0;
   for (const node of nodes) {
     count += node.items.size;
+    if (count > limit) return count;
+    if (node.parents.size === 0) continue;
     for (const parent of node.parents) {
       count += parent.items.size;
       if (count > limit) return count;
     }
-    if (count > limit) return count;
   }
   return count;
 }

@@ -1,11 +1,10 @@
 /**
  * Where the members of sets come from: what a selector over endpoints or nodes matches, or a Service.
  */
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { SetMember, SetType } from "../model/record.ts";
 import { parseSelector } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
+import { hexDigest } from "../selector/text-digest.ts";
 import type { PolicyItem } from "./endpoint.ts";
 import type { IndexedSelector, LabelItem, MatchListener } from "./label-index.ts";
 import type { MemberSink, MemberSource } from "./member-source.ts";
@@ -69,7 +68,7 @@ export function serviceSetUse(service: { readonly namespace: string; readonly na
 }
 
 function digest(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text)).subarray(0, DIGEST_BYTES));
+  return hexDigest(text, DIGEST_BYTES);
 }
 
 /** Type of the set's members; prefixes may come beside addresses. */

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { SmallMap, SmallSet } from "./small-collections.ts";
+import { compareTexts, SmallMap, SmallSet, sortFew } from "./small-collections.ts";
 
 const steps = fc.array(fc.record({ isAdded: fc.boolean(), key: fc.nat(14), value: fc.nat() }), { maxLength: 80 });
 
@@ -56,6 +56,21 @@ describe("SmallMap", () => {
             expect(small.has(k)).toBe(map.has(k));
           }
         }
+      }),
+    );
+  });
+});
+
+describe("sortFew", () => {
+  it("= sort, of any length, and leaves equals in their order", () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(5), fc.nat()), { maxLength: 20 }), (items) => {
+        expect(sortFew([...items], ([a], [b]) => a - b)).toEqual([...items].sort(([a], [b]) => a - b));
+      }),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.string()), (texts) => {
+        expect(sortFew([...texts], compareTexts)).toEqual([...texts].sort());
       }),
     );
   });

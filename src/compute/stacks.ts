@@ -8,37 +8,24 @@
  * the subjects, there, of policies that use it. A stack's id depends on the subjects' selectors only, so a policy more or less on known subjects
  * changes the stack and no endpoint.
  */
-import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { NodeName } from "../model/names.ts";
 import { type HostEndpoint, type PolicyList, type RecordKey, recordKey, type Stack, type StackTier } from "../model/record.ts";
-import type { PolicyStage } from "../policy/intent.ts";
 import type { Selector } from "../selector/selector.ts";
+import { hexDigest } from "../selector/text-digest.ts";
 import type { AddressSet, SetUser } from "./address-sets.ts";
 import { Audience, NO_NODES } from "./audience.ts";
 import type { EndpointState, HostEndpointState, PolicyItem } from "./endpoint.ts";
 import type { IndexedSelector, MatchListener } from "./label-index.ts";
 import type { Ledger } from "./ledger.ts";
-import { cutPolicies, type ListPlace } from "./policy-lists.ts";
+import { cutPolicies } from "./policy-lists.ts";
 import { isSameValue } from "./same-value.ts";
 import type { SelectorIndex } from "./selector-index.ts";
-import { SmallSet } from "./small-collections.ts";
+import { compareTexts, SmallSet, sortFew } from "./small-collections.ts";
+import { comparePolicies, placeAmong, type StackedPolicy } from "./stacked-policy.ts";
 import type { Tiers } from "./tiers.ts";
 
 /** 128 bits of SHA-256. */
 const STACK_ID_BYTES = 16;
-
-/** What a stack needs to know of a policy. */
-export interface StackedPolicy {
-  readonly key: RecordKey;
-  readonly tier: string;
-  readonly order: number;
-  readonly hasIngress: boolean;
-  readonly hasEgress: boolean;
-  readonly stage: PolicyStage;
-  readonly appliesOnForward: boolean;
-  readonly place: ListPlace;
-}
 
 type PolicyTarget = EndpointState | HostEndpointState;
 
@@ -46,6 +33,8 @@ type PolicyTarget = EndpointState | HostEndpointState;
 export class Subject implements MatchListener<PolicyItem>, SetUser {
   readonly entry: IndexedSelector<PolicyItem>;
   readonly isForHosts: boolean;
+  /** Tells subjects apart in the keys of groups. */
+  readonly mark: string;
   readonly groups = new SmallSet<Group>();
   /** Nodes with an endpoint that it matches, as of the last `regroup`. */
   readonly audience = new Audience();
@@ -58,6 +47,7 @@ export class Subject implements MatchListener<PolicyItem>, SetUser {
   constructor(options: { readonly entry: IndexedSelector<PolicyItem>; readonly isForHosts: boolean; readonly stacks: Stacks }) {
     this.entry = options.entry;
     this.isForHosts = options.isForHosts;
+    this.mark = `${options.isForHosts ? "h" : ""}${options.entry.sequence}`;
     this.#stacks = options.stacks;
   }
 
@@ -139,21 +129,27 @@ interface GroupStack {
   lists: ReadonlyMap<RecordKey, PolicyList>;
 }
 
-/** Where an endpoint is counted. */
-interface Membership {
+/** Where an endpoint is counted. Kept on the endpoint: a Map of all of them would be asked at each step. */
+class Membership {
   /** By ascending sequence. Replaced, not changed: in between commits it is the group's own list. */
   subjects: readonly Subject[];
-  group: Group | undefined;
+  group: Group | undefined = undefined;
+
+  constructor(subjects: readonly Subject[]) {
+    this.subjects = subjects;
+  }
+}
+
+function membershipOf({ membership }: PolicyTarget): Membership | undefined {
+  return membership instanceof Membership ? membership : undefined;
 }
 
 export class Stacks {
   readonly #index: SelectorIndex<PolicyItem>;
   readonly #tiers: Tiers;
-  readonly #subjects = new Map<string, Subject>();
   /** Subjects that have, or had, a policy in the tier. */
   readonly #subjectsOfTier = new Map<string, Set<Subject>>();
   readonly #groups = new Map<string, Group>();
-  readonly #members = new Map<PolicyTarget, Membership>();
   /** Host endpoints have a group even when nothing matches them: what nothing allows is denied. */
   readonly #hosts = new Set<HostEndpointState>();
   readonly #unsettled = new Set<PolicyTarget>();
@@ -174,7 +170,11 @@ export class Stacks {
   /** Puts a policy under its subject. */
   addPolicy(selector: Selector, policy: StackedPolicy): Subject {
     const isForHosts = policy.stage !== "normal";
-    const subject = this.#subjects.get(subjectKey(selector, isForHosts)) ?? this.#newSubject(selector, isForHosts);
+    const entry = this.#index.acquire(selector);
+    let subject = subjectOf(entry, isForHosts);
+    // One reference for each subject, not for each policy.
+    if (subject === undefined) subject = this.#newSubject(entry, isForHosts);
+    else this.#index.release(entry);
     subject.add(policy, this.#tiers);
     let inTier = this.#subjectsOfTier.get(policy.tier);
     if (inTier === undefined) {
@@ -202,7 +202,7 @@ export class Stacks {
 
   addHost(host: HostEndpointState): void {
     this.#hosts.add(host);
-    if (!this.#members.has(host)) this.#members.set(host, { subjects: [], group: undefined });
+    host.membership ??= new Membership(NO_SUBJECTS);
     this.#unsettled.add(host);
   }
 
@@ -214,21 +214,18 @@ export class Stacks {
 
   /** Something other than what matches it has changed: its profiles, or whether its denials are logged. */
   reconsider(item: PolicyItem): void {
-    if (item.kind !== "network-set" && this.#members.has(item)) this.#unsettled.add(item);
+    if (item.kind !== "network-set" && item.membership !== undefined) this.#unsettled.add(item);
   }
 
   subjectMatched(subject: Subject, endpoint: PolicyTarget): void {
-    let member = this.#members.get(endpoint);
-    if (member === undefined) {
-      member = { subjects: [], group: undefined };
-      this.#members.set(endpoint, member);
-    }
-    member.subjects = member.subjects.toSpliced(position(member.subjects, subject), 0, subject);
+    const membership = membershipOf(endpoint);
+    if (membership === undefined) endpoint.membership = new Membership([subject]);
+    else membership.subjects = membership.subjects.toSpliced(position(membership.subjects, subject), 0, subject);
     this.#unsettled.add(endpoint);
   }
 
   subjectUnmatched(subject: Subject, endpoint: PolicyTarget): void {
-    const member = this.#members.get(endpoint);
+    const member = membershipOf(endpoint);
     if (member === undefined) return;
     const at = position(member.subjects, subject);
     if (member.subjects[at] === subject) member.subjects = member.subjects.toSpliced(at, 1);
@@ -237,13 +234,13 @@ export class Stacks {
 
   /** Record key of the pod's stack as of the last `regroup`, "" when no policy applies. */
   stackOf(endpoint: EndpointState): RecordKey {
-    return this.#members.get(endpoint)?.group?.stacks[0]?.key ?? "";
+    return membershipOf(endpoint)?.group?.stacks[0]?.key ?? "";
   }
 
   /** Record keys of the host endpoint's stacks as of the last `regroup`. */
   hostStacks(host: HostEndpointState): HostStacks {
     const keys: Record<keyof HostStacks, RecordKey> = { stack: "", forwardStack: "", preDnatStack: "", untrackedStack: "" };
-    for (const { section, key } of this.#members.get(host)?.group?.stacks ?? []) if (section !== "pod") keys[section] = key;
+    for (const { section, key } of membershipOf(host)?.group?.stacks ?? []) if (section !== "pod") keys[section] = key;
     return keys;
   }
 
@@ -253,12 +250,12 @@ export class Stacks {
     this.#shrunk.clear();
     const moved: PolicyTarget[] = [];
     for (const endpoint of this.#unsettled) {
-      const member = this.#members.get(endpoint);
+      const member = membershipOf(endpoint);
       if (member === undefined) continue;
       const before = member.group;
       const isGone = endpoint.kind === "host" ? !this.#hosts.has(endpoint) : member.subjects.length === 0;
       const after = isGone ? undefined : this.#groupOf(member.subjects, endpoint);
-      if (isGone) this.#members.delete(endpoint);
+      if (isGone) endpoint.membership = undefined;
       if (after !== undefined) member.subjects = after.subjects;
       if (before === after) continue;
       member.group = after;
@@ -304,10 +301,8 @@ export class Stacks {
     this.#movedSubjects.clear();
   }
 
-  #newSubject(selector: Selector, isForHosts: boolean): Subject {
-    const entry = this.#index.acquire(selector);
+  #newSubject(entry: IndexedSelector<PolicyItem>, isForHosts: boolean): Subject {
     const subject = new Subject({ entry, isForHosts, stacks: this });
-    this.#subjects.set(subjectKey(selector, isForHosts), subject);
     entry.listeners.add(subject);
     for (const item of entry.matches) subject.matched(item);
     return subject;
@@ -316,7 +311,6 @@ export class Stacks {
   #forget(subject: Subject): void {
     for (const item of subject.entry.matches) subject.unmatched(item);
     subject.entry.listeners.delete(subject);
-    this.#subjects.delete(subjectKey(subject.entry.selector, subject.isForHosts));
     for (const [tier, subjects] of this.#subjectsOfTier) {
       subjects.delete(subject);
       if (subjects.size === 0) this.#subjectsOfTier.delete(tier);
@@ -326,7 +320,8 @@ export class Stacks {
 
   #groupOf(subjects: readonly Subject[], endpoint: PolicyTarget): Group {
     const profiles = endpoint.kind === "host" ? endpoint.profiles : NO_PROFILES;
-    const sequences = subjects.map(({ entry, isForHosts }) => (isForHosts ? `h${entry.sequence}` : entry.sequence)).join(",");
+    let sequences = "";
+    for (const { mark } of subjects) sequences = sequences === "" ? mark : `${sequences},${mark}`;
     const logsDenied = endpoint.kind === "pod" && endpoint.parent.namespace.logsDenied;
     const key = endpoint.kind === "host" ? `host ${profiles.join(",")} ${sequences}` : logsDenied ? `log ${sequences}` : sequences;
     const known = this.#groups.get(key);
@@ -364,8 +359,16 @@ export class Stacks {
   }
 }
 
+const NO_POLICIES: StackedPolicy[] = [];
+const NO_SUBJECTS: readonly Subject[] = [];
 const NO_PROFILES: readonly string[] = [];
 const POD_SECTIONS: readonly Section[] = ["pod"];
+
+/** The subject of the selector. It listens there as long as there is one, among the few sets of the selector. */
+function subjectOf(entry: IndexedSelector<PolicyItem>, isForHosts: boolean): Subject | undefined {
+  for (const listener of entry.listeners) if (listener instanceof Subject && listener.isForHosts === isForHosts) return listener;
+  return undefined;
+}
 
 function subjectKey(selector: Selector, isForHosts: boolean): string {
   return isForHosts ? `h ${selector.canonical}` : selector.canonical;
@@ -373,8 +376,11 @@ function subjectKey(selector: Selector, isForHosts: boolean): string {
 
 /** Of the canonical texts: the subjects' own ids, each a hash, are then never needed. */
 function stackId(subjects: readonly Subject[], place: string): string {
-  const texts = subjects.map(({ entry, isForHosts }) => subjectKey(entry.selector, isForHosts)).sort();
-  return bytesToHex(sha256(utf8ToBytes(place + texts.join("\n"))).subarray(0, STACK_ID_BYTES));
+  const texts = sortFew(
+    subjects.map(({ entry, isForHosts }) => subjectKey(entry.selector, isForHosts)),
+    compareTexts,
+  );
+  return hexDigest(place + texts.join("\n"), STACK_ID_BYTES);
 }
 
 const NO_LISTS: ReadonlyMap<RecordKey, PolicyList> = new Map();
@@ -394,15 +400,14 @@ function stackRecords(
   { section, id }: GroupStack,
   tiers: Tiers,
 ): { readonly record: Stack; readonly lists: ReadonlyMap<RecordKey, PolicyList> } {
-  const [first] = subjects;
-  const all =
-    subjects.length === 1 && first !== undefined
-      ? first.ordered(tiers)
-      : subjects.flatMap((subject) => subject.ordered(tiers)).sort((a, b) => comparePolicies(a, b, tiers));
+  const all = orderedPolicies(subjects, tiers);
   const policies = section === "pod" ? all : all.filter((policy) => isOfSection(policy, section));
   const list: StackTier[] = [];
-  const lists = new Map<RecordKey, PolicyList>();
-  const put = (part: PolicyList): void => void lists.set(recordKey(part), part);
+  let lists: Map<RecordKey, PolicyList> | undefined;
+  const put = (part: PolicyList): void => {
+    lists ??= new Map();
+    lists.set(recordKey(part), part);
+  };
   for (let start = 0; start < policies.length; ) {
     const name = policies[start]?.tier ?? "";
     const ingress: StackedPolicy[] = [];
@@ -427,12 +432,20 @@ function stackRecords(
   const record: Stack = {
     kind: "stack",
     id,
-    tiers: list,
+    tiers: list.slice(),
     noMatchAction: isHostsOwn ? "deny" : "allow",
     ...profiles,
     ...(logsDenied ? { logDenied: true as const } : {}),
   };
-  return { record, lists: lists.size === 0 ? NO_LISTS : lists };
+  return { record, lists: lists ?? NO_LISTS };
+}
+
+/** Of all the subjects. Not to be changed: with one subject, it is its own list. */
+function orderedPolicies(subjects: readonly Subject[], tiers: Tiers): readonly StackedPolicy[] {
+  const [first] = subjects;
+  if (subjects.length === 1 && first !== undefined) return first.ordered(tiers);
+  const all = NO_POLICIES.concat(...subjects.map((subject) => subject.ordered(tiers)));
+  return sortFew(all, (a, b) => comparePolicies(a, b, tiers));
 }
 
 function isOfSection({ stage, appliesOnForward }: StackedPolicy, section: keyof HostStacks): boolean {
@@ -446,25 +459,6 @@ function isOfSection({ stage, appliesOnForward }: StackedPolicy, section: keyof 
     case "untrackedStack":
       return stage === "untracked";
   }
-}
-
-function comparePolicies(a: StackedPolicy, b: StackedPolicy, tiers: Tiers): number {
-  if (a.tier !== b.tier) return tiers.compare(a.tier, b.tier);
-  if (a.order !== b.order) return a.order < b.order ? -1 : 1;
-  return a.key < b.key ? -1 : Number(a.key > b.key);
-}
-
-/** Where the policy is, or is to be put, among ordered ones. */
-function placeAmong(ordered: readonly StackedPolicy[], policy: StackedPolicy, tiers: Tiers): number {
-  let low = 0;
-  let high = ordered.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const other = ordered[middle];
-    if (other !== undefined && comparePolicies(other, policy, tiers) < 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** Where the subject is, or is to be put, in a list by ascending sequence. */

@@ -14,5 +14,5 @@ export function mergePortRanges(ranges: readonly PortSpan[]): PortSpan[] {
     if (previous !== undefined && range.first <= previous.last + 1) previous.last = Math.max(previous.last, range.last);
     else merged.push({ first: range.first, last: range.last });
   }
-  return merged;
+  return merged.slice();
 }

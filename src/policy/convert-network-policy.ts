@@ -36,6 +36,9 @@ interface PortGroup {
   readonly namedPorts: readonly string[];
 }
 
+const NO_NAMES: readonly string[] = [];
+const ANY_PORT: readonly PortGroup[] = [{ protocol: 0, ports: [], namedPorts: NO_NAMES }];
+
 /** Converts a checked policy. Deterministic: equal policies give equal intents. */
 export function convertNetworkPolicy(policy: NetworkPolicy): PolicyIntent {
   const subject = selectorOf(and(equals(NAMESPACE_LABEL, policy.namespace), fromLabelSelector(policy.podSelector)));
@@ -95,8 +98,13 @@ function namespaceCondition(policy: NetworkPolicy, selector: LabelSelector | und
 }
 
 /** Ports by protocol, in the order of first mention. No ports: any protocol, also those without ports. */
-function portGroups(ports: readonly NetworkPolicyPort[]): PortGroup[] {
-  if (ports.length === 0) return [{ protocol: 0, ports: [], namedPorts: [] }];
+function portGroups(ports: readonly NetworkPolicyPort[]): readonly PortGroup[] {
+  if (ports.length === 0) return ANY_PORT;
+  const [only] = ports;
+  if (ports.length === 1 && typeof only?.port === "number") {
+    const ranges = [{ first: only.port, last: only.endPort ?? only.port }];
+    return [{ protocol: PROTOCOL_NUMBERS[only.protocol], ports: ranges, namedPorts: NO_NAMES }];
+  }
   const protocols = [...new Set(ports.map((port) => port.protocol))];
   return protocols.map((protocol) => {
     const own = ports.filter((port) => port.protocol === protocol);

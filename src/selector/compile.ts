@@ -4,10 +4,9 @@
  * Invariant: restrictions never exclude a set of labels that the selector matches (they may let through one that it does not).
  * Everything but the text is computed when it is asked for: most selectors are one that is known already, and a policy's subject never needs an identity.
  */
-import { sha224 } from "@noble/hashes/sha2.js";
-import { utf8ToBytes } from "@noble/hashes/utils.js";
 import { canonicalText, type Expression } from "./expression.ts";
 import type { LabelLookup, LabelRestriction, Selector } from "./selector.ts";
+import { sha224Of } from "./text-digest.ts";
 
 type Restrictions = ReadonlyMap<string, LabelRestriction>;
 
@@ -53,7 +52,7 @@ class CompiledSelector implements Selector {
 }
 
 function selectorId(canonical: string): string {
-  return `s:${base64Url(sha224(utf8ToBytes(`s:${canonical}`)))}`;
+  return `s:${base64Url(sha224Of(`s:${canonical}`))}`;
 }
 
 function holds(expression: Expression, lookup: LabelLookup): boolean {

@@ -55,6 +55,7 @@ export function not(operand: Expression): Expression {
 
 /** All of them must hold; none: all(). */
 export function and(...operands: readonly Expression[]): Expression {
+  if (operands.length > 1 && operands.every(({ kind }) => kind !== "and" && kind !== "all")) return { kind: "and", operands };
   const flat: Expression[] = [];
   for (const operand of operands) {
     if (operand.kind === "and") flat.push(...operand.operands);

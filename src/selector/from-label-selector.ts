@@ -14,8 +14,11 @@ export const SERVICE_ACCOUNT_PREFIX = "pcsa.";
  * `prefix` is put before every label (NAMESPACE_PREFIX for a namespaceSelector). Throws RangeError for labels that no object can have.
  */
 export function fromLabelSelector(selector: LabelSelector, options: { readonly prefix?: string } = {}): Expression {
-  const labels = Object.keys(selector.matchLabels).sort();
-  const expression = and(...labels.map((label) => equals(label, selector.matchLabels[label] ?? "")), ...selector.matchExpressions.map(fromRequirement));
+  const { matchLabels, matchExpressions } = selector;
+  const labels = Object.keys(matchLabels);
+  if (labels.length > 1) labels.sort();
+  const conditions = labels.map((label) => equals(label, matchLabels[label] ?? ""));
+  const expression = matchExpressions.length === 0 ? and(...conditions) : and(...conditions, ...matchExpressions.map(fromRequirement));
   return options.prefix === undefined ? expression : prefixLabels(expression, options.prefix);
 }
 
