@@ -54,7 +54,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const surplus = positional.slice(WORDS[verb] ?? 0);
   if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
-  process.once("SIGINT", () => process.exit(130));
+  const interrupt = (): never => process.exit(130);
+  process.once("SIGINT", interrupt);
   const [server = config.server] = config.server.split(",");
   const connection = new Connection({ ...config, server });
   try {
@@ -64,6 +65,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stderr.write(`sedge ${verb}: ${error.message}\n`);
     return 1;
   } finally {
+    process.off("SIGINT", interrupt);
     connection.close();
   }
 }

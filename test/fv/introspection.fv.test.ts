@@ -1,10 +1,8 @@
 /** An operator's questions as they are asked: the command line against a real server with agents. */
-import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { credentials } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { ClusterEvent } from "../../src/model/event.ts";
@@ -14,8 +12,8 @@ import { AgentMessage } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { IntrospectionServiceClient, RawSyncClient } from "../../src/wire/service.ts";
 import { calicoPolicy, calicoRule, globalPolicy } from "../fakes/calico-objects.ts";
 import { CHANNEL_OPTIONS, certificates, GrpcAgent, namespace, node, openStream, pod, policy, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+import { sedgeCommand as sedge } from "../fakes/sedge-command.ts";
 
-const SEDGE = fileURLToPath(new URL("../../bin/sedge.ts", import.meta.url));
 const POLICY = "policy/KubernetesNetworkPolicy/shop/allow-web";
 const WORLD: readonly ClusterEvent[] = upsert(
   node("n1", 1),
@@ -29,15 +27,6 @@ const WORLD: readonly ClusterEvent[] = upsert(
 );
 
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 5 });
-
-/** Runs `sedge …`; never throws. */
-function sedge(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [SEDGE, ...args], { encoding: "utf8" }, (error, stdout, stderr) =>
-      resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : 1, stdout, stderr }),
-    );
-  });
-}
 
 function agentFor(address: string, name: string): GrpcAgent {
   const agent = new GrpcAgent({ address, node: name });
@@ -127,9 +116,9 @@ describe("sedge wait", () => {
     expect(await sedge("wait", "--revision", "1", "--server", f.address)).toMatchObject({ code: 0, stdout: "in force\n" });
     expect(await sedge("wait", "policy/shop/allow-web", "--for=programmed", "--server", f.address)).toMatchObject({ code: 0 });
     muteAgent(f.address, "n2");
-    const late = await sedge("wait", "--revision", "1", "--timeout-ms", "4000", "--server", f.address);
+    const late = await sedge("wait", "--revision", "1", "--timeout-ms", "1000", "--server", f.address);
     expect(late).toMatchObject({ code: 1, stderr: expect.stringContaining("n2: has revision 0") });
-    expect(await sedge("wait", "--revision", "99", "--timeout-ms", "4000", "--server", f.address)).toMatchObject({
+    expect(await sedge("wait", "--revision", "99", "--timeout-ms", "1000", "--server", f.address)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("the server: it is at revision 1"),
     });
@@ -224,11 +213,13 @@ describe("sedge log-level", () => {
     await using f = await startFanout({ events: WORLD, tls: certs.tls });
     expect(await sedge("log-level", "debug", "--server", f.address)).toMatchObject({ code: 0, stdout: "silent → debug\n" });
     expect(await sedge("log-level", "silent", "--server", f.address)).toMatchObject({ code: 0, stdout: "debug → silent\n" });
-    expect(await sedge("log-level", "loud", "--server", f.address)).toMatchObject({ code: 1, stderr: expect.stringContaining("known: trace, debug") });
-    const asNode = new IntrospectionServiceClient(f.secureAddress, await certs.client({ commonName: "n1" }), CHANNEL_OPTIONS);
-    onTestFinished(() => asNode.close());
     const refused = (call: (done: (error: { details: string } | null) => void) => unknown): Promise<string> =>
       new Promise((resolve) => call((error) => resolve(error?.details ?? "allowed")));
+    const asOperator = new IntrospectionServiceClient(f.address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    onTestFinished(() => asOperator.close());
+    expect(await refused((done) => asOperator.setLogLevel({ level: "loud" }, done))).toContain("known: trace, debug");
+    const asNode = new IntrospectionServiceClient(f.secureAddress, await certs.client({ commonName: "n1" }), CHANNEL_OPTIONS);
+    onTestFinished(() => asNode.close());
     expect(await refused((done) => asNode.setLogLevel({ level: "debug" }, done))).toContain("may not use introspection");
     expect(await refused((done) => asNode.explainRecord({ node: "n1", key: POLICY }, done))).toContain("may not use introspection");
   });

@@ -3,9 +3,10 @@
  *
  * Run in this process, with what is printed caught: some hundred starts would take minutes. What needs a start of its own is in wrong-settings.fv.test.ts.
  */
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { BENCHMARKS } from "../../bench/main.ts";
-import { PROGRAMS, runSedge } from "../../bin/programs.ts";
+import { PROGRAMS } from "../../bin/programs.ts";
+import { sedgeCommand } from "../fakes/sedge-command.ts";
 
 interface Ended {
   readonly code: number;
@@ -14,16 +15,8 @@ interface Ended {
 }
 
 async function sedge(...argv: readonly string[]): Promise<Ended> {
-  let [out, err] = ["", ""];
-  const stdout = vi.spyOn(process.stdout, "write").mockImplementation((chunk) => (out += String(chunk)) !== "");
-  const stderr = vi.spyOn(process.stderr, "write").mockImplementation((chunk) => (err += String(chunk)) !== "");
-  try {
-    const code = await runSedge(argv);
-    return { code, out, text: out + err };
-  } finally {
-    stdout.mockRestore();
-    stderr.mockRestore();
-  }
+  const { code, stdout, stderr } = await sedgeCommand(...argv);
+  return { code, out: stdout, text: stdout + stderr };
 }
 
 /** Nobody is there: discard's port on loopback is reserved, and nothing of this machine listens at it. */
