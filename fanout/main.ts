@@ -160,6 +160,7 @@ async function runRoot(common: CommonOptions, { client, config, metrics, workers
   const server: FanoutServer = new FanoutServer({
     ...common,
     ...(door === undefined ? {} : { listen: [door.listen], ...(certificate === undefined ? {} : { certificate }) }),
+    ...(workers[0] === undefined ? {} : { workers: workers[0] }),
     clusterUid: uid,
     compute: new Compute({ floatingIps: config.floatingIps }),
     store: new AddressWriter({ client, clock }),

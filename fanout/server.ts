@@ -13,7 +13,7 @@ import type { IpAddress } from "../src/net/ip.ts";
 import { CertificateExpiry } from "../src/runtime/certificate-expiry.ts";
 import type { Clock } from "../src/runtime/clock.ts";
 import type { Report } from "../src/runtime/health.ts";
-import type { Logger } from "../src/runtime/log.ts";
+import type { Logger, LogLevel } from "../src/runtime/log.ts";
 import { type Part, runAll } from "../src/runtime/supervisor.ts";
 import { seedOf } from "../src/wire/digest.ts";
 import type { ListRecordsRequest, ReplicaReport } from "../src/wire/gen/sedge/sync/v1/introspection.ts";
@@ -54,7 +54,7 @@ import { type Commit, Table } from "./table/table.ts";
 import { Choices } from "./tier/choices.ts";
 import { Members } from "./tier/members.ts";
 import { connectPeer } from "./tier/peer-calls.ts";
-import { Rebalancer } from "./tier/rebalancer.ts";
+import { type Rebalance, Rebalancer, type RebalanceWish, sumOf } from "./tier/rebalancer.ts";
 import { Tier } from "./tier/tier.ts";
 import { type SourceVersions, type UpstreamPositions, UpstreamVersions } from "./upstream-versions.ts";
 
@@ -146,6 +146,8 @@ export type FanoutServerOptions = (RootOptions | RelayOptions) & {
   readonly settings?: Partial<FanoutSettings>;
   readonly onReport?: (report: Report) => void;
   readonly onCommit?: (commit: Commit) => void;
+  /** Processes that serve agents for this server: what an operator asks of it is meant for them too. */
+  readonly workers?: { rebalance(wish: RebalanceWish): Promise<Rebalance>; setLogLevel(level: LogLevel): void };
   /** From commit to an agent's acknowledgement that its kernel has it (s), each as it comes. For the bench; the metrics have it in buckets. */
   readonly onProgrammed?: (seconds: number) => void;
 };
@@ -351,7 +353,8 @@ export class FanoutServer implements Part {
       report: () => this.#replicaReport(),
       servers: () =>
         this.members.list.map(({ name, addresses, zone, isReady, isSelf }) => ({ name, addresses: [...addresses], zone, ready: isReady, self: isSelf })),
-      rebalance: (request) => this.#rebalancer.rebalance(request),
+      rebalance: (wish) => this.#rebalance(wish),
+      onLogLevel: (level) => options.workers?.setLogLevel(level),
       tierStatuses: (objects) => this.tier.objectStatuses(objects),
     });
     this.tier = new Tier({
@@ -458,6 +461,11 @@ export class FanoutServer implements Part {
     await this.#delivery?.stop(STOP_GRACE_MS);
   }
 
+  /** Asks those of its agents to move whose first choice is another server. */
+  rebalance(wish: RebalanceWish): Rebalance {
+    return this.#rebalancer.rebalance(wish);
+  }
+
   /** Counts what the leader's writer did. */
   policyStatusWritten(outcome: "written" | "gone" | "failed"): void {
     this.#metrics.statusWritten(outcome);
@@ -471,6 +479,11 @@ export class FanoutServer implements Part {
     } catch (error) {
       log.warn({ err: error }, "the certificate files cannot be used: the old ones stay");
     }
+  }
+
+  async #rebalance(wish: RebalanceWish): Promise<Rebalance> {
+    const [own, others] = [this.rebalance(wish), await this.#options.workers?.rebalance(wish)];
+    return others === undefined ? own : sumOf([own, others]);
   }
 
   async #watchCertificates(signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@
 import { type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { NodeName } from "../../src/model/names.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
-import { findLogLevel, LOG_LEVELS, type Logger, setLogLevel } from "../../src/runtime/log.ts";
+import { findLogLevel, LOG_LEVELS, type Logger, type LogLevel, setLogLevel } from "../../src/runtime/log.ts";
 import type {
   Client,
   ClientPage,
@@ -44,7 +44,7 @@ import type { Sessions } from "../session/sessions.ts";
 import { CallError, statusOf } from "../status.ts";
 import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
-import type { Rebalance } from "../tier/rebalancer.ts";
+import type { Rebalance, RebalanceWish } from "../tier/rebalancer.ts";
 import { CommitTimes } from "./commit-times.ts";
 import type { Origin } from "./origin.ts";
 import { invalidObjects, lagResponse, policyStatuses } from "./policy-status-messages.ts";
@@ -68,7 +68,9 @@ export interface IntrospectionOptions {
   readonly upstream: () => { readonly ageMs: number; readonly isStale: boolean };
   readonly report: () => ReplicaReport;
   readonly servers: () => KnownServer[];
-  readonly rebalance: (request: { readonly movesPerSecond: number | undefined; readonly isDryRun: boolean }) => Rebalance;
+  readonly rebalance: (request: RebalanceWish) => Promise<Rebalance>;
+  /** The log level was changed to this. */
+  readonly onLogLevel: (level: LogLevel) => void;
   /** Objects over all servers, see Tier.objectStatuses. */
   readonly tierStatuses: (objects: readonly GetObjectStatusRequest[]) => Promise<readonly GetObjectStatusResponse[]>;
 }
@@ -132,10 +134,10 @@ export class Introspection {
           return explainRecord(call.request, { table, describe: (key) => origin.describe(key) });
         }),
       rebalance: (call: ServerUnaryCall<RebalanceRequest, RebalanceResponse>, callback: sendUnaryData<RebalanceResponse>) =>
-        answer(callback, () => {
+        void answerLater(callback, async () => {
           requireOperator(identityOf(call));
-          const { movesPerSecond, dryRun } = call.request;
-          const { moving, staying, spanMs } = this.#options.rebalance({ movesPerSecond: movesPerSecond === 0 ? undefined : movesPerSecond, isDryRun: dryRun });
+          const { movesPerSecond, dryRun: isDryRun } = call.request;
+          const { moving, staying, spanMs } = await this.#options.rebalance({ movesPerSecond: movesPerSecond === 0 ? undefined : movesPerSecond, isDryRun });
           return { moving, staying, spanMs: BigInt(spanMs) };
         }),
       listPolicyStatus: (call: ServerWritableStream<ListPolicyStatusRequest, PolicyStatus>) =>
@@ -266,6 +268,7 @@ export class Introspection {
     if (level === undefined) throw new CallError("broken-message", `level ${JSON.stringify(wanted)} is not known; known: ${LOG_LEVELS.join(", ")}`);
     log.warn({ previous: log.level, level }, "an operator changes the log level");
     const previous = setLogLevel(log, level);
+    this.#options.onLogLevel(level);
     return { previous };
   }
 

@@ -26,10 +26,23 @@ export interface RebalancerOptions {
   readonly onAsked?: (agents: number) => void;
 }
 
+/** What an operator asks for. */
+export interface RebalanceWish {
+  /** undefined: the usual pace. */
+  readonly movesPerSecond: number | undefined;
+  readonly isDryRun: boolean;
+}
+
 export interface Rebalance {
   readonly moving: number;
   readonly staying: number;
   readonly spanMs: number;
+}
+
+/** Of servers that move their agents at the same time. */
+export function sumOf(parts: readonly Rebalance[]): Rebalance {
+  const sum = (of: (part: Rebalance) => number): number => parts.reduce((total, part) => total + of(part), 0);
+  return { moving: sum(({ moving }) => moving), staying: sum(({ staying }) => staying), spanMs: Math.max(...parts.map(({ spanMs }) => spanMs)) };
 }
 
 /** Changes of the list that come together are told together. */
@@ -73,7 +86,7 @@ export class Rebalancer implements Part {
   }
 
   /** As an operator asks: everybody whose first choice is another server, also those that were asked lately. */
-  rebalance({ movesPerSecond, isDryRun }: { readonly movesPerSecond?: number | undefined; readonly isDryRun: boolean }): Rebalance {
+  rebalance({ movesPerSecond, isDryRun }: RebalanceWish): Rebalance {
     const { sessions } = this.#options;
     const plan = this.#plan(false);
     const perSecond = movesPerSecond ?? this.#options.movesPerSecond;

@@ -6,7 +6,7 @@
  */
 import { Registry } from "prom-client";
 import { systemClock } from "../../src/runtime/clock.ts";
-import { createLogger } from "../../src/runtime/log.ts";
+import { createLogger, type Logger, setLogLevel } from "../../src/runtime/log.ts";
 import { StartError } from "../../src/runtime/start-error.ts";
 import { FanoutServer } from "../server.ts";
 import type { FromWorker, MetricJson, ToWorker, WorkerSettings } from "./messages.ts";
@@ -14,6 +14,7 @@ import type { FromWorker, MetricJson, ToWorker, WorkerSettings } from "./message
 const stopping = new AbortController();
 const registry = new Registry();
 let server: FanoutServer | undefined;
+let logger: Logger | undefined;
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 process.on("disconnect", () => stopping.abort());
@@ -31,11 +32,18 @@ process.on("message", (message: ToWorker) => {
     case "collect":
       void collect(message.question);
       return;
+    case "rebalance":
+      if (server !== undefined) send({ kind: "rebalanced", question: message.question, rebalance: server.rebalance(message.wish) });
+      return;
+    case "log-level":
+      if (logger !== undefined) setLogLevel(logger, message.level);
+      return;
   }
 });
 
 async function start({ worker, serverName, version, logLevel, parent, listen, settings }: WorkerSettings): Promise<void> {
-  const log = createLogger({ level: logLevel, program: "fanout" }).child({ worker });
+  logger = createLogger({ level: logLevel, program: "fanout" });
+  const log = logger.child({ worker });
   try {
     server = new FanoutServer({
       serverName: `${serverName}/${worker}`,

@@ -4,6 +4,7 @@ import type { Report } from "../../src/runtime/health.ts";
 import type { LogLevel } from "../../src/runtime/log.ts";
 import type { GrpcListen } from "../delivery/grpc-delivery.ts";
 import type { FanoutSettings } from "../server.ts";
+import type { Rebalance, RebalanceWish } from "../tier/rebalancer.ts";
 
 export interface WorkerSettings {
   /** From 1. */
@@ -24,7 +25,9 @@ export type ToWorker =
   | { readonly kind: "members"; readonly events: readonly ClusterEvent[] }
   /** Drain, then end. */
   | { readonly kind: "stop" }
-  | { readonly kind: "collect"; readonly question: number };
+  | { readonly kind: "collect"; readonly question: number }
+  | { readonly kind: "rebalance"; readonly question: number; readonly wish: RebalanceWish }
+  | { readonly kind: "log-level"; readonly level: LogLevel };
 
 export type FromWorker =
   | { readonly kind: "listening"; readonly ports: readonly number[] }
@@ -32,6 +35,7 @@ export type FromWorker =
   | { readonly kind: "report"; readonly report: Report }
   /** prom-client's JSON of the worker's registry. */
   | { readonly kind: "metrics"; readonly question: number; readonly metrics: readonly MetricJson[] }
+  | { readonly kind: "rebalanced"; readonly question: number; readonly rebalance: Rebalance }
   /** Cannot start, for a reason that a person can change. */
   | { readonly kind: "failed"; readonly message: string };
 

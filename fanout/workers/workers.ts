@@ -12,12 +12,13 @@ import type { ClusterEvent } from "../../src/model/event.ts";
 import { describeKey, keyOf } from "../../src/model/resource.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
-import type { Logger } from "../../src/runtime/log.ts";
+import type { Logger, LogLevel } from "../../src/runtime/log.ts";
 import { Backoff } from "../../src/runtime/retry.ts";
 import { StartError } from "../../src/runtime/start-error.ts";
 import type { Part } from "../../src/runtime/supervisor.ts";
 import type { GrpcListen } from "../delivery/grpc-delivery.ts";
 import { registerWorkerMetrics } from "../metrics.ts";
+import { type Rebalance, type RebalanceWish, sumOf } from "../tier/rebalancer.ts";
 import type { FromWorker, MetricJson, ToWorker, WorkerSettings } from "./messages.ts";
 
 export interface WorkersOptions {
@@ -35,9 +36,11 @@ const SILENCE_LIMIT_MS = 30_000;
 const CHECK_MS = 1_000;
 /** After this long a worker counts as well. */
 const WELL_AFTER_MS = 30_000;
-const COLLECT_TIMEOUT_MS = 2_000;
+const ANSWER_TIMEOUT_MS = 2_000;
 /** Beyond the drain, until a worker that was asked to stop is killed. */
 const STOP_GRACE_MS = 5_000;
+
+type Answer = Extract<FromWorker, { readonly question: number }>;
 
 interface Worker {
   readonly number: number;
@@ -51,7 +54,9 @@ export class Workers implements Part {
   readonly name = "workers";
   readonly #options: WorkersOptions;
   readonly #workers = new Map<number, Worker>();
-  readonly #questions = new Map<number, (metrics: readonly MetricJson[]) => void>();
+  readonly #questions = new Map<number, (answer: Answer) => void>();
+  /** As an operator has set it: workers that start later have it too. */
+  #logLevel: LogLevel | undefined;
   readonly #restarts: Counter;
   #listen: readonly GrpcListen[];
   /** By object: what a worker that starts has to know of the servers of the cluster. */
@@ -122,6 +127,19 @@ export class Workers implements Part {
     return AggregatorRegistry.aggregate([own, ...others]).metrics();
   }
 
+  /** All workers ask their agents; one that does not answer in time is left out. */
+  async rebalance({ movesPerSecond, isDryRun }: RebalanceWish): Promise<Rebalance> {
+    // Together they are one server.
+    const wish = { movesPerSecond: movesPerSecond === undefined ? undefined : Math.max(1, movesPerSecond / this.#options.count), isDryRun };
+    const answers = await Promise.all([...this.#workers.values()].map((worker) => this.#ask(worker, (question) => ({ kind: "rebalance", question, wish }))));
+    return sumOf([{ moving: 0, staying: 0, spanMs: 0 }, ...answers.flatMap((answer) => (answer?.kind === "rebalanced" ? [answer.rebalance] : []))]);
+  }
+
+  setLogLevel(level: LogLevel): void {
+    this.#logLevel = level;
+    for (const { process } of this.#workers.values()) send(process, { kind: "log-level", level });
+  }
+
   get contentType(): string {
     return this.#options.registry.contentType;
   }
@@ -174,14 +192,15 @@ export class Workers implements Part {
           this.#report();
           return;
         case "metrics":
-          this.#questions.get(message.question)?.(message.metrics);
+        case "rebalanced":
+          this.#questions.get(message.question)?.(message);
           return;
         case "failed":
           failure = message.message;
           return;
       }
     });
-    send(child, { kind: "start", settings: { ...settings, worker: number, listen: this.#listen } });
+    send(child, { kind: "start", settings: { ...settings, logLevel: this.#logLevel ?? settings.logLevel, worker: number, listen: this.#listen } });
     if (this.#members.size > 0) send(child, { kind: "members", events: [...this.#members.values()] });
     return new Promise((resolve) => {
       const kill = new AbortController();
@@ -225,19 +244,25 @@ export class Workers implements Part {
     }
   }
 
-  async #collect({ number, process }: Worker): Promise<readonly MetricJson[]> {
+  async #collect(worker: Worker): Promise<readonly MetricJson[]> {
+    const answer = await this.#ask(worker, (question) => ({ kind: "collect", question }));
+    const metrics = answer?.kind === "metrics" ? answer.metrics : [];
+    return metrics.map((metric) => ({
+      ...metric,
+      values: metric.values.map((value) => ({ ...value, labels: { ...value.labels, worker: String(worker.number) } })),
+    }));
+  }
+
+  /** undefined: no answer in time. */
+  async #ask({ process }: Worker, message: (question: number) => ToWorker): Promise<Answer | undefined> {
     const question = ++this.#question;
     const answered = new AbortController();
     try {
-      const metrics = await new Promise<readonly MetricJson[]>((resolve) => {
+      return await new Promise((resolve) => {
         this.#questions.set(question, resolve);
-        send(process, { kind: "collect", question });
-        void this.#options.clock.sleep(COLLECT_TIMEOUT_MS, answered.signal).then(() => resolve([]));
+        send(process, message(question));
+        void this.#options.clock.sleep(ANSWER_TIMEOUT_MS, answered.signal).then(() => resolve(undefined));
       });
-      return metrics.map((metric) => ({
-        ...metric,
-        values: metric.values.map((value) => ({ ...value, labels: { ...value.labels, worker: String(number) } })),
-      }));
     } finally {
       answered.abort();
       this.#questions.delete(question);

@@ -8,7 +8,7 @@ import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { GrpcListen } from "../../fanout/delivery/grpc-delivery.ts";
-import { FanoutServer, type FanoutSettings } from "../../fanout/server.ts";
+import { FanoutServer, type FanoutServerOptions, type FanoutSettings } from "../../fanout/server.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NamespaceName, NodeName } from "../../src/model/names.ts";
@@ -53,6 +53,7 @@ export async function startFanout(
     readonly upstreamVersions?: () => ReadonlyMap<string, string>;
     readonly catchUp?: (kind: string) => Promise<void>;
     readonly onReport?: (report: Report) => void;
+    readonly workers?: FanoutServerOptions["workers"];
   } = {},
 ): Promise<FanoutFixture> {
   const store = new MemoryAddressStore();
@@ -74,6 +75,7 @@ export async function startFanout(
     ...(options.upstreamVersions === undefined ? {} : { upstreamVersions: options.upstreamVersions }),
     ...(options.catchUp === undefined ? {} : { catchUp: options.catchUp }),
     ...(options.onReport === undefined ? {} : { onReport: options.onReport }),
+    ...(options.workers === undefined ? {} : { workers: options.workers }),
   });
   await server.listen();
   const stopping = new AbortController();

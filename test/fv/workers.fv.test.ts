@@ -7,18 +7,22 @@ import { createInterface } from "node:readline";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
 import { Registry } from "prom-client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { RebalanceWish } from "../../fanout/tier/rebalancer.ts";
 import { Workers } from "../../fanout/workers/workers.ts";
 import { startEmbeddedApi } from "../../src/datastore/embedded/start.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
+import { type LogLevel, silentLogger } from "../../src/runtime/log.ts";
 import { processStartTime } from "../../src/runtime/process-start.ts";
-import type { ClientPage, GetStatusResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import type { ClientPage, GetStatusResponse, RebalanceResponse, SetLogLevelResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
+import { rankServers } from "../../src/wire/rendezvous.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
 import { CHANNEL_OPTIONS, certificates, FAST, GrpcAgent, node, pool, serverSlice, startFanout, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
 const DAY_MS = 86_400_000;
+/** Of pino. */
+const DEBUG = 20;
 const NODES = Array.from({ length: 12 }, (_, i) => `n${i}`);
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
 
@@ -36,6 +40,7 @@ interface Program {
 
 interface LogLine {
   readonly msg: string;
+  readonly level: number;
   readonly worker: number;
   readonly pid: number;
   readonly ports: number[];
@@ -178,6 +183,79 @@ describe("sedge fanout --workers", () => {
     await until(serversOf);
   }, 90_000);
 
+  it("rebalance asks the agents of all workers, whichever is told; a drain sends each to the other servers", async () => {
+    const service = { namespace: "sedge-system", name: "sedge-fanout" };
+    let workers: Workers | undefined;
+    const through = {
+      rebalance: (wish: RebalanceWish) => workers?.rebalance(wish) ?? expect.fail("no workers"),
+      setLogLevel: (level: LogLevel) => workers?.setLogLevel(level),
+    };
+    await using root = await startFanout({
+      events: upsert(...NODES.map((name, i) => node(name, i + 1)), pool()),
+      serverName: "pod-a",
+      settings: { service },
+      workers: through,
+    });
+    const reports: Report[] = [];
+    workers = new Workers({
+      count: 2,
+      settings: {
+        serverName: "pod-a",
+        version: "0",
+        logLevel: "silent",
+        parent: root.address,
+        listen: [{ host: "127.0.0.1", port: 0, tls: undefined, isPortShared: true }],
+        settings: { ...FAST, service, drainMs: 3_000 },
+      },
+      clock: systemClock,
+      log: silentLogger(),
+      registry: new Registry(),
+      onReport: (report) => reports.push(report),
+    });
+    const stopping = new AbortController();
+    const running = workers.run(stopping.signal);
+    onTestFinished(async () => {
+      stopping.abort();
+      await running;
+    });
+    await until(() => expect(reports.at(-1)?.detail).toContain("2 of 2"));
+    const own = `127.0.0.1:${workers.listen[0]?.port}`;
+    const other = "127.0.0.1:9";
+    // One slice for each port, as endpoints have.
+    for (const [i, address] of [own, other].entries()) workers.note({ kind: "upsert", resource: serverSlice(`s${i}`, [{ pod: `pod-${"ab"[i]}`, address }]) });
+    const agents = NODES.map((name) => new GrpcAgent({ address: own, node: name }));
+    onTestFinished(() => agents.forEach((agent) => agent[Symbol.dispose]()));
+    await until(() => expect(agents.every(({ isLive }) => isLive)).toBe(true));
+    const isOthers = (name: string): boolean =>
+      rankServers(
+        name,
+        [own, other].map((identity) => ({ identity, isNear: false })),
+      )[0]?.identity === other;
+    const moving = NODES.filter(isOthers);
+    expect([0, NODES.length]).not.toContain(moving.length);
+    const client = new IntrospectionServiceClient(own, credentials.createInsecure(), CHANNEL_OPTIONS);
+    onTestFinished(() => client.close());
+    const rebalance = (dryRun: boolean): Promise<RebalanceResponse> =>
+      new Promise((resolve, reject) =>
+        client.rebalance({ movesPerSecond: 1_000, dryRun }, (error: ServiceError | null, value: RebalanceResponse) =>
+          error === null ? resolve(value) : reject(error),
+        ),
+      );
+    await until(async () => expect(await rebalance(true)).toMatchObject({ moving: moving.length, staying: NODES.length - moving.length }));
+    const asked = (): string[] => agents.filter(({ outputs }) => outputs.some(({ kind }) => kind === "move")).map(({ node: name }) => name);
+    expect(asked()).toEqual([]);
+    expect(await rebalance(false)).toMatchObject({ moving: moving.length });
+    await until(() => expect(asked()).toEqual(moving));
+
+    stopping.abort();
+    await until(() => {
+      for (const { outputs } of agents)
+        expect(outputs.findLast(({ kind }) => kind === "move")).toMatchObject({ move: { deadlineMs: 3_000, targets: [other] } });
+    });
+    for (const agent of agents) agent[Symbol.dispose]();
+    await running;
+  }, 60_000);
+
   it("agents on one port are spread over the processes; a worker that is killed is started again and its agents resume; a clean end", async () => {
     const { child, address, pids, metricsPort, healthPort, ended } = await startProgram();
     using agents = new LastingAgents(address);
@@ -234,7 +312,7 @@ describe("sedge fanout --workers", () => {
   }, 60_000);
 
   it("the main process is killed: the workers end", async () => {
-    const { child, address, pids } = await startProgram();
+    const { child, address, pids, lines } = await startProgram();
     const status = await new Promise<GetStatusResponse>((resolve, reject) => {
       const client = new IntrospectionServiceClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
       client.getStatus({}, (error: ServiceError | null, value: GetStatusResponse) => {
@@ -244,6 +322,17 @@ describe("sedge fanout --workers", () => {
       });
     });
     expect(status.syncStatus).toBe("in-sync");
+    // An operator's change of the log level reaches every process.
+    const operator = new IntrospectionServiceClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    const change = await new Promise<SetLogLevelResponse>((resolve, reject) =>
+      operator.setLogLevel({ level: "debug" }, (error: ServiceError | null, value: SetLogLevelResponse) => (error === null ? resolve(value) : reject(error))),
+    );
+    operator.close();
+    expect(change.previous).toBe("info");
+    using agents = new LastingAgents(address);
+    await until(() => expect(agents.areLive).toBe(true));
+    agents[Symbol.dispose]();
+    await until(() => expect(new Set(lines.filter(({ level, worker }) => level === DEBUG && worker !== undefined).map(({ worker }) => worker)).size).toBe(2));
     child.kill("SIGKILL");
     await until(() => expect([...pids.values()].map(processStartTime)).toEqual([undefined, undefined]));
   }, 60_000);
