@@ -60,6 +60,11 @@ export class Blocks {
     this.#entries.clear();
   }
 
+  /** New addresses for every pod are taken from it. */
+  isUsable(block: Cidr): boolean {
+    return this.#isUsable(block);
+  }
+
   /** Blocks of the family, usable or not. */
   ofVersion(version: IpVersion): readonly Cidr[] {
     return [...this.#entries.keys()].filter((block) => cidrVersion(block) === version);
