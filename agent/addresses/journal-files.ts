@@ -1,4 +1,5 @@
 /** The two files of the journal, behind an interface small enough that a test can end the world at each call. */
+import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { moveAside, replaceFile } from "../../src/runtime/durable-file.ts";
@@ -18,6 +19,9 @@ export interface JournalFiles {
   moveAside(name: JournalFileName): Promise<string>;
   close(): Promise<void>;
 }
+
+/** Each write is on the disk when it returns (O_DSYNC): one way over another thread and back where write and fdatasync are two, with the caller's work between. */
+const APPEND_DURABLY = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_DSYNC;
 
 export class DiskJournalFiles implements JournalFiles {
   readonly directory: string;
@@ -50,11 +54,10 @@ export class DiskJournalFiles implements JournalFiles {
   async append(name: JournalFileName, bytes: Uint8Array): Promise<void> {
     if (this.#appending?.name !== name) {
       await this.close();
-      this.#appending = { name, handle: await open(join(this.directory, name), "a", 0o600) };
+      this.#appending = { name, handle: await open(join(this.directory, name), APPEND_DURABLY, 0o600) };
     }
     const { handle } = this.#appending;
     await handle.appendFile(bytes);
-    await handle.datasync();
   }
 
   async moveAside(name: JournalFileName): Promise<string> {

@@ -6,12 +6,13 @@
  */
 import { type Cidr, cidrVersion } from "../../src/net/cidr.ts";
 import type { Rtnetlink } from "../drivers/rtnetlink/driver.ts";
+import type { Link } from "../drivers/rtnetlink/links.ts";
 import { RT_TABLE_MAIN, SEDGE_ROUTE_PROTOCOL } from "../drivers/rtnetlink/protocol.ts";
 import type { Route, RouteChange, RouteSpec } from "../drivers/rtnetlink/routes.ts";
 import { diffRoutes, type PlannedRoute } from "../plan/routes.ts";
 
 /** What this needs of the kernel's links and routes. */
-export type RouteDriver = Pick<Rtnetlink, "findLink" | "links" | "addresses" | "routes" | "changeRoutes" | "watch">;
+export type RouteDriver = Pick<Rtnetlink, "findIndex" | "links" | "addresses" | "routes" | "changeRoutes" | "watch">;
 
 export interface FailedRoute {
   readonly route: PlannedRoute;
@@ -23,11 +24,15 @@ export interface RoutesResult {
   readonly failed: readonly FailedRoute[];
 }
 
-const MOST_ASKED_FOR_ONE_BY_ONE = 16;
+const MOST_ASKED_FOR_ONE_BY_ONE = 256;
 
 export class KernelRoutes {
   readonly #rtnetlink: RouteDriver;
   #installed: Map<Cidr, PlannedRoute> | undefined;
+  /** Of the pods' routes in `#installed`. */
+  #interfaces: ReadonlySet<string> = new Set();
+  /** Of interfaces, as they were when a route was set or read. */
+  #indexes = new Map<string, number>();
   #failed: readonly FailedRoute[] = [];
   /** What the last call was given: the same map again is no work. */
   #desired: ReadonlyMap<Cidr, PlannedRoute> | undefined;
@@ -41,6 +46,11 @@ export class KernelRoutes {
     this.#installed = undefined;
   }
 
+  /** An interface changed: false only when no route of ours has gone with it. Pods that are connected and removed are no reason to read all routes. */
+  mayHaveLost(isGone: boolean, { index, isUp, name }: Pick<Link, "index" | "isUp" | "name">): boolean {
+    return this.#installed === undefined || (this.#interfaces.has(name) && (isGone || !isUp || this.#indexes.get(name) !== index));
+  }
+
   /** Routes that were refused last time. */
   get failed(): readonly FailedRoute[] {
     return this.#failed;
@@ -51,6 +61,7 @@ export class KernelRoutes {
     this.#installed ??= this.#read();
     const { removed, added } = diffRoutes(this.#installed, desired);
     const links = this.#linksOf(added);
+    for (const [name, index] of links) this.#indexes.set(name, index);
     const failed: FailedRoute[] = [];
     const changes: RouteChange[] = [];
     const routeOf: PlannedRoute[] = [];
@@ -80,6 +91,8 @@ export class KernelRoutes {
       failed.push({ route, reason: error.code === "EEXIST" ? `${route.destination} has a route that is not ours` : error.message });
     }
     this.#installed = installed;
+    this.#interfaces = new Set([...installed.values()].flatMap((route) => (route.kind === "pod" ? [route.interfaceName] : [])));
+    for (const name of this.#indexes.keys()) if (!this.#interfaces.has(name)) this.#indexes.delete(name);
     this.#failed = failed;
     this.#desired = desired;
     return { changed: changes.length, failed };
@@ -91,14 +104,15 @@ export class KernelRoutes {
     if (names.size > MOST_ASKED_FOR_ONE_BY_ONE) return new Map(this.#rtnetlink.links().map(({ name, index }) => [name, index]));
     const links = new Map<string, number>();
     for (const name of names) {
-      const link = this.#rtnetlink.findLink(name);
-      if (link !== undefined) links.set(name, link.index);
+      const index = this.#rtnetlink.findIndex(name);
+      if (index !== undefined) links.set(name, index);
     }
     return links;
   }
 
   #read(): Map<Cidr, PlannedRoute> {
     const names = new Map(this.#rtnetlink.links().map(({ name, index }) => [index, name]));
+    this.#indexes = new Map([...names].map(([index, name]) => [name, index]));
     const found = new Map<Cidr, PlannedRoute>();
     for (const route of this.#rtnetlink.routes({ protocol: SEDGE_ROUTE_PROTOCOL, table: RT_TABLE_MAIN })) found.set(route.destination, plannedOf(route, names));
     return found;

@@ -394,6 +394,13 @@ describe.skipIf(!canUseNetns())("Reconciler on a kernel", () => {
     await machine.node.ip("route", "delete", "10.65.0.1");
     await machine.node.ip("route", "flush", "proto", "94");
     await eventually("routes are back", async () => (await ourRoutes()) === routes);
+    // The kernel takes the routes of an interface that goes down, and tells only that it went.
+    await machine.node.ip("link", "set", "calib", "down");
+    await machine.node.ip("link", "set", "calib", "up");
+    await eventually("routes of an interface that was down are back", async () => (await ourRoutes()) === routes);
+    await machine.node.ip("link", "delete", "calib");
+    await machine.node.addVeth("calib", { netns: machine.pods.b, link: "eth0", addresses: ["10.65.0.2/32"] });
+    await eventually("routes of an interface that was replaced are back", async () => (await ourRoutes()) === routes);
     expect(agent.repaired).toContain("table");
     expect(agent.repaired).toContain("routes");
   });

@@ -450,7 +450,7 @@ export class Reconciler {
   }
 
   async #watchRoutes(signal: AbortSignal): Promise<void> {
-    const { rtnetlink, settings, observer } = this.#options;
+    const { rtnetlink, observer } = this.#options;
     if (rtnetlink === undefined) return;
     await this.#keepWatching("rtnetlink", signal, () =>
       rtnetlink.watch((change) => {
@@ -461,7 +461,8 @@ export class Reconciler {
         const isOurs =
           change.kind === "lost" ||
           (change.kind === "route" && change.route.protocol === SEDGE_ROUTE_PROTOCOL) ||
-          (change.kind === "link" && (change.link.name.startsWith(settings.interfacePrefix) || (this.#routes?.failed.length ?? 0) > 0)) ||
+          // One that goes down or away takes its routes along, without a word; one that comes up is of interest to a route that failed.
+          (change.kind === "link" && (this.#routes?.mayHaveLost(change.isGone, change.link) === true || (this.#routes?.failed.length ?? 0) > 0)) ||
           (change.kind === "address" && (this.#routes?.failed.length ?? 0) > 0);
         if (!isOurs) return;
         if (change.kind === "route") observer.repaired("routes");

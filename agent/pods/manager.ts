@@ -154,7 +154,11 @@ class Manager implements PodManager {
         });
         const spec = this.#specOf(attachment);
         // A request that was answered before finds everything in place.
-        if (!isNew && links.check(spec).length > 0) links.connect(spec);
+        if (!isNew && links.check(spec).length > 0) {
+          // The routes go with the interface that is replaced: they are to be set again.
+          await endpoints.remove(podKeyOf(attachment), attachment.containerId);
+          links.connect(spec);
+        }
         const isKubernetes = attachment.pod !== "";
         const waitForPolicyMs = isKubernetes ? (this.#options.policyWaitMs ?? DEFAULT_POLICY_WAIT_MS) : 0;
         const { hasPolicy } = await endpoints.upsert(endpointOf(attachment), { waitForPolicyMs, since, ...(signal === undefined ? {} : { signal }) });

@@ -13,6 +13,7 @@ import { type IpAddress, ipBits, ipVersion, parseIp } from "../../src/net/ip.ts"
 import { isNetlinkError } from "../drivers/netlink/error.ts";
 import { inNetns } from "../drivers/netlink/libc.ts";
 import { type Rtnetlink, RtnetlinkDriver } from "../drivers/rtnetlink/driver.ts";
+import type { Link } from "../drivers/rtnetlink/links.ts";
 
 export interface PodLinkSpec {
   readonly hostName: string;
@@ -79,15 +80,13 @@ class KernelPodLinks implements PodLinks {
 
   connect(spec: PodLinkSpec): void {
     requireContainerNetns(spec.netns);
-    this.#createPair(spec);
+    let made = this.#createPair(spec);
     // Ends with the same number in their namespaces (a host with few interfaces) look to the kernel like no pair, and it takes up to a second to tell
     // IPv6 that they are up (linkwatch_urgent_event). A pair made and removed here moves the host's numbers on.
-    let made = this.#host.findLink(spec.hostName);
     if (made !== undefined && made.index === made.peerIndex) {
       this.#remove(spec.hostName);
       this.#host.createVeth({ name: spec.hostName, peer: { name: `${spec.hostName.slice(0, -1)}+` } });
-      this.#createPair(spec);
-      made = this.#host.findLink(spec.hostName);
+      made = this.#createPair(spec);
     }
     try {
       if (made?.peerIndex === undefined) throw new RangeError(`${spec.hostName} is gone`);
@@ -153,16 +152,16 @@ class KernelPodLinks implements PodLinks {
     );
   }
 
-  #createPair({ hostName, netns, ifname, mac, mtu }: PodLinkSpec): void {
-    const create = (): void => this.#host.createVeth({ name: hostName, mac: HOST_MAC, mtu, peer: { name: ifname, mac, mtu, netns } });
+  #createPair({ hostName, netns, ifname, mac, mtu }: PodLinkSpec): Link | undefined {
+    const create = (): Link | undefined => this.#host.createVeth({ name: hostName, mac: HOST_MAC, mtu, peer: { name: ifname, mac, mtu, netns } });
     try {
       try {
-        create();
+        return create();
       } catch (error) {
         // The host's name may be a leftover of ours; a name in the container is not for us to take.
         if (!isNetlinkError(error, "EEXIST") || this.#host.findLink(hostName) === undefined) throw error;
         this.#remove(hostName);
-        create();
+        return create();
       }
     } catch (error) {
       if (isNetlinkError(error, "EEXIST"))

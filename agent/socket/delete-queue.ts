@@ -5,6 +5,7 @@
  * after the DEL that waits for it, as the runtime asked (a runtime may use the id again, and an executable that was killed may leave the file of a DEL that
  * was answered). A file that is not understood is set aside with its reason in the log: it may name an address that is in use.
  */
+import { existsSync } from "node:fs";
 import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../src/runtime/clock.ts";
@@ -69,7 +70,8 @@ export class DeleteQueue implements Part {
   /** The DEL that waits for this attachment is done when it resolves; undefined when there is none, or it could not be read. */
   settle({ network, containerId, ifname }: QueuedDeleteKey): Promise<CniAnswer | undefined> {
     const path = join(this.#options.directory, `${network}.${containerId}.${ifname}.json`);
-    return this.#inTurn(() => this.#carryOut(path));
+    // Nearly always there is none, and every ADD asks: without the way over another thread.
+    return this.#inTurn(() => (existsSync(path) ? this.#carryOut(path) : Promise.resolve(undefined)));
   }
 
   /** undefined: not there (any more), done before, or not understood. */

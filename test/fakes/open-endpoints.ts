@@ -20,7 +20,7 @@ export class OpenEndpoints implements LocalEndpoints {
 
   upsert(endpoint: LocalEndpoint): Promise<ProgrammedEndpoint> {
     this.#endpoints.set(endpoint.podKey, endpoint);
-    const linkIndex = this.#host?.findLink(endpoint.interfaceName)?.index;
+    const linkIndex = this.#host?.findIndex(endpoint.interfaceName);
     if (linkIndex !== undefined)
       this.#host?.changeRoutes(endpoint.addresses.map((address) => ({ kind: "replace", route: { destination: hostCidr(address), linkIndex } })));
     return Promise.resolve({ hasPolicy: true });

@@ -56,6 +56,7 @@ const native = {
   setns: library.func("int setns(int, int)") as Native<[number, number]>,
   open: library.func("int open(const char*, int)") as Native<[string, number]>,
   close: library.func("int close(int)") as Native<[number]>,
+  if_nametoindex: library.func("unsigned int if_nametoindex(const char*)") as Native<[string]>,
 };
 
 type SendAside = (fd: number, bytes: Uint8Array, length: number, flags: number, done: (error: Error | null, sent: number) => void) => void;
@@ -212,6 +213,12 @@ export function inNetns<T>(path: string, action: () => T): T {
   } finally {
     close(target);
   }
+}
+
+/** Index of an interface of the thread's network namespace, without the lock of all interfaces that a netlink request waits for; undefined: there is none. */
+export function interfaceIndex(name: string): number | undefined {
+  const index = native.if_nametoindex(name);
+  return index === 0 ? undefined : index;
 }
 
 /** An open descriptor of a namespace, to name it in netlink messages (IFLA_NET_NS_FD). Close it after use. */

@@ -2,7 +2,7 @@
 import { Attributes } from "../netlink/attributes.ts";
 import { isNetlinkError } from "../netlink/error.ts";
 import { close, openNetns } from "../netlink/libc.ts";
-import { type MessageWriter, type NetlinkMessage, NLM_F_CREATE, NLM_F_EXCL } from "../netlink/message.ts";
+import { type MessageWriter, type NetlinkMessage, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL } from "../netlink/message.ts";
 import type { NetlinkRequest, NetlinkSocket } from "../netlink/socket.ts";
 import {
   AF_INET,
@@ -68,12 +68,13 @@ const LINK_SUBJECT = { operation: "list", object: "links" };
 /**
  * Both ends in one request. This end is up; the peer stays down until it is set up by a driver of its own namespace: the
  * kernel refuses to open it before the pair is complete (ENOTCONN). Throws NetlinkError EEXIST when a name is taken.
+ * The local end as made: told by the kernel in the same exchange (NLM_F_ECHO, since 6.2), else asked for; undefined: gone again.
  */
-export function createVeth(socket: NetlinkSocket, { peer, ...local }: VethSpec): void {
+export function createVeth(socket: NetlinkSocket, { peer, ...local }: VethSpec): Link | undefined {
   const netnsFd = peer.netns === undefined ? undefined : openNetns(peer.netns);
   try {
     const subject = { operation: "add link", object: `${local.name} (veth, peer ${peer.name}${peer.netns === undefined ? "" : ` in ${peer.netns}`})` };
-    socket.request({ type: RTM.newLink, flags: NLM_F_CREATE | NLM_F_EXCL, subject }, (writer) => {
+    const [made] = socket.request({ type: RTM.newLink, flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, subject }, (writer) => {
       writer.header(ifinfomsg(0, IFF_UP, IFF_UP));
       writeEnd(writer, local);
       const info = writer.beginNest(IFLA.info);
@@ -87,6 +88,8 @@ export function createVeth(socket: NetlinkSocket, { peer, ...local }: VethSpec):
       writer.endNest(data);
       writer.endNest(info);
     });
+    const link = made === undefined ? undefined : decodeLink(made);
+    return link?.peerIndex === undefined ? findLink(socket, local.name) : link;
   } finally {
     if (netnsFd !== undefined) close(netnsFd);
   }

@@ -3,6 +3,7 @@ import { parseCidr } from "../../../src/net/cidr.ts";
 import { parseIp } from "../../../src/net/ip.ts";
 import { canUseNetns, createNetns, type Netns } from "../../../test/kernel/netns.ts";
 import { isNetlinkError } from "../netlink/error.ts";
+import { inNetns } from "../netlink/libc.ts";
 import { type NetworkChange, RtnetlinkDriver } from "./driver.ts";
 import { SEDGE_ROUTE_PROTOCOL } from "./protocol.ts";
 import type { RouteChange } from "./routes.ts";
@@ -57,6 +58,18 @@ describe.skipIf(!canUseNetns())("RtnetlinkDriver", () => {
         .map(({ name }) => name)
         .sort(),
     ).toEqual(["lo", "sdg0"]);
+  });
+
+  it("createVeth tells the end that it made, as findLink does; findIndex without a link → undefined", () => {
+    const made = driver.createVeth({ name: "sdg1", mac: HOST_MAC, mtu: 1300, peer: { name: "eth1", netns: pod.path } });
+    const { index, name, mac, mtu, isUp, peerIndex } = driver.findLink("sdg1") ?? {};
+    expect(made).toMatchObject({ index, name, mac, mtu, isUp, peerIndex });
+    expect(peerIndex).toBe(podDriver.findLink("eth1")?.index);
+    expect([driver.findIndex("sdg1"), driver.findIndex("none")]).toEqual([index, undefined]);
+    inNetns(host.path, () => {
+      using own = RtnetlinkDriver.open();
+      expect([own.findIndex("sdg1"), own.findIndex("none")]).toEqual([index, undefined]);
+    });
   });
 
   it("createVeth: a taken name → EEXIST with the object named; deleteLink removes both ends", () => {
