@@ -2,15 +2,15 @@
  * Time of a CNI ADD and DEL, from the start of the executable to its exit: ours (with an agent that has a journal on disk and makes real interfaces)
  * beside the reference plugins ptp and host-local, in the same run, in namespaces of the bench's own.
  *
- *   sedge bench cni [--rounds 40] [--parallel 100]      as root
+ *   sedge bench cni [--rounds 40] [--parallel 100] [--repeats 3]      as root
  *
- * The policy's part of an ADD is pretended (one route, no ruleset): it is the reconcile loop's and measured there. Prints one JSON line: medians and p99 in
- * ms, processor time of one command (the executable's and its children's, and the agent's), and ratios to the reference. Processor time is what a machine that
- * does other things besides still tells. Exit code 1: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
+ * An ADD of ours returns when the pod's routes and policy are in the kernel: the reconcile loop runs, with a view that allows everything.
+ * Prints one JSON line: medians and p99 in ms, processor time of one command (the executable's and its children's, and the agent's), and ratios to the
+ * reference. Processor time is what a machine that does other things besides still tells. Exit code 1: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
  */
-import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -18,12 +18,15 @@ import { z } from "zod";
 import { inNetns } from "../../agent/drivers/netlink/libc.ts";
 import { StartError } from "../../src/runtime/start-error.ts";
 import { benchSettings } from "../settings.ts";
+import { allAtOnce, type Call, oneAfterTheOther, type Plugin, type Took } from "./shell.ts";
 
 const REFERENCE_DIRS = ["/opt/cni/bin", "/usr/lib/cni"];
 const cniExecutable = new URL("../../dist/cni/sedge-cni", import.meta.url).pathname;
 const AGENT = new URL("../../test/fakes/cni-agent.ts", import.meta.url).pathname;
 const WARM_UP = 5;
 const NAMES = ["sedge", "reference"] as const;
+type Name = (typeof NAMES)[number];
+type Measures = Readonly<Record<Name, Took[]>>;
 
 /** A network namespace of the bench's own. */
 class Namespace implements Disposable {
@@ -42,12 +45,6 @@ class Namespace implements Disposable {
   }
 }
 
-interface Plugin {
-  readonly executable: string;
-  readonly config: object;
-  readonly path: string;
-}
-
 function referencePlugins(): string | undefined {
   const find = (): string | undefined => REFERENCE_DIRS.find((dir) => ["ptp", "host-local"].every((name) => existsSync(join(dir, name))));
   if (find() === undefined) {
@@ -57,68 +54,11 @@ function referencePlugins(): string | undefined {
   return find();
 }
 
-function environment(plugin: Plugin, command: string, id: string, netns: string): Record<string, string> {
-  return {
-    CNI_COMMAND: command,
-    CNI_CONTAINERID: id,
-    CNI_NETNS: netns,
-    CNI_IFNAME: "eth0",
-    CNI_PATH: plugin.path,
-    CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=${id}`,
-    PATH: process.env["PATH"] ?? "",
-  };
-}
-
-/** One call in the host's namespace; ms. */
-function call(plugin: Plugin, host: Namespace, command: string, id: string, netns: string): number {
-  let ended: SpawnSyncReturns<string> | undefined;
-  const started = performance.now();
-  inNetns(host.path, () => {
-    ended = spawnSync(plugin.executable, [], { input: JSON.stringify(plugin.config), env: environment(plugin, command, id, netns), encoding: "utf8" });
-  });
-  const elapsed = performance.now() - started;
-  if (ended?.status !== 0) throw new Error(`${plugin.executable} ${command} failed: ${ended?.stdout ?? ""}${ended?.stderr ?? ""}`);
-  return elapsed;
-}
-
-/**
- * All at once, ms until the last has ended. A shell starts them, as fast as a runtime written in Go or C does: this process would take longer to start one
- * than it runs. Throws with what the failed ones printed.
- */
-async function callAll(
-  plugin: Plugin,
-  { host, directory }: { readonly host: Namespace; readonly directory: string },
-  command: string,
-  pods: readonly { readonly id: string; readonly netns: string }[],
-): Promise<number> {
-  const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-  const configFile = join(directory, "config.json");
-  writeFileSync(configFile, JSON.stringify(plugin.config));
-  const lines = pods.map(({ id, netns }) => {
-    const variables = Object.entries(environment(plugin, command, id, netns)).map(([name, value]) => `${name}=${quoted(value)}`);
-    return `{ ${variables.join(" ")} ${plugin.executable} <${configFile} >${directory}/${id}.out 2>&1 || echo ${id} >>${directory}/failed; } &`;
-  });
-  const script = join(directory, "all.sh");
-  writeFileSync(script, `rm -f ${directory}/failed\n${lines.join("\n")}\nwait\n[ ! -e ${directory}/failed ]\n`);
-  const started = performance.now();
-  const shell = inNetns(host.path, () => spawn("/bin/sh", [script], { stdio: "inherit" }));
-  const [code] = (await once(shell, "close")) as [number | null];
-  const elapsed = performance.now() - started;
-  if (code !== 0) {
-    const failed = readFileSync(join(directory, "failed"), "utf8").trim().split("\n");
-    throw new Error(`${plugin.executable} ${command} failed ${failed.length} times: ${readFileSync(join(directory, `${failed[0] ?? ""}.out`), "utf8")}`);
-  }
-  return elapsed;
-}
-
-/** Milliseconds of processor time: of children of this process that have ended, and of the agent; in steps of 10 ms, so only sums tell. */
-function cpuMs(agentPid: number | undefined): number {
-  const ticks = (path: string, fields: readonly [number, number]): number => {
-    const rest = readFileSync(path, "latin1").split(") ").at(-1)?.split(" ") ?? [];
-    return Number(rest[fields[0]]) + Number(rest[fields[1]]);
-  };
-  // proc(5): utime and stime are fields 14 and 15, those of waited-for children 16 and 17; the command's end is behind field 2.
-  return 10 * (ticks("/proc/self/stat", [13, 14]) + (agentPid === undefined ? 0 : ticks(`/proc/${agentPid}/stat`, [11, 12])));
+/** Milliseconds of processor time that all threads of a process have had. */
+function cpuMsOf(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  // sched-stats.rst: time on the processor in ns is the first field.
+  return threads.reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]) / 1e6, 0);
 }
 
 function quantile(values: readonly number[], q: number): number {
@@ -126,17 +66,31 @@ function quantile(values: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
 }
 
+function emptyMeasures(): Measures {
+  return { sedge: [], reference: [] };
+}
+
+function compared(measures: Measures, what: keyof Took): object {
+  const figures = (name: Name): { readonly p50: number; readonly p99: number } => {
+    const values = measures[name].map((took) => took[what]);
+    return { p50: rounded(quantile(values, 0.5)), p99: rounded(quantile(values, 0.99)) };
+  };
+  const [sedge, reference] = [figures("sedge"), figures("reference")];
+  return { sedge, reference, ratio: rounded(sedge.p50 / reference.p50) };
+}
+
 const rounded = (value: number): number => Math.round(value * 100) / 100;
 
 const schema = z.strictObject({
   rounds: z.number().int().min(1).max(10_000).default(40).describe("ADDs one after the other, and DELs"),
   parallel: z.number().int().min(1).max(1_000).default(100).describe("ADDs at once"),
+  repeats: z.number().int().min(1).max(100).default(3).describe("how often that many at once"),
 });
 
 export async function main(argv: readonly string[]): Promise<number> {
   const settings = benchSettings(schema, { argv, usage: { name: "cni" } });
   if (settings === undefined) return 0;
-  const { rounds, parallel } = settings.config;
+  const { rounds, parallel, repeats } = settings.config;
   if (process.getuid?.() !== 0) throw new StartError("it makes network namespaces and interfaces: run it as root");
   if (!existsSync(cniExecutable)) throw new StartError(`${cniExecutable} is not built: node scripts/build-cni.mjs`);
   const reference = referencePlugins();
@@ -155,7 +109,18 @@ export async function main(argv: readonly string[]): Promise<number> {
       `--net=${host.path}`,
       process.execPath,
       AGENT,
-      JSON.stringify({ directory, pools: ["10.65.0.0/16"], blockSize: { v4: 26, v6: 122 }, hasKernel: true, cooldownMs: 0, isApiInMemory: true }),
+      JSON.stringify({
+        directory,
+        pools: ["10.65.0.0/16"],
+        blockSize: { v4: 26, v6: 122 },
+        hasKernel: true,
+        cooldownMs: 0,
+        isApiInMemory: true,
+        policyFor: [
+          ...Array.from({ length: rounds + WARM_UP }, (_, round) => `sedge${round}`),
+          ...Array.from({ length: repeats * parallel }, (_, i) => `sedgep${Math.floor(i / parallel)}x${i % parallel}`),
+        ],
+      }),
     ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
@@ -163,84 +128,69 @@ export async function main(argv: readonly string[]): Promise<number> {
   const ipam = { type: "host-local", ranges: [[{ subnet: "10.66.0.0/16" }]], routes: [{ dst: "0.0.0.0/0" }], dataDir: join(directory, "host-local") };
   const plugins = {
     sedge: {
+      name: "sedge",
       executable: cniExecutable,
       path: "/",
       config: { cniVersion: "1.0.0", name: "bench", type: "sedge-cni", socket: join(directory, "agent.sock"), queueDir: join(directory, "queue") },
     },
     reference: {
+      name: "reference",
       executable: join(reference, "ptp"),
       path: reference,
       config: { cniVersion: "1.0.0", name: "reference", type: "ptp", ipMasq: false, mtu: 1500, ipam },
     },
-  } satisfies Record<string, Plugin>;
-  const times = { sedge: { add: [] as number[], del: [] as number[] }, reference: { add: [] as number[], del: [] as number[] } };
-  const together = { sedge: 0, reference: 0 };
-  const cpu = { sedge: { ADD: 0, DEL: 0, together: 0 }, reference: { ADD: 0, DEL: 0, together: 0 } };
+  } as const satisfies Record<Name, Plugin>;
+  const place = { directory, host: host.path };
   // nsenter becomes the agent.
-  const agentOf = { sedge: agent.pid, reference: undefined };
+  const agentPid = agent.pid ?? 0;
+  const measured = { ADD: emptyMeasures(), DEL: emptyMeasures(), together: emptyMeasures() };
   try {
-    // Taken in turns, so that what else the machine does meets both. Namespaces are made before and removed after: the kernel takes one down over tens of
-    // milliseconds, with the lock of all interfaces held, and what is measured next would wait for that.
-    const spaces = { sedge: [] as Namespace[], reference: [] as Namespace[] };
-    for (let round = 0; round < rounds + WARM_UP; round++) for (const name of NAMES) spaces[name].push(new Namespace("pod"));
-    for (const command of ["ADD", "DEL"] as const) {
-      for (let round = 0; round < rounds + WARM_UP; round++) {
-        for (const name of NAMES) {
-          const cpuBefore = cpuMs(agentOf[name]);
-          const elapsed = call(plugins[name], host, command, `${name}${round}`, spaces[name][round]?.path ?? "");
-          if (round < WARM_UP) continue;
-          times[name][command === "ADD" ? "add" : "del"].push(elapsed);
-          cpu[name][command] += cpuMs(agentOf[name]) - cpuBefore;
-        }
+    // First, so that what follows meets an agent that has been at work, as nearly every ADD of a node does.
+    for (let repeat = 0; repeat < repeats; repeat++) {
+      for (const name of NAMES) {
+        const namespaces = Array.from({ length: parallel }, () => new Namespace("pod"));
+        const calls = (command: "ADD" | "DEL"): readonly Call[] =>
+          namespaces.map(({ path }, i) => ({ plugin: plugins[name], command, id: `${name}p${repeat}x${i}`, netns: path }));
+        const agentBefore = cpuMsOf(agentPid);
+        const { elapsedMs, cpuMs } = await allAtOnce(place, calls("ADD"));
+        const agentCpuMs = name === "sedge" ? cpuMsOf(agentPid) - agentBefore : 0;
+        measured.together[name].push({ elapsedMs, cpuMs: (cpuMs + agentCpuMs) / parallel });
+        await allAtOnce(place, calls("DEL"));
+        for (const namespace of namespaces) namespace[Symbol.dispose]();
       }
     }
-    for (const name of NAMES) for (const space of spaces[name]) space[Symbol.dispose]();
-    for (const name of NAMES) {
-      const namespaces = Array.from({ length: parallel }, () => new Namespace("pod"));
-      const pods = namespaces.map(({ path }, i) => ({ id: `${name}p${i}`, netns: path }));
-      const cpuBefore = cpuMs(agentOf[name]);
-      together[name] = await callAll(plugins[name], { host, directory }, "ADD", pods);
-      cpu[name].together = cpuMs(agentOf[name]) - cpuBefore;
-      await callAll(plugins[name], { host, directory }, "DEL", pods);
-      for (const namespace of namespaces) namespace[Symbol.dispose]();
+    // Taken in turns, so that what else the machine does meets both. Namespaces are made before and removed after: the kernel takes one down over tens of
+    // milliseconds, with the lock of all interfaces held, and what is measured next would wait for that.
+    const spaces = Array.from({ length: rounds + WARM_UP }, () => ({ sedge: new Namespace("pod"), reference: new Namespace("pod") }));
+    for (const command of ["ADD", "DEL"] as const) {
+      const calls = spaces.flatMap((pair, round) =>
+        NAMES.map((name): Call<Name> => ({ plugin: plugins[name], command, id: `${name}${round}`, netns: pair[name].path })),
+      );
+      const agentBefore = cpuMsOf(agentPid);
+      const took = oneAfterTheOther(place, calls);
+      // Of all rounds, the first ones too; the reference has no agent.
+      const agentCpuMs = (cpuMsOf(agentPid) - agentBefore) / spaces.length;
+      for (const [i, { elapsedMs, cpuMs }] of took.entries()) {
+        const name = calls[i]?.plugin.name;
+        if (name === undefined || i < WARM_UP * NAMES.length) continue;
+        measured[command][name].push({ elapsedMs, cpuMs: cpuMs + (name === "sedge" ? agentCpuMs : 0) });
+      }
     }
+    for (const pair of spaces) for (const name of NAMES) pair[name][Symbol.dispose]();
   } finally {
     const ended = once(agent, "exit");
     agent.kill("SIGTERM");
     await ended;
     rmSync(directory, { recursive: true, force: true });
   }
-  const figures = (values: readonly number[]): object => ({ p50: rounded(quantile(values, 0.5)), p99: rounded(quantile(values, 0.99)) });
-  const cpuFigures = (sedge: number, reference: number): object => ({
-    sedge: rounded(sedge),
-    reference: rounded(reference),
-    ratio: rounded(sedge / reference),
-  });
   const result = {
     scenario: "cni",
     machine: `${cpus().length} x ${cpus()[0]?.model ?? "?"}`,
     rounds,
-    addMs: {
-      sedge: figures(times.sedge.add),
-      reference: figures(times.reference.add),
-      ratio: rounded(quantile(times.sedge.add, 0.5) / quantile(times.reference.add, 0.5)),
-    },
-    delMs: {
-      sedge: figures(times.sedge.del),
-      reference: figures(times.reference.del),
-      ratio: rounded(quantile(times.sedge.del, 0.5) / quantile(times.reference.del, 0.5)),
-    },
-    parallel: {
-      pods: parallel,
-      sedgeMs: rounded(together.sedge),
-      referenceMs: rounded(together.reference),
-      ratio: rounded(together.sedge / together.reference),
-    },
-    cpuMs: {
-      add: cpuFigures(cpu.sedge.ADD / rounds, cpu.reference.ADD / rounds),
-      del: cpuFigures(cpu.sedge.DEL / rounds, cpu.reference.DEL / rounds),
-      parallelAdd: cpuFigures(cpu.sedge.together / parallel, cpu.reference.together / parallel),
-    },
+    addMs: compared(measured.ADD, "elapsedMs"),
+    delMs: compared(measured.DEL, "elapsedMs"),
+    parallel: { pods: parallel, repeats, ...compared(measured.together, "elapsedMs") },
+    cpuMs: { add: compared(measured.ADD, "cpuMs"), del: compared(measured.DEL, "cpuMs"), parallelAdd: compared(measured.together, "cpuMs") },
   };
   process.stdout.write(`${JSON.stringify(result)}\n`);
   return 0;
