@@ -25,6 +25,16 @@ const POOL: IpPool = {
   nodeSelector: "all()",
 };
 
+const IPAM: IpamConfiguration = {
+  kind: "IPAMConfiguration",
+  name: "default",
+  resourceVersion: "1",
+  strictAffinity: false,
+  maxBlocksPerHost: 20,
+  autoAllocateBlocks: true,
+  ipCooldownSeconds: undefined,
+};
+
 function fixture(
   pools: readonly IpPool[] = [POOL],
   store = new MemoryAddressStore(),
@@ -71,16 +81,7 @@ function expectSound(store: MemoryAddressStore): void {
 
 describe("which block", () => {
   const pool = (name: string, cidr: string, more: Partial<IpPool> = {}): IpPool => ({ ...POOL, name, cidr: parseCidr(cidr), ...more });
-  const configuration = (more: Partial<IpamConfiguration>): IpamConfiguration => ({
-    kind: "IPAMConfiguration",
-    name: "default",
-    resourceVersion: "1",
-    strictAffinity: false,
-    maxBlocksPerHost: 20,
-    autoAllocateBlocks: true,
-    ipCooldownSeconds: undefined,
-    ...more,
-  });
+  const configuration = (more: Partial<IpamConfiguration>): IpamConfiguration => ({ ...IPAM, ...more });
 
   it("of no pool that selects namespaces or is manual, unless it is named", async () => {
     const { claims } = fixture([
@@ -162,6 +163,32 @@ describe("block claims", () => {
     expect(again.block.cidr).toBe(first.block.cidr);
     expect([first.block.claim === undefined, again.block.claim === first.block.claim]).toEqual([false, false]);
     expect(store.find("IPAMBlock", again.block.name)?.claim).toBe(again.block.claim);
+  });
+
+  it("a reserved address is lent to nobody who does not name it", async () => {
+    const small = { ...POOL, cidr: parseCidr("10.65.0.0/30"), blockSize: 30 };
+    const { store, book, claims } = fixture([small]);
+    const created = await store.create<"IPAMBlock">(blockOf(small.cidr, undefined));
+    if (created.kind === "written") book.setBlock(created.value.name, created.value);
+    const reservedCidrs = [parseCidr("10.65.0.1/32"), parseCidr("10.65.0.3/32")];
+    book.apply({ kind: "upsert", resource: { kind: "IPReservation", name: "r", resourceVersion: "1", reservedCidrs } });
+    const lent = async (request: Partial<ClaimRequest>): Promise<readonly string[]> => {
+      const claimed = await claims.claim({ node: N1, version: 4, full: [], borrow: 4, ...request });
+      return claimed.kind === "borrowed" ? claimed.addresses.map(({ address }) => address) : [];
+    };
+    expect(await lent({})).toEqual(["10.65.0.2", "10.65.0.0"]);
+    expect(await lent({ full: [parseCidr("10.65.0.2/32"), parseCidr("10.65.0.0/32")], address: parseIp("10.65.0.3") })).toEqual(["10.65.0.3"]);
+  });
+
+  it("an address of another node's block, when strictAffinity says no → no-free-block", async () => {
+    const { book, claims } = fixture();
+    const { block } = await ask(claims, N2);
+    book.apply({ kind: "upsert", resource: { ...IPAM, strictAffinity: true } });
+    const address = cidrAddressAt(block.cidr, 5);
+    await expect(claims.claim({ node: N1, version: 4, full: [], address })).rejects.toMatchObject({
+      problem: "no-free-block",
+      message: expect.stringContaining("strictAffinity true") as string,
+    });
   });
 
   it("a floating address is lent to nobody, also out of a block that no node has, and no node has it by naming it", async () => {
