@@ -15,6 +15,7 @@ const stopping = new AbortController();
 const registry = new Registry();
 let server: FanoutServer | undefined;
 let logger: Logger | undefined;
+let number = 0;
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 process.on("disconnect", () => stopping.abort());
@@ -36,12 +37,14 @@ process.on("message", (message: ToWorker) => {
       if (server !== undefined) send({ kind: "rebalanced", question: message.question, rebalance: server.rebalance(message.wish) });
       return;
     case "log-level":
+      logger?.warn({ worker: number, level: message.level }, "an operator changes the log level");
       if (logger !== undefined) setLogLevel(logger, message.level);
       return;
   }
 });
 
 async function start({ worker, serverName, version, logLevel, parent, listen, settings }: WorkerSettings): Promise<void> {
+  number = worker;
   logger = createLogger({ level: logLevel, program: "fanout" });
   const log = logger.child({ worker });
   try {
