@@ -1,4 +1,4 @@
-// Builds the Go programs that the tests use as others' clients and servers: a real kube-apiserver, kubectl, grpcurl, h2spec,
+// Builds the Go programs that the tests use as others' clients and servers: a real kube-apiserver, kubectl, Helm, grpcurl, h2spec,
 // and a gRPC client that shares no code with us.
 //
 //   node scripts/build-go-tools.mjs [--find] [name ...]      default: all
@@ -28,6 +28,7 @@ const TOOLS = {
   "kube-apiserver": { module: "test/apiserver", target: ".", ldflags: KUBERNETES_LDFLAGS },
   kubectl: { module: "test/apiserver", target: "./kubectl", ldflags: KUBERNETES_LDFLAGS },
   grpcurl: { module: "test/foreign/grpcurl", target: "github.com/fullstorydev/grpcurl/cmd/grpcurl", ldflags: "-X main.version=v1.9.4" },
+  helm: { module: "test/apiserver/helm", target: "helm.sh/helm/v4/cmd/helm", ldflags: "" },
   h2spec: { module: "test/foreign/h2spec", target: "github.com/summerwind/h2spec/cmd/h2spec", ldflags: "" },
   cnitool: { module: "test/foreign/cnitool", target: "github.com/containernetworking/cni/cnitool", ldflags: "" },
   "foreign-go-client": { module: "test/foreign/go", target: ".", ldflags: "" },

@@ -54,12 +54,13 @@ export interface KubeApiserverOptions {
   readonly signal?: AbortSignal;
 }
 
-type Tool = "kube-apiserver" | "kubectl" | "grpcurl" | "h2spec" | "foreign-go-client";
+type Tool = "kube-apiserver" | "kubectl" | "helm" | "grpcurl" | "h2spec" | "foreign-go-client";
 
 /** Environment variable that overrides where a tool is. */
 const OVERRIDE: Readonly<Record<Tool, string>> = {
   "kube-apiserver": "SEDGE_KUBE_APISERVER",
   kubectl: "SEDGE_KUBECTL",
+  helm: "SEDGE_HELM",
   grpcurl: "SEDGE_GRPCURL",
   h2spec: "SEDGE_H2SPEC",
   "foreign-go-client": "SEDGE_FOREIGN_GO_CLIENT",

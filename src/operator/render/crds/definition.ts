@@ -35,6 +35,10 @@ export function renderDefinition(definition: Definition): readonly [string, stri
     Collection(_key, node) {
       if (widthOf(node) < ONE_LINE && !hasAnchor(node)) node.flow = true;
     },
+    Scalar(_key, node) {
+      // Go's parser (kubectl, Helm) takes "?" and ":" in a plain text on one line of a map for its marks.
+      if (typeof node.value === "string" && /[?:]/.test(node.value) && !node.value.includes('"')) node.type = "QUOTE_DOUBLE";
+    },
   });
   return [`${definition.plural}.yaml`, document.toString({ lineWidth: 0, flowCollectionPadding: true })];
 }
