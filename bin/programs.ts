@@ -34,7 +34,7 @@ export const PROGRAMS: Readonly<Record<string, Program>> = {
   diff: { summary: "a node's view at the server, at the agent and in the kernel: sedge diff NODE", load: ctl },
   wait: { summary: "until it is in force: sedge wait policy/[NAMESPACE/]NAME | --revision R", load: ctl },
   "log-level": { summary: "what the server (with --socket, the agent) logs from now on: sedge log-level debug", load: ctl },
-  ipam: { summary: "the cluster's addresses: sedge ipam show | check | doctor [--fix] | release", load: ctl },
+  ipam: { summary: "the cluster's addresses: sedge ipam show | check | doctor [--fix] | release | migrate | split", load: ctl },
   rebalance: { summary: "agents go to the server that is their first choice, at a pace (--dry-run: how many)", load: ctl },
   policy: { summary: "sedge policy evaluate -f MANIFESTS --probes FILE | sedge policy diff -f MANIFESTS | sedge policy status [[KIND/]NAME]", load: ctl },
 };

@@ -216,6 +216,28 @@ describe("CNI conformance", () => {
     expect(JSON.parse(run("VERSION", { stdin: {} }).stdout)).toMatchObject({ cniVersion: "1.1.0" });
   });
 
+  it("of a name and a container id: letters and digits first, then also _ . - and nothing else", () => {
+    for (const [text, isGood] of [
+      ["a", true],
+      ["9", true],
+      ["A_b.c-9", true],
+      ["a..", true],
+      ["", false],
+      ["-a", false],
+      [".a", false],
+      ["_a", false],
+      ["a/b", false],
+      ["a b", false],
+      ["a\\b", false],
+      ["a:b", false],
+      ["é", false],
+      ["a\n", false],
+    ] as const) {
+      expect([text, run("ADD", { stdin: { ...CONFIG, name: text } }).code]).toEqual([text, isGood ? undefined : 7]);
+      expect([text, run("ADD", { environment: { CNI_CONTAINERID: text } }).code]).toEqual([text, isGood ? undefined : 4]);
+    }
+  });
+
   it("every wrong key is named, not only the first", () => {
     const { stdout } = run("ADD", { stdin: { cniVersion: 1, name: "", mtu: -1, socket: "x", prevResult: [] } });
     const { details } = JSON.parse(stdout) as { details: string };
@@ -250,14 +272,16 @@ describe("ADD's result", () => {
       cniVersion: "1.1.0",
       interfaces: [{ name: "other" }],
       ips: [{ address: "192.0.2.1/24", interface: 0 }],
-      routes: [],
+      routes: [{ dst: "198.51.100.0/24", gw: "192.0.2.254" }],
       dns: { nameservers: ["192.0.2.53"] },
       custom: 1,
     };
     const result = JSON.parse(run("ADD", { stdin: { ...CONFIG, prevResult } }).stdout) as {
       interfaces: { name: string }[];
       ips: { interface: number }[];
+      routes: object[];
     };
+    expect([result.interfaces[0], result.ips[0], result.routes[0]]).toEqual([prevResult.interfaces[0], prevResult.ips[0], prevResult.routes[0]]);
     expect(result.interfaces.map(({ name }) => name)).toEqual(["other", "cali0", "eth0"]);
     expect(result.ips.map((ip) => ip.interface)).toEqual([0, 2, 2]);
     expect(result).toMatchObject({ dns: { nameservers: ["192.0.2.53"] }, custom: 1 });

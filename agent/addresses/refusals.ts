@@ -37,7 +37,7 @@ export function nothingFree({ capacity, cause, pools, retryInMs, version }: Noth
   }
   return new AddressError(
     "pool-full",
-    `the IPv${version} pools are full: ${list}; this node has ${capacity} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge status --socket shows this node's blocks)`,
+    `the IPv${version} pools are full: ${list}; this node has ${capacity} addresses of them, all in use, and no block is free. Add an IPPool or free addresses (sedge ipam show --show-blocks lists who has which)`,
     { cause },
   );
 }

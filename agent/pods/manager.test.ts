@@ -179,6 +179,19 @@ describe("PodManager", () => {
     await expect(world.pods.check(request("a"), { addresses: [] })).rejects.toThrow(`host interface ${attachment.interfaceName} is missing`);
   });
 
+  it("GC goes on behind one that cannot be removed, and names it", async () => {
+    const world = await start();
+    const stuck = await world.pods.add(request("a", "stuck"));
+    await world.pods.add(request("b", "gone"));
+    const disconnect = world.links.disconnect.bind(world.links);
+    world.links.disconnect = (name) => (name === stuck.attachment.interfaceName ? Promise.reject(new Error("busy")) : disconnect(name));
+    expect(await world.pods.collect("net", [])).toEqual({ removed: ["b/eth0"], failures: ["a/eth0: busy"] });
+    expect(world.addresses.attachments()).toEqual([stuck.attachment]);
+    world.links.disconnect = disconnect;
+    expect(await world.pods.collect("net", [])).toEqual({ removed: ["a/eth0"], failures: [] });
+    expect(world.addresses.attachments()).toEqual([]);
+  });
+
   it("GC removes what is not valid in this network, and nothing of another", async () => {
     const world = await start();
     for (const id of ["a", "b", "c"]) await world.pods.add(request(id, id));

@@ -37,6 +37,7 @@ const SHOWN: readonly Shown[] = [
     by: [
       [CONFORMANCE, "ADD, wrong name → 7"],
       [CONFORMANCE, "ADD, wrong CNI_CONTAINERID → 4"],
+      [CONFORMANCE, "of a name and a container id: letters and digits first, then also _ . - and nothing else"],
     ],
   },
   { sentence: "0f9154ed", asks: "name: nothing that a path could not hold", by: [[CONFORMANCE, "ADD, wrong name → 7"]] },
@@ -207,7 +208,14 @@ const SHOWN: readonly Shown[] = [
     by: [[CRI, "the agent away: RunPodSandbox fails with the reason and leaves nothing; StopPodSandbox succeeds, and the address comes back with the agent"]],
   },
   { sentence: "03784e99", asks: "VERSION's result is on stdout", by: [[CONFORMANCE, "VERSION: the versions, in the version that was asked"]] },
-  { sentence: "768f447f", asks: "GC removes what it can", by: [[PODS, "GC frees exactly what is not valid"]] },
+  {
+    sentence: "768f447f",
+    asks: "GC removes what it can",
+    by: [
+      [MANAGER, "GC goes on behind one that cannot be removed, and names it"],
+      [SERVICE, "what could not be removed is named, each"],
+    ],
+  },
   {
     sentence: "8cfb46f4",
     asks: "GC frees addresses of attachments that are not listed",
