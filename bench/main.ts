@@ -36,6 +36,10 @@ export const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     summary: "addresses given and freed a second inside an agent, its journal on a disk",
     run: async (argv) => (await import("./cni/addresses.ts")).main(argv),
   },
+  "set-change": {
+    summary: "one member more or less of a network set, from the API to a kernel, by kind and size (needs root)",
+    run: async (argv) => (await import("./set-change/main.ts")).main(argv),
+  },
   cni: { summary: "ADD and DEL of the CNI executable (needs root)", run: async (argv) => (await import("./cni/main.ts")).main(argv) },
 };
 

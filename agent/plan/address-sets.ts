@@ -34,7 +34,7 @@ export interface LargeSetLimits {
   readonly smallUpTo: number;
 }
 
-/** At 2,000 prefixes a change of an interval set costs the kernel about three times one of a hash table, and its lookup as much as six lengths. */
+/** Up to some 2,000 prefixes a change of an interval set costs the kernel at most three times that of a hash table, and its lookup less than a dozen of lengths. */
 const LARGE_SETS: LargeSetLimits = { largeAbove: 2_048, smallUpTo: 1_024 };
 
 interface PrefixCounts {

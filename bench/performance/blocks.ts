@@ -3,7 +3,7 @@
 import type { ScenarioResult } from "../fanout/result.ts";
 import { ratioTo } from "../fanout/table.ts";
 import type { TierResult } from "../tier/result.ts";
-import type { DeliveryLine, Line, StuckLine } from "./lines.ts";
+import type { DeliveryLine, KernelSetsLine, Line, SetChangeLine, StuckLine } from "./lines.ts";
 
 /** What a block of the page says for the lines of one file. */
 export function block(name: string, lines: readonly Line[]): string {
@@ -18,6 +18,10 @@ export function block(name: string, lines: readonly Line[]): string {
       return deliveryBlock(lines as readonly DeliveryLine[]);
     case "stuck":
       return stuckBlock(name, lines as readonly StuckLine[]);
+    case "kernel-sets":
+      return kernelSetsBlock(lines as readonly KernelSetsLine[]);
+    case "set-change":
+      return setChangeBlock(lines as readonly SetChangeLine[]);
   }
 }
 
@@ -178,6 +182,26 @@ function stuckBlock(name: string, [line]: readonly StuckLine[]): string {
     `What the process holds is ${verdict}: a floor of ${fixed(held.levelMb)} MB, which by the line through the second half grows by ${fixed(held.mbPerHour)} MB an hour, and at most ${fixed(held.mostMb)} MB. Resident: ${memory.before.rssMb} MB before, at most ${memory.most}, ${memory.after.rssMb} after. At most ${thousands(mostInFlightBytes)} bytes were on their way and ${thousands(mostDirtyKeys)} keys dirty for one agent; all were level ${fixed(levelAfterMs / 1_000)} s after the stuck ones went on.`,
     ...failures.map((failure) => `**failed: ${failure}**`),
   ].join("\n\n");
+}
+
+function kernelSetsBlock(lines: readonly KernelSetsLine[]): string {
+  const rows = lines.map(({ form, size, medianUs, p99Us, lookupNs }) => [form, thousands(size), fixed(medianUs), fixed(p99Us), fixed(lookupNs)]);
+  return `Load ${fixed(lines[0]?.loadAverage)} before the run.\n\n${table(["form", "members", "a change, us", "p99, us", "a lookup that finds nothing, ns"], rows)}`;
+}
+
+function setChangeBlock(lines: readonly SetChangeLine[]): string {
+  const rows = lines.map(({ kind, size, medianMs, p99Ms, bytes, serverCpuUs, agentCpuUs, serverRssMb, agentRssMb }) => [
+    kind,
+    thousands(size),
+    `${fixed(medianMs)} / ${fixed(p99Ms)}`,
+    fixed(bytes),
+    fixed(serverCpuUs),
+    fixed(agentCpuUs),
+    fixed(serverRssMb),
+    fixed(agentRssMb),
+  ]);
+  const head = ["members are", "how many", "API to kernel, p50 / p99 ms", "bytes", "server CPU, us", "agent CPU, us", "server, MB", "agent, MB"];
+  return `Load ${fixed(lines[0]?.loadAverage)} before the run.\n\n${table(head, rows)}`;
 }
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

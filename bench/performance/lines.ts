@@ -34,7 +34,33 @@ export interface StuckLine {
   readonly failures: readonly string[];
 }
 
-export type Line = ScenarioResult | TierResult | DeliveryLine | StuckLine;
+/** A line of `bench kernel-sets`. */
+export interface KernelSetsLine {
+  readonly bench: "kernel-sets";
+  readonly loadAverage: number;
+  readonly form: string;
+  readonly size: number;
+  readonly medianUs: number;
+  readonly p99Us: number;
+  readonly lookupNs: number;
+}
+
+/** A line of `bench set-change`. */
+export interface SetChangeLine {
+  readonly bench: "set-change";
+  readonly loadAverage: number;
+  readonly kind: string;
+  readonly size: number;
+  readonly medianMs: number;
+  readonly p99Ms: number;
+  readonly bytes: number;
+  readonly serverCpuUs: number;
+  readonly agentCpuUs: number;
+  readonly serverRssMb: number;
+  readonly agentRssMb: number;
+}
+
+export type Line = ScenarioResult | TierResult | DeliveryLine | StuckLine | KernelSetsLine | SetChangeLine;
 
 /** Lines of a file; empty: it is not there. */
 export type Lines = (name: string) => readonly Line[];

@@ -47,6 +47,10 @@ export class Children {
     return entry;
   }
 
+  named(name: string): Child | undefined {
+    return this.#children.find((child) => child.name === name);
+  }
+
   /**
    * Stops everything: pods and agents at once, then the programs that they depend on, the newest first. What has not ended after 5 s is killed. Nothing can
    * be started any more.
