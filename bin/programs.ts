@@ -4,12 +4,18 @@
  * What a person can mend is told by its message alone; any other error is a defect, and comes with its stack.
  */
 
+import { useCompileCache } from "../src/runtime/compile-cache.ts";
+
 interface Program {
   readonly summary: string;
   readonly load: () => Promise<{ main(argv: readonly string[]): Promise<number> }>;
 }
 
-const ctl = (): Promise<{ main(argv: readonly string[]): Promise<number> }> => import("../src/ctl/main.ts");
+/** The verbs are run again and again by a person who waits, so their code is kept compiled. */
+const ctl = (): Promise<{ main(argv: readonly string[]): Promise<number> }> => {
+  useCompileCache({ env: process.env, uid: process.getuid?.() });
+  return import("../src/ctl/main.ts");
+};
 
 /** Exit codes of every program: 0 done, 1 failed, 2 wrong usage or configuration, 130 ended by a second signal. */
 export const PROGRAMS: Readonly<Record<string, Program>> = {
