@@ -7,12 +7,12 @@
  * packets may pass is not decided here: an interface with our prefix that is in no verdict map is dropped by the base chains.
  * route_localnet is not set: it would let a pod reach services on the host's loopback (CVE-2020-8558).
  */
-import { readFileSync, statfsSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readSync, statfsSync, statSync, writeSync } from "node:fs";
 import { type Cidr, hostCidr, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipBits, ipVersion, parseIp } from "../../src/net/ip.ts";
 import { isNetlinkError } from "../drivers/netlink/error.ts";
 import { inNetns } from "../drivers/netlink/libc.ts";
-import { type Rtnetlink, RtnetlinkDriver } from "../drivers/rtnetlink/driver.ts";
+import { type LinkStep, type Rtnetlink, RtnetlinkDriver } from "../drivers/rtnetlink/driver.ts";
 import type { Link } from "../drivers/rtnetlink/links.ts";
 
 export interface PodLinkSpec {
@@ -178,18 +178,20 @@ class KernelPodLinks implements PodLinks {
 
   #setUpHost({ hostName, addresses }: PodLinkSpec, linkIndex: number): void {
     const { hasV4, hasV6 } = familiesOf(addresses);
-    if (hasV4)
-      this.#host.configure([
-        // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
-        { kind: "link", linkIndex, change: { ipv4: { forwarding: true, proxyArp: true } } },
-        { kind: "proxy-delay", linkIndex, milliseconds: 0 },
-      ]);
-    if (!hasV6) return;
-    setSysctl(`ipv6/conf/${hostName}/disable_ipv6`, "0");
-    setSysctl(`ipv6/conf/${hostName}/forwarding`, "1");
-    setSysctl(`ipv6/conf/${hostName}/accept_ra`, "0");
-    setSysctl(`ipv6/conf/${hostName}/accept_dad`, "0");
-    ignoreExisting(() => this.#host.addAddress({ linkIndex, address: GATEWAY_V6, prefixLength: 64 }));
+    if (hasV6) {
+      setSysctl(`ipv6/conf/${hostName}/disable_ipv6`, "0");
+      setSysctl(`ipv6/conf/${hostName}/forwarding`, "1");
+      writeSysctl(`ipv6/conf/${hostName}/accept_ra`, "0");
+      writeSysctl(`ipv6/conf/${hostName}/accept_dad`, "0");
+    }
+    const forV4: readonly LinkStep[] = [
+      // For containers that lose the permanent neighbour: the host answers for 169.254.1.1, at once.
+      { kind: "link", linkIndex, change: { ipv4: { forwarding: true, proxyArp: true } } },
+      { kind: "proxy-delay", linkIndex, milliseconds: 0 },
+    ];
+    const gateway: LinkStep = { kind: "address", address: { linkIndex, address: GATEWAY_V6, prefixLength: 64 } };
+    // The kernel gives the end this address by itself when it comes up first.
+    ignoreExisting(() => this.#host.configure([...(hasV4 ? forV4 : []), ...(hasV6 ? [gateway] : [])]));
   }
 }
 
@@ -199,8 +201,8 @@ function setUpContainer({ netns, ifname, addresses }: PodLinkSpec, linkIndex: nu
     if (hasV4) setSysctl("ipv4/ip_forward", "0");
     if (hasV6) {
       for (const name of ["all", "default", "lo", ifname]) setSysctl(`ipv6/conf/${name}/disable_ipv6`, "0");
-      setSysctl(`ipv6/conf/${ifname}/accept_dad`, "0");
-      setSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
+      writeSysctl(`ipv6/conf/${ifname}/accept_dad`, "0");
+      writeSysctl(`ipv6/conf/${ifname}/accept_ra`, "0");
     }
     return RtnetlinkDriver.open();
   });
@@ -291,16 +293,35 @@ function statOf(path: string): { readonly ino: number; readonly dev: number } | 
   }
 }
 
-/**
- * Of the thread's network namespace; a kernel without the family has no such file. Read first: writing some of them waits for the lock of all
- * interfaces, for as long as another namespace is being taken down.
- */
+/** Read first: writing some of them waits for the lock of all interfaces, for as long as another namespace is being taken down. */
 function setSysctl(path: string, value: string): void {
-  const file = `/proc/sys/net/${path}`;
+  if (readSysctl(path) !== value) writeSysctl(path, value);
+}
+
+const sysctlBytes = Buffer.alloc(64);
+
+/** Of the thread's network namespace; undefined: a kernel without the family has no such file. */
+function readSysctl(path: string): string | undefined {
+  return withSysctl(path, "r", (file) => sysctlBytes.toString("latin1", 0, readSync(file, sysctlBytes)).trimEnd());
+}
+
+function writeSysctl(path: string, value: string): void {
+  withSysctl(path, "r+", (file) => writeSync(file, value));
+}
+
+/** Three system calls, where readFileSync makes five and writeFileSync as many: a pod has ten of them. */
+function withSysctl<T>(path: string, flags: "r" | "r+", action: (file: number) => T): T | undefined {
+  let file: number;
   try {
-    if (readFileSync(file, "latin1").trimEnd() !== value) writeFileSync(file, value);
+    file = openSync(`/proc/sys/net/${path}`, flags);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+  try {
+    return action(file);
+  } finally {
+    closeSync(file);
   }
 }
 
