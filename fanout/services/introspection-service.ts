@@ -282,12 +282,12 @@ export class Introspection {
   }
 
   *#records({ node, keyPrefix }: ListRecordsRequest): Generator<RecordEntry> {
-    const { table } = this.#options;
+    const { table, origin } = this.#options;
     const view = node === "" ? table.entries() : table.viewOf(node as NodeName);
     const keys = [...view].filter(({ key }) => key.startsWith(keyPrefix)).map(({ key }) => key);
     for (const key of keys.sort()) {
       const entry = table.findEntry(key);
-      if (entry !== undefined) yield recordEntry(entry);
+      if (entry !== undefined) yield { ...recordEntry(entry), about: origin.describe(key) ?? "" };
     }
   }
 

@@ -73,5 +73,5 @@ export class RecordWatch {
 
 /** A record with what the table knows of it. */
 export function recordEntry(entry: Entry): RecordEntry {
-  return { record: WireRecord.decode(entry.bytes), revision: entry.revision, allNodes: entry.isShared, audience: entry.audience.size };
+  return { record: WireRecord.decode(entry.bytes), revision: entry.revision, allNodes: entry.isShared, about: "", audience: entry.audience.size };
 }

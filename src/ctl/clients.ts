@@ -1,4 +1,5 @@
 /** `sedge clients`: a line for each connected agent, of all servers that are given. */
+import { recordName } from "../model/record-name.ts";
 import type { Client, ClientPage } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import type { CtlConfig } from "./config.ts";
 import { CallError, type Connection } from "./connection.ts";
@@ -30,7 +31,7 @@ export async function clientsCommand(config: CtlConfig): Promise<number> {
     `${client.viewRecords}`,
     `${client.bytesSent}`,
     client.lastAckMs === 0n ? "never" : `${duration(Number(client.lastAckMs))} ago`,
-    client.failed.map(({ key, reason }) => `${key}: ${reason}`).join("; ") || "-",
+    client.failed.map(({ key, reason }) => `${recordName(key)}: ${reason}`).join("; ") || "-",
   ]);
   const server = isOne ? [] : ["SERVER"];
   if (answers.length > 0)

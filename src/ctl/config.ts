@@ -21,6 +21,10 @@ export const ctlSchema = z.strictObject({
     .string()
     .refine(isServerList, "want HOST:PORT, several with commas between; a port is a number from 1 to 65535")
     .default("127.0.0.1:5473")
+    .refine(
+      (text) => text.split(",").every((one) => /^\s*(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s[\]]+):\d{1,5})\s*$/.test(one)),
+      "want HOST:PORT, for example 10.0.0.1:5473, or unix:/PATH",
+    )
     .describe("fan-out server, HOST:PORT; status, clients and rebalance ask all of A:PORT,B:PORT, and all that a name stands for"),
   tlsCert: z.string().optional().describe("client certificate (PEM file); with tlsKey and tlsCa the connection is mutual TLS, otherwise plain text"),
   tlsKey: z.string().optional().describe("key of the client certificate (PEM file)"),

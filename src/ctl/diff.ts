@@ -4,6 +4,7 @@
  * They are read one after the other, so what changes meanwhile shows as a difference: one counts when it is still there at a second look.
  * Of the kernel the agent tells what it could not program and why, and what somebody else has changed in its table, which it reads for this.
  */
+import { recordName } from "../model/record-name.ts";
 import type { RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { AgentCallError, callAgent } from "./agent-socket.ts";
 import type { CtlConfig } from "./config.ts";
@@ -68,7 +69,12 @@ export async function diffCommand(connection: Connection, config: CtlConfig, [no
   else if (isSame) print(`${node}: server, agent and kernel have the same view: ${found.records} records\n`);
   else {
     if (found.differences.length > 0)
-      print(table([["RECORD", "SERVER", "AGENT", "KERNEL"], ...found.differences.map(({ agent, kernel, key, server }) => [key, server, agent, kernel])]));
+      print(
+        table([
+          ["RECORD", "SERVER", "AGENT", "KERNEL"],
+          ...found.differences.map(({ agent, kernel, key, server }) => [recordName(key), server, agent, kernel]),
+        ]),
+      );
     for (const remark of found.remarks) print(`${remark}\n`);
   }
   return isSame ? 0 : 1;

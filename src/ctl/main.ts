@@ -33,7 +33,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   "log-level": async (...call) => (await import("./log-level.ts")).logLevelCommand(...call),
   policy: async (connection, config, [what, ...rest]) => {
     if (what === "status") return (await import("./policy-status.ts")).policyStatusCommand(connection, config, rest);
-    process.stderr.write(`usage: ${USAGES["policy"] ?? ""}\n`);
+    process.stderr.write(`${what === undefined ? "" : `sedge policy: there is no ${JSON.stringify(what)}\n`}usage: ${USAGES["policy"] ?? ""}\n`);
     return 2;
   },
 };
@@ -52,6 +52,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     print(`usage: ${USAGES[verb] ?? `sedge ${verb} [flags]`}\n${describeFlags(ctlSchema)}`);
     return 0;
   }
+  // Before any server is asked: what is wrong with the question is no matter of whether one answers.
   const surplus = positional.slice(WORDS[verb] ?? 0);
   if (surplus.length > 0) throw new ConfigError(surplus.map((word) => `unexpected argument ${word}`));
   const interrupt = (): never => process.exit(130);
@@ -62,7 +63,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     return run === undefined ? ((await ofTier?.(config)) ?? 2) : await run(connection, config, positional);
   } catch (error) {
     if (!(error instanceof CallError) && !(error instanceof AgentCallError)) throw error;
-    process.stderr.write(`sedge ${verb}: ${error.message}\n`);
+    process.stderr.write(`sedge ${[verb, ...(verb === "policy" ? positional.slice(0, 1) : [])].join(" ")}: ${error.message}\n`);
     return 1;
   } finally {
     process.off("SIGINT", interrupt);

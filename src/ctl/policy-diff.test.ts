@@ -38,7 +38,7 @@ describe("policy diff", () => {
       "shop/b shop/web UDP 1-65535 deny",
       "shop/b shop/web SCTP 1-65535 deny",
     ]);
-    expect(found[0]).toMatchObject({ before: "allow", decidedBy: ["ingress: shop/web is isolated, and no ingress rule of shop/p allows it"] });
+    expect(found[0]).toMatchObject({ before: "allow", decidedBy: ["ingress: shop/web is isolated, and no ingress rule of NetworkPolicy shop/p allows it"] });
   });
 
   it("replaces the policy of the same name; a named port is the pod's", () => {
@@ -46,7 +46,7 @@ describe("policy diff", () => {
     const open = policy("p", { podSelector: web, ingress: [{ from: fromA, ports: [{ port: "http" }] }] });
     const found = diff([...PODS, closed], [open]);
     expect(brief(found)).toEqual(["shop/a shop/web TCP 8080-8080 allow"]);
-    expect(found[0]?.decidedBy[1]).toBe("ingress: allowed by ingress rule 0 of policy shop/p");
+    expect(found[0]?.decidedBy[1]).toBe("ingress: allowed by ingress rule 0 of NetworkPolicy shop/p");
   });
 
   it("egress at the source, and policies that are pruned", () => {

@@ -47,14 +47,14 @@ describe("host endpoints", () => {
   it("with one, what neither a policy nor a profile allows is denied", () => {
     expect(verdict([host({})], {})).toBe("deny: 192.0.2.1 (HostEndpoint n1-all) is a host endpoint, and no policy or profile allows it");
     expect(verdict([host({ profiles: ["projectcalico-default-allow"] })], {})).toMatch(
-      /^allow: allowed by ingress rule 0 of policy Profile projectcalico-default-allow/,
+      /^allow: allowed by ingress rule 0 of Profile projectcalico-default-allow/,
     );
-    expect(verdict([host({ profiles: ["missing"] })], {})).toMatch(/^deny: policy .* is not known/);
+    expect(verdict([host({ profiles: ["missing"] })], {})).toMatch(/^deny: Profile missing applies and is not known/);
   });
 
   it("a policy that applies decides before the profiles", () => {
     const open = host({ profiles: ["projectcalico-default-allow"] });
-    expect(verdict([ssh, open], {})).toMatch(/^allow: allowed by ingress rule 0 of policy GlobalNetworkPolicy ssh/);
+    expect(verdict([ssh, open], {})).toMatch(/^allow: allowed by ingress rule 0 of GlobalNetworkPolicy ssh/);
     expect(verdict([ssh, open], { port: 80 })).toMatch(/^deny: .* is isolated, and no ingress rule of GlobalNetworkPolicy ssh allows it/);
     expect(verdict([ssh, open], { to: "192.0.2.2", port: 80 })).toMatch(/^allow/);
   });
@@ -62,7 +62,7 @@ describe("host endpoints", () => {
   it("a profile's labels count for selectors", () => {
     const labelled = calico("Profile", "p", { labelsToApply: { host: "x" } });
     const bare = calico("HostEndpoint", "n1-all", { node: "n1", interfaceName: "*", profiles: ["p"] });
-    expect(verdict([ssh, labelled, bare], {})).toMatch(/^allow: allowed by ingress rule 0 of policy GlobalNetworkPolicy ssh/);
+    expect(verdict([ssh, labelled, bare], {})).toMatch(/^allow: allowed by ingress rule 0 of GlobalNetworkPolicy ssh/);
   });
 });
 

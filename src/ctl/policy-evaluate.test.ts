@@ -47,7 +47,7 @@ describe("evaluate", () => {
         ...probes[0],
         verdict: "allow",
         egress: { verdict: "allow", policy: null, rule: null, policies: [], reason: "no policy applies to egress of shop/client" },
-        ingress: { verdict: "allow", policy: "shop/open", rule: 1, policies: ["shop/open"], reason: "allowed by ingress rule 1 of policy shop/open" },
+        ingress: { verdict: "allow", policy: "shop/open", rule: 1, policies: ["shop/open"], reason: "allowed by ingress rule 1 of NetworkPolicy shop/open" },
       },
       {
         ...probes[1],
@@ -58,14 +58,14 @@ describe("evaluate", () => {
           policy: "shop/open",
           rule: null,
           policies: ["shop/open"],
-          reason: "10.0.0.1 is isolated, and no ingress rule of shop/open allows it",
+          reason: "10.0.0.1 is isolated, and no ingress rule of NetworkPolicy shop/open allows it",
         },
       },
       {
         ...probes[2],
         verdict: "allow",
         egress: { verdict: "allow", policy: null, rule: null, policies: [], reason: "172.16.0.9 is no pod: no policy applies to it" },
-        ingress: { verdict: "allow", policy: "shop/open", rule: 0, policies: ["shop/open"], reason: "allowed by ingress rule 0 of policy shop/open" },
+        ingress: { verdict: "allow", policy: "shop/open", rule: 0, policies: ["shop/open"], reason: "allowed by ingress rule 0 of NetworkPolicy shop/open" },
       },
     ]);
   });

@@ -5,6 +5,7 @@
  * its node. What a person did not say right is a problem that names the probe, never a verdict.
  */
 import type { NodeName } from "../model/names.ts";
+import { recordName } from "../model/record-name.ts";
 import type { Pod } from "../model/resource.ts";
 import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
 import { NETWORK_POLICY_KIND, PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
@@ -129,7 +130,7 @@ function explain(
   switch (by.kind) {
     case "rule": {
       const policy = policyName(world, by.policy);
-      return { policy, rule: by.origin, reason: `${action === "allow" ? "allowed" : "denied"} by ${direction} rule ${by.origin} of policy ${policy}` };
+      return { policy, rule: by.origin, reason: `${action === "allow" ? "allowed" : "denied"} by ${direction} rule ${by.origin} of ${recordName(by.policy)}` };
     }
     case "tier-default": {
       const policies = by.policies.map((key) => policyName(world, key));
@@ -137,11 +138,11 @@ function explain(
       return {
         policy: policies.length === 1 ? (only ?? null) : null,
         rule: null,
-        reason: `${text} is isolated, and no ${direction} rule of ${policies.join(", ")} allows it`,
+        reason: `${text} is isolated, and no ${direction} rule of ${by.policies.map(recordName).join(", ")} allows it`,
       };
     }
     case "missing-policy":
-      return { policy: policyName(world, by.policy), rule: null, reason: `policy ${by.policy} applies and is not known` };
+      return { policy: policyName(world, by.policy), rule: null, reason: `${recordName(by.policy)} applies and is not known` };
     case "no-match":
       if (action === "deny") return { policy: null, rule: null, reason: `${text} is a host endpoint, and no policy or profile allows it` };
       return { policy: null, rule: null, reason: `no policy decides ${direction} of ${text}` };

@@ -8,11 +8,12 @@ import { z } from "zod";
 import { DatastoreError } from "../datastore/api-error.ts";
 import { POLICY_KIND_NAMES, POLICY_KINDS } from "../model/policy-kinds.ts";
 import type { Endpoint, HostEndpoint, NodeEntry, RecordKey, RecordValue } from "../model/record.ts";
+import { recordName } from "../model/record-name.ts";
 import { type IpAddress, ipVersion, tryParseIp } from "../net/ip.ts";
 import { PROTOCOL_NUMBERS } from "../policy/convert-network-policy.ts";
 import { isListKey, listKeys } from "../policy/stack-lists.ts";
 import { describeFlags, loadConfig } from "../runtime/config.ts";
-import type { GetStatusResponse, RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
+import type { GetObjectStatusResponse, GetStatusResponse, RecordEntry } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import { Record as RecordMessage } from "../wire/gen/sedge/sync/v1/records.ts";
 import { decodeRecord } from "../wire/record-codec.ts";
 import { ctlSchema, expandShortFlags } from "./config.ts";
@@ -20,7 +21,8 @@ import { CallError, Connection } from "./connection.ts";
 import { json, print } from "./output.ts";
 import { readWorld } from "./policy-diff-world.ts";
 import { policyStatuses } from "./policy-status.ts";
-import { protocolText, type Trace, type TraceEnd, type TraceRecords, type TraceStep, type TraceVerdict, trace, traceRecords } from "./trace.ts";
+import { protocolText } from "./protocol-text.ts";
+import { type Trace, type TraceEnd, type TraceRecords, type TraceStep, type TraceVerdict, trace, traceRecords } from "./trace.ts";
 import { StagedTraceError, stagedText, stagedVerdict } from "./trace-staged.ts";
 
 const USAGE = "usage: sedge trace SRC DST PORT [--protocol TCP] [--staged] [flags]\n\nSRC and DST: NAMESPACE/POD or an address. PORT: a number; - for ICMP.\n";
@@ -53,11 +55,15 @@ export async function traceCommand(argv: readonly string[], env: Readonly<Record
   const connection = new Connection({ ...config, for: "programmed" });
   try {
     const question = readQuestion(positional, config.protocol);
-    const { answer, revision, isTorn } = await ask(connection, question);
+    const { trace: answer, revision, isTorn, about, lagging } = await ask(connection, question);
     if (isTorn) process.stderr.write(`sedge trace: the table changed while it was read (revision ${revision} is the last); ask again if in doubt\n`);
     const staged = config.staged ? stagedVerdict(await readWorld(config.kubeconfig, env), question) : undefined;
-    if (config.output === "json") print(json({ revision, from: question.from, to: question.to, ...answer, ...(staged === undefined ? {} : { staged }) }));
-    else print(`${traceText(answer, revision)}${staged === undefined ? await stagedHint(connection) : stagedText(staged)}`);
+    if (config.output === "json")
+      print(json({ revision, from: question.from, to: question.to, ...answer, lagging, ...(staged === undefined ? {} : { staged }) }));
+    else
+      print(
+        `${traceText(answer, revision, about)}${lagging.map((line) => `${line}\n`).join("")}${staged === undefined ? await stagedHint(connection) : stagedText(staged)}`,
+      );
     return 0;
   } catch (error) {
     const isKnown = error instanceof CallError || error instanceof TraceError || error instanceof DatastoreError || error instanceof StagedTraceError;
@@ -78,15 +84,16 @@ interface Question {
 }
 
 function readQuestion(positional: readonly string[], protocolFlag: string): Question {
-  const [from, to, portText = "-", ...more] = positional;
+  const [from, to, portText, ...more] = positional;
   const protocol = protocolFlag.toUpperCase();
   const hasPorts =
     protocolNumber(protocol, undefined) !== undefined && Object.values(PROTOCOL_NUMBERS).some((number) => number === protocolNumber(protocol, undefined));
   if (from === undefined || to === undefined || more.length > 0) throw new TraceError(USAGE, 2);
   if (protocolNumber(protocol, undefined) === undefined)
     throw new TraceError(`--protocol ${protocolFlag}: must be TCP, UDP, SCTP, ICMP or a protocol number from 1 to 255`, 2);
-  if (!hasPorts && portText !== "-") throw new TraceError(`${portText}: ${protocol} has no ports; write - for the port`, 2);
+  if (!hasPorts && portText !== undefined && portText !== "-") throw new TraceError(`${portText}: ${protocol} has no ports; write - for the port`, 2);
   if (!hasPorts) return { from, to, port: undefined, protocol };
+  if (portText === undefined) throw new TraceError(`PORT is missing: sedge trace ${from} ${to} 80; for a ping, sedge trace ${from} ${to} - --protocol ICMP`, 2);
   if (!/^\d+$/.test(portText))
     throw new TraceError(
       `port ${JSON.stringify(portText)}: must be a number; the server's records have no names of ports (kubectl describe pod shows the number)`,
@@ -105,7 +112,7 @@ function protocolNumber(protocol: string, address: IpAddress | undefined): numbe
   return number >= 1 && number <= 255 ? number : undefined;
 }
 
-async function ask(connection: Connection, question: Question): Promise<{ answer: Trace; revision: bigint; isTorn: boolean }> {
+async function ask(connection: Connection, question: Question): Promise<Answer & { readonly revision: bigint; readonly isTorn: boolean }> {
   for (let tries = 1; ; tries++) {
     const before = await revisionOf(connection);
     const answer = await askOnce(connection, question);
@@ -113,22 +120,50 @@ async function ask(connection: Connection, question: Question): Promise<{ answer
     const isTorn = before !== after;
     if (isTorn && tries < TRIES) continue;
     if (answer instanceof TraceError) throw answer;
-    return { answer, revision: after, isTorn };
+    return { ...answer, revision: after, isTorn };
   }
 }
 
-async function askOnce(connection: Connection, { from, to, port, protocol }: Question): Promise<Trace | TraceError> {
+/** The answer, with what its sets are made of, and what nodes of its ends do not have yet. */
+interface Answer {
+  readonly trace: Trace;
+  readonly about: ReadonlyMap<string, string>;
+  readonly lagging: readonly string[];
+}
+
+async function askOnce(connection: Connection, { from, to, port, protocol }: Question): Promise<Answer | TraceError> {
   try {
     const source = await readEnd(connection, from);
     const destination = await readEnd(connection, to);
     const ipProtocol = protocolNumber(protocol, destination.addresses[0]) ?? 0;
     const isOwnNode = await isNodeOf(connection, source, destination);
-    const answer = trace(await readRecords(connection, [source, destination]), { from: source, to: destination, protocol: ipProtocol, port, isOwnNode });
-    return answer ?? new TraceError(`${from} and ${to} have no address of the same family`, 1);
+    const records = await readRecords(connection, [source, destination]);
+    const answer = trace(records, { from: source, to: destination, protocol: ipProtocol, port, isOwnNode });
+    if (answer === undefined) return new TraceError(`${from} and ${to} have no address of the same family`, 1);
+    return { trace: answer, about: records.about, lagging: await laggingText(connection, [source, destination]) };
   } catch (error) {
     if (error instanceof TraceError) return error;
     throw error;
   }
+}
+
+/** Pods whose node does not have all that concerns them in its kernel: what was decided here may not hold there yet. */
+async function laggingText(connection: Connection, ends: readonly TraceEnd[]): Promise<readonly string[]> {
+  const { client, metadata, deadline } = connection;
+  const pods = new Map(ends.flatMap(({ owner }) => (owner?.kind === "endpoint" ? [[`${owner.namespace}/${owner.pod}`, owner] as const] : [])));
+  const lines: string[] = [];
+  for (const [name, { namespace, pod }] of pods) {
+    try {
+      const { lagging } = await connection.call<GetObjectStatusResponse>((done) =>
+        client.getObjectStatus({ kind: "Pod", namespace, name: pod }, metadata, deadline, done),
+      );
+      for (const { node, reason } of lagging) lines.push(`but ${node}, the node of ${name}, does not have this in its kernel yet: ${reason}`);
+    } catch (error) {
+      // A server that does not know the pod by now, or this question, has nothing to add.
+      if (!(error instanceof CallError) || (error.code !== "NOT_FOUND" && error.code !== "UNIMPLEMENTED")) throw error;
+    }
+  }
+  return lines;
 }
 
 interface LiveEnd extends TraceEnd {
@@ -193,11 +228,15 @@ async function readRecords(connection: Connection, ends: readonly TraceEnd[]): P
     value.kind === "policy" ? [...value.ingress, ...value.egress].flatMap(({ source, destination }) => [source, destination]) : [],
   );
   const ids = sides.flatMap(({ sets, notSets, portSets, notPortSets = [] }) => [...sets, ...notSets, ...portSets, ...notPortSets]);
-  const sets = await listAll(
-    connection,
-    unique(ids).map((id) => `set/${id}/`),
-  );
-  return traceRecords([...stacks, ...lists, ...policies, ...sets]);
+  const about = new Map<string, string>();
+  const sets: RecordValue[] = [];
+  for (const id of unique(ids)) {
+    const shards = await list(connection, `set/${id}/`, "", (text) => about.set(id, text));
+    sets.push(...shards);
+    // One without members has no record to be described by.
+    if (shards.length === 0) about.set(id, `members of set ${id}, which is empty`);
+  }
+  return traceRecords([...stacks, ...lists, ...policies, ...sets], about);
 }
 
 function unique(keys: readonly RecordKey[]): RecordKey[] {
@@ -211,11 +250,13 @@ async function listAll(connection: Connection, prefixes: readonly string[]): Pro
 }
 
 /** Records whose key begins so; a record that this version cannot understand ends the trace, as an answer without it could be wrong. */
-async function list(connection: Connection, keyPrefix: string, node = ""): Promise<RecordValue[]> {
+async function list(connection: Connection, keyPrefix: string, node = "", onAbout?: (about: string) => void): Promise<RecordValue[]> {
   const { client, metadata, deadline } = connection;
   const values: RecordValue[] = [];
-  for await (const { record } of connection.messages<RecordEntry>(client.listRecords({ node, keyPrefix }, metadata, deadline))) {
+  const request = { node, keyPrefix };
+  for await (const { record, about } of connection.messages<RecordEntry>(client.listRecords(request, metadata, deadline))) {
     if (record === undefined) continue;
+    if (about !== "") onAbout?.(about);
     const { key, value, problem } = decodeRecord(RecordMessage.encode(record).finish());
     if (value === undefined) throw new TraceError(`record ${key} is not understood (${problem}): use the sedge of the server's version`, 1);
     values.push(value);
@@ -245,20 +286,29 @@ async function stagedHint(connection: Connection): Promise<string> {
 
 const STAGED_KINDS = POLICY_KIND_NAMES.filter((kind) => POLICY_KINDS[kind].isStaged);
 
-function traceText({ verdict, packet, egress, ingress }: Trace, revision: bigint): string {
+function traceText({ verdict, packet, egress, ingress }: Trace, revision: bigint, about: ReadonlyMap<string, string>): string {
   const port = packet.destinationPort === undefined ? "" : ` port ${packet.destinationPort}`;
   const head = `${verdict}: ${packet.sourceAddress} to ${packet.destinationAddress}, ${protocolText(packet.protocol)}${port} (revision ${revision})`;
-  return [head, ...endText("egress", egress), ...endText("ingress", ingress), ""].join("\n");
+  return [head, ...endText("egress", egress, about), ...endText("ingress", ingress, about), ""].join("\n");
 }
 
-function endText(direction: string, { end, verdict, reason, chain }: TraceVerdict): string[] {
-  return [`${direction} at ${end}: ${verdict}`, `  ${reason}`, ...chain.flatMap((step, i) => stepText(step, i === chain.length - 1))];
+function endText(direction: string, { end, verdict, reason, chain }: TraceVerdict, about: ReadonlyMap<string, string>): string[] {
+  return [`${direction} at ${end}: ${verdict}`, `  ${reason}`, ...chain.flatMap((step, i) => stepText(step, i === chain.length - 1, about))];
 }
 
-function stepText({ tier, policy, outcome, rule, says, sets = [] }: TraceStep, isLast: boolean): string[] {
+/** Rules that do not match, of one policy, before the rest is counted. */
+const MISSES_SHOWN = 8;
+
+function stepText({ tier, policy, outcome, rule, says, sets = [], misses = [] }: TraceStep, isLast: boolean, about: ReadonlyMap<string, string>): string[] {
   const where = tier === "" ? "profiles" : `tier ${tier}`;
   const mark = isLast ? "=>" : "- ";
   if (policy === "") return [`  ${mark} ${where}: its end: ${outcome}`];
-  const line = `  ${mark} ${where}: ${policy}: ${rule === undefined ? outcome : `${rule}: ${says ?? outcome}`}`;
-  return [line, ...sets.map(({ id, member }) => `       set ${id} has ${member}`)];
+  const line = `  ${mark} ${where}: ${recordName(policy)}: ${rule === undefined ? outcome : `${rule}: ${says ?? outcome}`}`;
+  const more = misses.length - MISSES_SHOWN;
+  return [
+    line,
+    ...sets.map(({ id, member }) => `       set ${id} (${about.get(id) ?? "of unknown members"}) has ${member}`),
+    ...misses.slice(0, MISSES_SHOWN).map(({ rule: missed, because }) => `       ${missed} ${because}`),
+    ...(more > 0 ? [`       and ${more} more rules`] : []),
+  ];
 }

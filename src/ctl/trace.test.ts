@@ -53,15 +53,15 @@ const ask = (from: TraceEnd, to: TraceEnd, port: number, values = WORLD, isOwnNo
 describe("trace", () => {
   it("names what passed on, what did not match and what decided, with the sets", () => {
     const answer = ask(client, web, 8080);
-    expect(answer?.egress).toMatchObject({ verdict: "allow", reason: "no policy applies to endpoint/shop/client", chain: [] });
+    expect(answer?.egress).toMatchObject({ verdict: "allow", reason: "no policy applies to pod shop/client", chain: [] });
     expect(answer?.ingress).toEqual({
       end: "shop/web",
       owner: "endpoint/shop/web",
       verdict: "allow",
-      reason: "allowed by spec.ingress[1] of policy/GlobalNetworkPolicy//opens (tier last)",
+      reason: "allowed by spec.ingress[1] of GlobalNetworkPolicy opens (tier last)",
       chain: [
         { tier: "first", policy: key("hand-on"), outcome: "pass", rule: "spec.ingress[4]", says: "pass any from anywhere to anywhere", sets: [] },
-        { tier: "last", policy: key("logs"), outcome: "no rule matches" },
+        { tier: "last", policy: key("logs"), outcome: "no rule matches", misses: [] },
         {
           tier: "last",
           policy: key("opens"),
@@ -80,7 +80,7 @@ describe("trace", () => {
   it("the end of a tier decides, and a rule that denies", () => {
     expect(ask(stranger, web, 8080)?.ingress).toMatchObject({
       verdict: "deny",
-      reason: `denied at the end of tier last: no ingress rule of ${key("logs")}, ${key("opens")} matches`,
+      reason: `denied at the end of tier last: no ingress rule of GlobalNetworkPolicy logs, GlobalNetworkPolicy opens matches`,
     });
     expect(ask(stranger, web, 8080)?.ingress.chain.at(-1)).toEqual({ tier: "last", policy: "", outcome: "deny" });
     expect(ask(client, web, 25)).toMatchObject({ verdict: "deny", ingress: { chain: [{}, {}, { outcome: "deny", rule: "spec.ingress[0]" }] } });
@@ -89,7 +89,7 @@ describe("trace", () => {
   it("a policy or a stack that nobody has denies", () => {
     const without = WORLD.filter((value) => !(value.kind === "policy" && value.name === "opens"));
     expect(ask(client, web, 8080, without)?.ingress).toMatchObject({ verdict: "deny", chain: [{}, {}, { outcome: "policy is not known" }] });
-    expect(ask(client, web, 8080, [])?.ingress).toMatchObject({ verdict: "deny", reason: "stack/s of endpoint/shop/web is not known to the server" });
+    expect(ask(client, web, 8080, [])?.ingress).toMatchObject({ verdict: "deny", reason: "stack/s of pod shop/web is not known to the server" });
   });
 
   it("itself, its own node, and no common family", () => {

@@ -15,11 +15,14 @@ import {
   type SetShard,
   type Stack,
 } from "../model/record.ts";
+import { recordName } from "../model/record-name.ts";
 import type { IpAddress } from "../net/ip.ts";
 import { type Direction, evaluate, type Packet, ruleMatches, type SetLookup } from "../policy/evaluate.ts";
 import { setsOfShards } from "../policy/shard-sets.ts";
 import { wholeStack } from "../policy/stack-lists.ts";
 import { commonAddresses } from "./policy-world.ts";
+import { protocolText } from "./protocol-text.ts";
+import { missOf } from "./trace-miss.ts";
 
 /** One side of the connection. Neither an endpoint nor a host endpoint: nothing of Sedge's is there. */
 export interface TraceEnd {
@@ -27,6 +30,14 @@ export interface TraceEnd {
   readonly text: string;
   readonly addresses: readonly IpAddress[];
   readonly owner: Endpoint | HostEndpoint | undefined;
+}
+
+/** A rule that does not match, and what of it does not. */
+export interface TraceMiss {
+  /** "spec.ingress[0]" */
+  readonly rule: string;
+  /** "wants source in endpoints with app == \"client\", and 10.65.0.3 is not" */
+  readonly because: string;
 }
 
 /** A policy that was asked, in order, or the end of a tier. */
@@ -42,6 +53,8 @@ export interface TraceStep {
   readonly says?: string;
   /** Sets of the rule that have the packet's address, or address and port. */
   readonly sets?: readonly { readonly id: string; readonly member: string }[];
+  /** Of a policy of which no rule matches: each of its rules in this direction. */
+  readonly misses?: readonly TraceMiss[];
 }
 
 export interface TraceVerdict {
@@ -64,9 +77,11 @@ export interface TraceRecords {
   readonly stacks: ReadonlyMap<RecordKey, Stack>;
   readonly policies: ReadonlyMap<RecordKey, Policy>;
   readonly sets: SetLookup;
+  /** What a set is made of, in words, by its id. */
+  readonly about: ReadonlyMap<string, string>;
 }
 
-export function traceRecords(values: Iterable<RecordValue>): TraceRecords {
+export function traceRecords(values: Iterable<RecordValue>, about: ReadonlyMap<string, string> = new Map()): TraceRecords {
   const stacks = new Map<RecordKey, Stack>();
   const policies = new Map<RecordKey, Policy>();
   const shards: SetShard[] = [];
@@ -81,7 +96,7 @@ export function traceRecords(values: Iterable<RecordValue>): TraceRecords {
     else if (value.kind === "policy") policies.set(`policy/${value.policyKind}/${value.namespace}/${value.name}`, value);
     else if (value.kind === "set") shards.push(value);
   }
-  return { stacks, policies, sets: setsOfShards(shards) };
+  return { stacks, policies, sets: setsOfShards(shards), about };
 }
 
 export interface TraceQuestion {
@@ -111,9 +126,9 @@ export function trace(records: TraceRecords, { from, to, protocol, port, isOwnNo
 function verdictAt(records: TraceRecords, end: TraceEnd, direction: Direction, packet: Packet): TraceVerdict {
   const { owner, text } = end;
   if (owner === undefined) return fixed(end, `${text} is no endpoint that the server knows: no policy applies there`);
-  if (owner.stack === "") return fixed(end, `no policy applies to ${ownerKey(end)}`);
+  if (owner.stack === "") return fixed(end, `no policy applies to ${recordName(ownerKey(end))}`);
   const stack = records.stacks.get(owner.stack);
-  if (stack === undefined) return { ...fixed(end, `${owner.stack} of ${ownerKey(end)} is not known to the server`), verdict: "deny" };
+  if (stack === undefined) return { ...fixed(end, `${owner.stack} of ${recordName(ownerKey(end))} is not known to the server`), verdict: "deny" };
   const decision = evaluate({ stack, policy: (key) => records.policies.get(key), sets: records.sets, direction, packet });
   const chain = chainOf(records, stack, direction, packet);
   const head = { end: text, owner: ownerKey(end), verdict: decision.action, chain };
@@ -121,12 +136,15 @@ function verdictAt(records: TraceRecords, end: TraceEnd, direction: Direction, p
   switch (decision.by.kind) {
     case "rule": {
       const { tier, policy, origin } = decision.by;
-      return { ...head, reason: `${done} by spec.${direction}[${origin}] of ${policy}${tier === "" ? "" : ` (tier ${tier})`}` };
+      return { ...head, reason: `${done} by spec.${direction}[${origin}] of ${recordName(policy)}${tier === "" ? "" : ` (tier ${tier})`}` };
     }
     case "tier-default":
-      return { ...head, reason: `${done} at the end of tier ${decision.by.tier}: no ${direction} rule of ${decision.by.policies.join(", ")} matches` };
+      return {
+        ...head,
+        reason: `${done} at the end of tier ${decision.by.tier}: no ${direction} rule of ${decision.by.policies.map(recordName).join(", ")} matches`,
+      };
     case "missing-policy":
-      return { ...head, reason: `${done}: ${decision.by.policy} applies and the server does not know it` };
+      return { ...head, reason: `${done}: ${recordName(decision.by.policy)} applies and the server does not know it` };
     case "no-match":
       return { ...head, reason: `${done}: no policy decides ${direction}` };
     case "no-policy":
@@ -167,11 +185,17 @@ interface Asked {
   readonly packet: Packet;
 }
 
-function stepOf({ policies, sets }: TraceRecords, { tier, key, direction, packet }: Asked): TraceStep {
+function stepOf({ policies, sets, about }: TraceRecords, { tier, key, direction, packet }: Asked): TraceStep {
   const policy = policies.get(key);
   if (policy === undefined) return { tier, policy: key, outcome: "policy is not known" };
   const rule = policy[direction].find((candidate) => candidate.action !== "log" && ruleMatches(candidate, packet, sets));
-  if (rule === undefined || rule.action === "log") return { tier, policy: key, outcome: "no rule matches" };
+  if (rule === undefined || rule.action === "log")
+    return {
+      tier,
+      policy: key,
+      outcome: "no rule matches",
+      misses: policy[direction].flatMap((each) => missOf(each, { direction, packet, sets, about }) ?? []),
+    };
   return { tier, policy: key, outcome: rule.action, rule: `spec.${direction}[${rule.origin}]`, says: ruleText(rule), sets: matchedSets(rule, packet) };
 }
 
@@ -190,19 +214,6 @@ function matchedSets({ source, destination }: Rule, packet: Packet): { id: strin
 
 function isInRange({ ports }: RuleSide, port: number): boolean {
   return ports.some(({ first, last }) => first <= port && port <= last);
-}
-
-const PROTOCOL_TEXTS: ReadonlyMap<number, string> = new Map([
-  [0, "any"],
-  [1, "icmp"],
-  [6, "tcp"],
-  [17, "udp"],
-  [58, "icmpv6"],
-  [132, "sctp"],
-]);
-
-export function protocolText(protocol: number): string {
-  return PROTOCOL_TEXTS.get(protocol) ?? `protocol ${protocol}`;
 }
 
 /** "allow tcp from set s1 to port 80": as the record states it, "not" before what is excluded. */

@@ -2,6 +2,8 @@
  * `sedge why NODE OBJECT`: by which policies and pods a record is in a node's view, as a tree from the record down to the node. The object is the record's key,
  * or a policy or pod as people call it: shop/web, gnp/deny-all, pod/shop/web-1.
  */
+
+import { recordName } from "../model/record-name.ts";
 import type { ExplainRecordResponse, Reason } from "../wire/gen/sedge/sync/v1/introspection.ts";
 import type { CtlConfig } from "./config.ts";
 import { CallError, type Connection } from "./connection.ts";
@@ -44,7 +46,7 @@ async function explain(
 /** A record that several others lead to is unfolded once. */
 function explanation(node: string, key: string, { inView, allNodes, audience, revision, reasons, truncated }: ExplainRecordResponse): string {
   const has = allNodes ? "every node has it" : `${audience} ${audience === 1 ? "node has" : "nodes have"} it`;
-  const head = `${key} (revision ${revision}, ${has})`;
+  const head = `${recordName(key)} (revision ${revision}, ${has})`;
   if (!inView) return `${head}\nis not in the view of ${node}: nothing on that node needs it\n`;
   const byKey = new Map<string, Reason[]>();
   for (const reason of reasons) byKey.set(reason.by, [...(byKey.get(reason.by) ?? []), reason]);
@@ -53,7 +55,7 @@ function explanation(node: string, key: string, { inView, allNodes, audience, re
   const unfold = (of: string, indent: string): void => {
     for (const { because, how } of byKey.get(of) ?? []) {
       const isKnown = seen.has(because) && byKey.has(because);
-      lines.push(`${indent}← ${because}: ${how}${isKnown ? " (see above)" : ""}`);
+      lines.push(`${indent}← ${recordName(because)}: ${how}${isKnown ? " (see above)" : ""}`);
       if (isKnown) continue;
       seen.add(because);
       unfold(because, `${indent}  `);

@@ -59,15 +59,13 @@ describe("sedge why", () => {
     const policyAnswer = await sedge("why", "n1", POLICY, "--server", f.address);
     expect(policyAnswer).toMatchObject({ code: 0, stderr: "" });
     const lines = policyAnswer.stdout.trimEnd().split("\n");
-    expect(lines[0]).toMatch(/^policy\/KubernetesNetworkPolicy\/shop\/allow-web \(revision \d+, 1 node has it\)$/);
+    expect(lines[0]).toMatch(/^NetworkPolicy shop\/allow-web \(revision \d+, 1 node has it\)$/);
     expect(lines[1]).toMatch(new RegExp(`^ {2}← ${stack}: in tier default; it applies to endpoints with .*namespace == "shop"`));
-    expect(lines.slice(2)).toEqual(["    ← endpoint/shop/web: the policies of this pod", "      ← node/n1: the pod runs on the node"]);
+    expect(lines.slice(2)).toEqual(["    ← pod shop/web: the policies of this pod", "      ← node n1: the pod runs on the node"]);
 
     const set = [...n1.view.records.keys()].find((key) => key.startsWith("set/"));
     if (set !== undefined)
-      expect((await sedge("why", "n1", set, "--server", f.address)).stdout).toMatch(
-        /← policy\/KubernetesNetworkPolicy\/shop\/allow-web: ingress rule 0 source: endpoints with /,
-      );
+      expect((await sedge("why", "n1", set, "--server", f.address)).stdout).toMatch(/← NetworkPolicy shop\/allow-web: ingress rule 0 source: endpoints with /);
   });
 
   it("a policy and a pod by the names that people have for them", async () => {
@@ -77,7 +75,7 @@ describe("sedge why", () => {
     for (const name of [["shop/allow-web"], ["policy/shop/allow-web"], ["netpol/allow-web", "-n", "shop"]])
       expect(await sedge("why", "n1", ...name, "--server", f.address), name.join(" ")).toMatchObject({
         code: 0,
-        stdout: expect.stringMatching(/^policy\/KubernetesNetworkPolicy\/shop\/allow-web \(/),
+        stdout: expect.stringMatching(/^NetworkPolicy shop\/allow-web \(/),
       });
     expect((await sedge("why", "n1", "pod/shop/web", "--server", f.address)).stdout).toMatch(/^endpoint\/shop\/web \(/);
   });
@@ -269,8 +267,8 @@ describe("sedge diff", () => {
       await rm(folder, { recursive: true });
     });
     expect(await sedge("diff", "n1", "--socket", socket, "--server", f.address)).toMatchObject({ code: 0, stdout: expect.stringContaining("same view") });
-    hashes["pool/p4"] = "0000000000000001";
-    hashes["node/n9"] = "0000000000000002";
+    hashes["IPPool p4"] = "0000000000000001";
+    hashes["node n9"] = "0000000000000002";
     delete hashes["endpoint/shop/web"];
     const { code, stdout } = await sedge("diff", "n1", "--socket", socket, "--server", f.address);
     expect(code).toBe(1);
@@ -281,9 +279,9 @@ describe("sedge diff", () => {
         .map((line) => line.split(/ {2,}/));
     expect(cells(stdout)).toEqual([
       ["RECORD", "SERVER", "AGENT", "KERNEL"],
-      ["endpoint/shop/web", "has it", "-", "-"],
-      ["node/n9", "-", "has it otherwise", "in force"],
-      ["pool/p4", "has it", "has it otherwise", "in force"],
+      ["pod shop/web", "has it", "-", "-"],
+      ["node n9", "-", "has it otherwise", "in force"],
+      ["IPPool p4", "has it", "has it otherwise", "in force"],
     ]);
     Object.assign(kernel, { programmedRevision: "6", failures: [{ key: POLICY, reason: "the kernel says ENOENT" }], drift: [{ what: "chain x: not ours" }] });
     const more = cells((await sedge("diff", "n1", "--socket", socket, "--server", f.address)).stdout);

@@ -400,7 +400,7 @@ describe("an operator's questions through a relay", () => {
         sedge("policy", "status", "shop/allow-web", "--server", server),
       ]);
       expect([policyWait.code, revisionWait.code, policyStatus.code]).toEqual([0, 0, 0]);
-      expect(why.stdout).toContain("← endpoint/shop/web: the policies of this pod");
+      expect(why.stdout).toContain("← pod shop/web: the policies of this pod");
       expect(get.stdout).toContain("endpoint/shop/db");
     };
     await Promise.all([root.address, relay.address].map(check));

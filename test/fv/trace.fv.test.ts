@@ -33,11 +33,14 @@ describe("sedge trace", () => {
     const allowed = await run("shop/client", "10.65.0.1", "80");
     expect([allowed.code, allowed.stderr]).toEqual([0, ""]);
     expect(allowed.stdout).toMatch(/^allow: 10\.65\.0\.2 to 10\.65\.0\.1, tcp port 80 \(revision \d+\)\n/);
-    expect(allowed.stdout).toMatch(
-      /=> tier default: policy\/KubernetesNetworkPolicy\/shop\/from-client: spec\.ingress\[0\]: allow any from set \S+ to anywhere\n/,
-    );
-    expect(allowed.stdout).toMatch(/set \S+ has 10\.65\.0\.2\n/);
+    expect(allowed.stdout).toMatch(/=> tier default: NetworkPolicy shop\/from-client: spec\.ingress\[0\]: allow any from set \S+ to anywhere\n/);
+    expect(allowed.stdout).toMatch(/set \S+ \(endpoints with .*app == "client"\) has 10\.65\.0\.2\n/);
     expect(allowed.stdout).toMatch(/\n1 staged policy is not in force and not in this; --staged shows what they would decide\n$/);
+    expect(allowed.stdout).toContain("but n1, the node of shop/client, does not have this in its kernel yet: not connected\n");
+    const wrongLabel = await run("shop/other", "shop/web", "80");
+    expect(wrongLabel.stdout).toMatch(
+      /NetworkPolicy shop\/from-client: no rule matches\n +spec\.ingress\[0\] wants its source among the endpoints with .*app == "client", and 10\.65\.0\.3 is not\n/,
+    );
     const denied = await run("shop/other", "shop/web", "80", "-o", "json");
     expect(JSON.parse(denied.stdout)).toMatchObject({
       from: "shop/other",

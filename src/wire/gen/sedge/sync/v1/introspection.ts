@@ -116,6 +116,8 @@ export interface RecordEntry {
   allNodes: boolean;
   /** Nodes in the audience, unless all_nodes. */
   audience: number;
+  /** For people: the selector behind a policy or a set, which is in no record. Empty of other records, and where changes are watched. */
+  about: string;
 }
 
 export interface RecordEvent {
@@ -1643,7 +1645,7 @@ export const ListRecordsRequest: MessageFns<ListRecordsRequest> = {
 };
 
 function createBaseRecordEntry(): RecordEntry {
-  return { record: undefined, revision: 0n, allNodes: false, audience: 0 };
+  return { record: undefined, revision: 0n, allNodes: false, audience: 0, about: "" };
 }
 
 export const RecordEntry: MessageFns<RecordEntry> = {
@@ -1662,6 +1664,9 @@ export const RecordEntry: MessageFns<RecordEntry> = {
     }
     if (message.audience !== 0) {
       writer.uint32(32).uint32(message.audience);
+    }
+    if (message.about !== "") {
+      writer.uint32(42).string(message.about);
     }
     return writer;
   },
@@ -1711,6 +1716,14 @@ export const RecordEntry: MessageFns<RecordEntry> = {
             message.audience = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.about = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1733,6 +1746,7 @@ export const RecordEntry: MessageFns<RecordEntry> = {
         ? globalThis.Boolean(object.all_nodes)
         : false,
       audience: isSet(object.audience) ? globalThis.Number(object.audience) : 0,
+      about: isSet(object.about) ? globalThis.String(object.about) : "",
     };
   },
 
@@ -1750,6 +1764,9 @@ export const RecordEntry: MessageFns<RecordEntry> = {
     if (message.audience !== 0) {
       obj.audience = Math.round(message.audience);
     }
+    if (message.about !== "") {
+      obj.about = message.about;
+    }
     return obj;
   },
 
@@ -1764,6 +1781,7 @@ export const RecordEntry: MessageFns<RecordEntry> = {
     message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
     message.allNodes = object.allNodes ?? false;
     message.audience = object.audience ?? 0;
+    message.about = object.about ?? "";
     return message;
   },
 };
