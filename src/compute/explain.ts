@@ -19,5 +19,10 @@ export function describeSubject(canonical: string): string {
 }
 
 function selectorText(canonical: string): string {
-  return canonical === "" ? "any labels" : canonical;
+  if (canonical === "") return "any labels";
+  const inherited = [
+    ["pcns.", "of the namespace"],
+    ["pcsa.", "of the service account"],
+  ].filter(([prefix = ""]) => canonical.includes(prefix));
+  return inherited.length === 0 ? canonical : `${canonical} (${inherited.map(([prefix, meaning]) => `${prefix}: ${meaning}`).join(", ")})`;
 }

@@ -299,16 +299,22 @@ function endText(direction: string, { end, verdict, reason, chain }: TraceVerdic
 /** Rules that do not match, of one policy, before the rest is counted. */
 const MISSES_SHOWN = 8;
 
-function stepText({ tier, policy, outcome, rule, says, sets = [], misses = [] }: TraceStep, isLast: boolean, about: ReadonlyMap<string, string>): string[] {
+function stepText(
+  { tier, policy, outcome, rule, says, sets = [], misses = [], hasRules = true }: TraceStep,
+  isLast: boolean,
+  about: ReadonlyMap<string, string>,
+): string[] {
   const where = tier === "" ? "profiles" : `tier ${tier}`;
   const mark = isLast ? "=>" : "- ";
   if (policy === "") return [`  ${mark} ${where}: its end: ${outcome}`];
-  const line = `  ${mark} ${where}: ${recordName(policy)}: ${rule === undefined ? outcome : `${rule}: ${says ?? outcome}`}`;
-  const more = misses.length - MISSES_SHOWN;
+  const line = `  ${mark} ${where}: ${recordName(policy)}: ${rule === undefined ? outcome : `${rule}: ${says ?? outcome}`}${hasRules ? "" : " (it has none)"}`;
+  // Of what allows, nobody asks why the rules before it do not.
+  const passedOver = outcome === "allow" ? [] : misses;
+  const more = passedOver.length - MISSES_SHOWN;
   return [
     line,
     ...sets.map(({ id, member }) => `       set ${id} (${about.get(id) ?? "of unknown members"}) has ${member}`),
-    ...misses.slice(0, MISSES_SHOWN).map(({ rule: missed, because }) => `       ${missed} ${because}`),
+    ...passedOver.slice(0, MISSES_SHOWN).map(({ rule: missed, because }) => `       ${missed} ${because}`),
     ...(more > 0 ? [`       and ${more} more rules`] : []),
   ];
 }

@@ -28,7 +28,7 @@ describe("missOf", () => {
     [
       "a port, by number and by name",
       { protocol: 6, destination: { ...ANY, ports: [{ first: 443, last: 443 }], portSets: ["http"] } },
-      'wants destination port 443 or one of the named port http of endpoints with app == "web", and this is 80',
+      'wants destination port 443 or named port http of endpoints with app == "web", and this is 80',
     ],
     [
       "two things",

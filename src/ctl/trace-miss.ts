@@ -50,7 +50,5 @@ export function missOf(rule: Rule, { direction, packet, sets, about }: Asked): T
 }
 
 function portsText({ ports, portSets }: Pick<RuleSide, "ports" | "portSets">, nameOf: (id: string) => string): string {
-  return [...ports.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)), ...portSets.map((id) => `one of the ${nameOf(id)}`)].join(
-    " or ",
-  );
+  return [...ports.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)), ...portSets.map((id) => nameOf(id))].join(" or ");
 }

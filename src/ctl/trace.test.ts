@@ -61,11 +61,12 @@ describe("trace", () => {
       reason: "allowed by spec.ingress[1] of GlobalNetworkPolicy opens (tier last)",
       chain: [
         { tier: "first", policy: key("hand-on"), outcome: "pass", rule: "spec.ingress[4]", says: "pass any from anywhere to anywhere", sets: [] },
-        { tier: "last", policy: key("logs"), outcome: "no rule matches", misses: [] },
+        { tier: "last", policy: key("logs"), outcome: "no rule matches", hasRules: true },
         {
           tier: "last",
           policy: key("opens"),
           outcome: "allow",
+          misses: [{ rule: "spec.ingress[0]", because: "wants destination port 25, and this is 8080" }],
           rule: "spec.ingress[1]",
           says: "allow tcp from set clients to port of set http",
           sets: [

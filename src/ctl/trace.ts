@@ -53,7 +53,9 @@ export interface TraceStep {
   readonly says?: string;
   /** Sets of the rule that have the packet's address, or address and port. */
   readonly sets?: readonly { readonly id: string; readonly member: string }[];
-  /** Of a policy of which no rule matches: each of its rules in this direction. */
+  /** Of a policy of which no rule matches: whether it has any in this direction. */
+  readonly hasRules?: boolean;
+  /** Rules before the one that matches, or all when none does. Absent: none. */
   readonly misses?: readonly TraceMiss[];
 }
 
@@ -146,6 +148,8 @@ function verdictAt(records: TraceRecords, end: TraceEnd, direction: Direction, p
     case "missing-policy":
       return { ...head, reason: `${done}: ${recordName(decision.by.policy)} applies and the server does not know it` };
     case "no-match":
+      if (decision.action === "deny")
+        return { ...head, reason: `${done}: ${recordName(ownerKey(end))} is there, and no policy or profile of it allows ${direction}` };
       return { ...head, reason: `${done}: no policy decides ${direction}` };
     case "no-policy":
       return { ...head, reason: `${done}: no policy applies` };
@@ -188,15 +192,13 @@ interface Asked {
 function stepOf({ policies, sets, about }: TraceRecords, { tier, key, direction, packet }: Asked): TraceStep {
   const policy = policies.get(key);
   if (policy === undefined) return { tier, policy: key, outcome: "policy is not known" };
-  const rule = policy[direction].find((candidate) => candidate.action !== "log" && ruleMatches(candidate, packet, sets));
-  if (rule === undefined || rule.action === "log")
-    return {
-      tier,
-      policy: key,
-      outcome: "no rule matches",
-      misses: policy[direction].flatMap((each) => missOf(each, { direction, packet, sets, about }) ?? []),
-    };
-  return { tier, policy: key, outcome: rule.action, rule: `spec.${direction}[${rule.origin}]`, says: ruleText(rule), sets: matchedSets(rule, packet) };
+  const at = policy[direction].findIndex((candidate) => candidate.action !== "log" && ruleMatches(candidate, packet, sets));
+  const rule = policy[direction][at];
+  const passedOver = at === -1 ? policy[direction] : policy[direction].slice(0, at);
+  const misses = passedOver.flatMap((each) => missOf(each, { direction, packet, sets, about }) ?? []);
+  const more = misses.length === 0 ? {} : { misses };
+  if (rule === undefined || rule.action === "log") return { tier, policy: key, outcome: "no rule matches", hasRules: policy[direction].length > 0, ...more };
+  return { tier, policy: key, outcome: rule.action, rule: `spec.${direction}[${rule.origin}]`, says: ruleText(rule), sets: matchedSets(rule, packet), ...more };
 }
 
 /** The rule matches, so the packet is in every set that it states. */

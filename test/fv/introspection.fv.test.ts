@@ -77,7 +77,7 @@ describe("sedge why", () => {
         code: 0,
         stdout: expect.stringMatching(/^NetworkPolicy shop\/allow-web \(/),
       });
-    expect((await sedge("why", "n1", "pod/shop/web", "--server", f.address)).stdout).toMatch(/^endpoint\/shop\/web \(/);
+    expect((await sedge("why", "n1", "pod/shop/web", "--server", f.address)).stdout).toMatch(/^pod shop\/web \(/);
   });
 
   it("a record that the node does not have, one that all have, one that there is not", async () => {
@@ -267,8 +267,8 @@ describe("sedge diff", () => {
       await rm(folder, { recursive: true });
     });
     expect(await sedge("diff", "n1", "--socket", socket, "--server", f.address)).toMatchObject({ code: 0, stdout: expect.stringContaining("same view") });
-    hashes["IPPool p4"] = "0000000000000001";
-    hashes["node n9"] = "0000000000000002";
+    hashes["pool/p4"] = "0000000000000001";
+    hashes["node/n9"] = "0000000000000002";
     delete hashes["endpoint/shop/web"];
     const { code, stdout } = await sedge("diff", "n1", "--socket", socket, "--server", f.address);
     expect(code).toBe(1);
@@ -285,7 +285,7 @@ describe("sedge diff", () => {
     ]);
     Object.assign(kernel, { programmedRevision: "6", failures: [{ key: POLICY, reason: "the kernel says ENOENT" }], drift: [{ what: "chain x: not ours" }] });
     const more = cells((await sedge("diff", "n1", "--socket", socket, "--server", f.address)).stdout);
-    expect(more).toContainEqual([POLICY, "has it", "the same", "not as the view says: the kernel says ENOENT"]);
+    expect(more).toContainEqual(["NetworkPolicy shop/allow-web", "has it", "the same", "not as the view says: the kernel says ENOENT"]);
     expect(more).toContainEqual(["kernel: chain x: not ours"]);
     expect(more).toContainEqual(["kernel: has revision 6, the agent's view is at 7"]);
     const away = await sedge("diff", "n1", "--socket", join(folder, "none.sock"), "--server", f.address);
