@@ -5,7 +5,14 @@
 import type { Rule, RuleSide } from "../model/record.ts";
 import { type Direction, type Packet, ruleMatches, type SetLookup } from "../policy/evaluate.ts";
 import { protocolText } from "./protocol-text.ts";
-import type { TraceMiss } from "./trace.ts";
+
+/** A rule that does not match, and what of it does not. */
+export interface TraceMiss {
+  /** "spec.ingress[0]" */
+  readonly rule: string;
+  /** "wants source in endpoints with app == \"client\", and 10.65.0.3 is not" */
+  readonly because: string;
+}
 
 const ANY: RuleSide = { nets: [], notNets: [], sets: [], notSets: [], ports: [], portSets: [] };
 

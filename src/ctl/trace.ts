@@ -22,7 +22,7 @@ import { setsOfShards } from "../policy/shard-sets.ts";
 import { wholeStack } from "../policy/stack-lists.ts";
 import { commonAddresses } from "./policy-world.ts";
 import { protocolText } from "./protocol-text.ts";
-import { missOf } from "./trace-miss.ts";
+import { missOf, type TraceMiss } from "./trace-miss.ts";
 
 /** One side of the connection. Neither an endpoint nor a host endpoint: nothing of Sedge's is there. */
 export interface TraceEnd {
@@ -30,14 +30,6 @@ export interface TraceEnd {
   readonly text: string;
   readonly addresses: readonly IpAddress[];
   readonly owner: Endpoint | HostEndpoint | undefined;
-}
-
-/** A rule that does not match, and what of it does not. */
-export interface TraceMiss {
-  /** "spec.ingress[0]" */
-  readonly rule: string;
-  /** "wants source in endpoints with app == \"client\", and 10.65.0.3 is not" */
-  readonly because: string;
 }
 
 /** A policy that was asked, in order, or the end of a tier. */
