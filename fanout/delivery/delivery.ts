@@ -15,6 +15,8 @@ export interface PeerStream {
   readonly address: string;
   /** Bytes given to `send` that the transport has not taken yet (its flow-control window is closed, or the peer is slow). */
   readonly bytesInFlight: number;
+  /** For messages that go to many streams. Undefined: the transport has no such way, or not yet. */
+  readonly lane: Lane | undefined;
   /**
    * Sends one ServerMessage. The bytes must not change afterwards; they may be shared with other streams. Messages of one tick leave together at its end;
    * `isUrgent`: this one, and what waits before it, need not wait for that. A transport that has no way to do so sends it as the others.
@@ -27,6 +29,15 @@ export interface PeerStream {
   beat(message: Uint8Array): void;
   /** Ends the stream with an error. `onClosed` follows. */
   end(error: unknown): void;
+}
+
+/** taken: by the system, whole. partly: sent, and some of it is in flight. refused: not sent at all, since something else has to go before it. */
+export type LaneResult = "taken" | "partly" | "refused";
+
+/** A stream's way for a message that many others get too, which costs no look at anything else of the stream. */
+export interface Lane {
+  /** As an urgent `send`. */
+  offer(message: Uint8Array): LaneResult;
 }
 
 /** What a session wants to hear of its stream. Called in order, never after `onClosed`. */

@@ -163,6 +163,7 @@ function serveStream(call: ServerDuplexStream<Uint8Array, Uint8Array>, identityO
 class GrpcStream implements PeerStream {
   readonly identity: Identity;
   readonly address: string;
+  readonly lane = undefined;
   handler: StreamHandler | undefined;
   isOver = false;
   readonly #call: ServerDuplexStream<Uint8Array, Uint8Array>;

@@ -30,6 +30,7 @@ import type { Table } from "../table/table.ts";
 import type { Admission, Line, Ticket } from "./admission.ts";
 import { answerParts } from "./answer.ts";
 import type { Acknowledged, ClientState } from "./client-state.ts";
+import type { Follower, Followers } from "./followers.ts";
 import { bytesOfDelta, type CommitFields, type CommitMark, deltaFrames, deltaOf, deltaParts, type FrameCache } from "./frames.ts";
 import { PACKINGS, type PackedShared, type Packing } from "./packed-shared.ts";
 import { SentCommits } from "./sent-commits.ts";
@@ -85,6 +86,9 @@ export interface SessionHost {
   readonly shared: PackedShared;
   /** Given to all streams and not taken. */
   readonly inFlight: { bytes: number };
+  /** Sessions that follow, by whether their messages tell of the upstream, and those with a Hello that do not follow. */
+  readonly followers: { readonly plain: Followers<Session>; readonly withUpstream: Followers<Session> };
+  readonly apart: Set<Session>;
   /** Sessions that have a place in the admission. */
   readonly answering: Set<Session>;
   readonly admission: Admission;
@@ -135,7 +139,7 @@ export interface SessionObserver {
   ended(session: Session, reason: CallProblem | "closed", error: CallError | undefined): void;
 }
 
-export class Session implements StreamHandler, ClientState {
+export class Session implements StreamHandler, ClientState, Follower {
   readonly stream: PeerStream;
   readonly connectedAt: number;
   readonly #host: SessionHost;
@@ -145,8 +149,11 @@ export class Session implements StreamHandler, ClientState {
   #dirty = new Set<RecordKey>();
   #oldestDirtyUs = 0n;
   #oldestDirtyRevision = 0n;
-  /** Changes for everybody that are dirty here as well, besides `#dirty`. */
+  /** Changes for everybody that are dirty here as well, besides `#dirty`. Of a follower: undefined, its followers have them. */
   #shared: SharedChanges | undefined;
+  /** It follows: what all are sent it is sent without being asked, and `#caughtUpTo` is the number of the first such message that is not in its account. */
+  #followers: Followers<Session> | undefined;
+  #caughtUpTo = 0;
   /** Keys that went out in parts whose commit is still to come. */
   #staged = new Set<RecordKey>();
   /** Keys that went out up to `#awaitedRevision` and are not known to be in the node's kernel, and those that went out after it. */
@@ -188,7 +195,7 @@ export class Session implements StreamHandler, ClientState {
   #bytesSent = 0;
   /** When a part of an answer was last sent. */
   #progressAt = 0;
-  readonly sentCommits = new SentCommits();
+  readonly #sentCommits = new SentCommits();
   /** Kept for who sends the heartbeats. */
   stopHeartbeats: (() => void) | undefined;
   /** When it was last asked to move (ms by the clock). */
@@ -214,7 +221,7 @@ export class Session implements StreamHandler, ClientState {
   }
 
   get dirtyKeys(): number {
-    return this.#dirty.size + (this.#shared?.keys.size ?? 0);
+    return this.#dirty.size + (this.#pendingShared?.keys.size ?? 0);
   }
 
   get address(): string {
@@ -226,7 +233,13 @@ export class Session implements StreamHandler, ClientState {
     return identity.kind === "node" ? identity.endsAtUnixMs : undefined;
   }
 
+  get sentCommits(): SentCommits {
+    this.catchUp();
+    return this.#sentCommits;
+  }
+
   get acknowledged(): Acknowledged {
+    this.catchUp();
     return {
       sent: this.#sentRevision,
       received: BigInt(this.#receivedRevision),
@@ -237,6 +250,7 @@ export class Session implements StreamHandler, ClientState {
   }
 
   get bytesSent(): number {
+    this.catchUp();
     return this.#bytesSent;
   }
 
@@ -247,6 +261,7 @@ export class Session implements StreamHandler, ClientState {
 
   /** As `isLevel`, whether or not single objects failed. */
   get isCaughtUp(): boolean {
+    this.catchUp();
     return this.#isClean && this.#programmedRevision >= this.#sentRevision;
   }
 
@@ -254,7 +269,7 @@ export class Session implements StreamHandler, ClientState {
   openKeys(): readonly RecordKey[] | undefined {
     if (this.#isViewOpen) return undefined;
     if (this.isCaughtUp) return [];
-    const sets = [this.#dirty, this.#shared?.keys ?? [], this.#staged, this.#unacknowledged, this.#unacknowledgedShared ?? [], this.#sentAfter];
+    const sets = [this.#dirty, this.#pendingShared?.keys ?? [], this.#staged, this.#unacknowledged, this.#unacknowledgedShared ?? [], this.#sentAfter];
     return [...new Set(sets.flatMap((keys) => [...keys]))];
   }
 
@@ -284,6 +299,7 @@ export class Session implements StreamHandler, ClientState {
     if (this.#parts !== undefined) this.#pump();
     else this.flush();
     this.#releaseWhenTaken();
+    this.#follow();
   }
 
   onClosed(): void {
@@ -294,6 +310,7 @@ export class Session implements StreamHandler, ClientState {
   handle(event: SessionEvent, message?: AgentMessageValue, cause?: unknown): void {
     const { next, effect } = SESSION_TRANSITIONS[this.#state][event];
     const from = this.#state;
+    if (next !== "live") this.leave();
     this.#state = next;
     switch (effect) {
       case "greet":
@@ -344,6 +361,7 @@ export class Session implements StreamHandler, ClientState {
 
   /** A commit changed records in this node's view. */
   markDirty(key: RecordKey, { committedAtUnixUs, revision }: CommitMark): void {
+    this.leave();
     if (this.#shared !== undefined) this.#takeOver(this.#shared);
     if (this.#dirty.size === 0) {
       this.#oldestDirtyUs = committedAtUnixUs;
@@ -360,9 +378,61 @@ export class Session implements StreamHandler, ClientState {
     return true;
   }
 
+  /** Takes the messages that it followed into its account. Whoever reads or changes that calls this before. */
+  catchUp(): void {
+    const followers = this.#followers;
+    if (followers === undefined || this.#caughtUpTo === followers.end) return;
+    for (const { message, keys } of followers.since(this.#caughtUpTo)) this.#noteShared(message, keys);
+    this.#caughtUpTo = followers.end;
+  }
+
+  /** From now on it goes its own way; what its followers have pending is dirty here. */
+  leave(): void {
+    const followers = this.#followers;
+    if (followers === undefined) return;
+    this.catchUp();
+    this.#followers = undefined;
+    this.#shared = followers.pending;
+    followers.remove(this);
+    this.#host.apart.add(this);
+  }
+
+  holdsRest(): void {
+    this.#account();
+  }
+
+  /** When it has nothing else to do. */
+  #follow(): void {
+    if (this.#followers !== undefined || this.#state !== "live" || this.#parts !== undefined || this.#dirty.size > 0 || this.#counted > 0) return;
+    const { lane } = this.stream;
+    const followers = this.#hasUpstream ? this.#host.followers.withUpstream : this.#host.followers.plain;
+    // What is pending for them was sent here with other things, or was not meant for it: it comes with the next.
+    if (lane === undefined || this.#shared !== followers.pending || this.stream.bytesInFlight > 0) return;
+    this.#shared = undefined;
+    this.#followers = followers;
+    this.#caughtUpTo = followers.end;
+    followers.add(this, lane);
+    this.#host.apart.delete(this);
+  }
+
+  #noteShared(message: SharedMessage, keys: ReadonlySet<RecordKey>): void {
+    this.#bytesSent += message.bytes;
+    this.#sentRevision = message.revision;
+    if (this.#isAllAcknowledged) {
+      this.#unacknowledgedShared = keys;
+      this.#awaitedRevision = message.revision;
+    } else for (const key of keys) this.#sentAfter.add(key);
+    this.#sentCommits.add(message.sent);
+  }
+
+  get #pendingShared(): SharedChanges | undefined {
+    return this.#followers === undefined ? this.#shared : this.#followers.pending;
+  }
+
   /**
-   * Sends what it joined; the result is the message that it is for all, which the caller counts. Undefined: it went another way. Called for every session at every
-   * change that concerns all, so it touches as little as it can: a session that has joined has nothing else to send (`markDirty` and `#beginAnswer` end that).
+   * Sends what it joined; the result is the message that it is for all, which the caller counts. Undefined: it went another way. Called at every change that concerns
+   * all for every session that does not follow, so it touches as little as it can: a session that has joined has nothing else to send (`markDirty` and `#beginAnswer`
+   * end that).
    */
   flushShared(changes: SharedChanges): SharedMessage | undefined {
     if (this.#shared !== changes) return undefined;
@@ -374,14 +444,9 @@ export class Session implements StreamHandler, ClientState {
     }
     this.#shared = undefined;
     for (const frame of message.frames) this.stream.send(frame, true);
-    this.#bytesSent += message.bytes;
     this.#account();
-    this.#sentRevision = message.revision;
-    if (this.#isAllAcknowledged) {
-      this.#unacknowledgedShared = changes.keys;
-      this.#awaitedRevision = message.revision;
-    } else for (const key of changes.keys) this.#sentAfter.add(key);
-    this.sentCommits.add(message.sent);
+    this.#noteShared(message, changes.keys);
+    this.#follow();
     return message;
   }
 
@@ -677,7 +742,7 @@ export class Session implements StreamHandler, ClientState {
     }
     for (const frame of deltaFrames(delta, { ...fields, digest: table.viewDigest(this.#node.id) })) this.#send("answer", frame);
     this.#sentRevision = table.revision;
-    this.sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: 0, sentAtUnixUs: 0 });
+    this.#sentCommits.add({ revision: Number(table.revision), committedAtUnixUs: 0, sentAtUnixUs: 0 });
     this.handle("answered");
     this.#releaseWhenTaken();
   }
@@ -692,8 +757,9 @@ export class Session implements StreamHandler, ClientState {
     const committedAtUnixUs = Number(this.#changesSince.committedAtUnixUs);
     this.#sentRevision = this.#host.table.revision;
     const sentAtUnixUs = this.#host.wallTimeUs();
-    this.sentCommits.add({ revision: Number(this.#sentRevision), committedAtUnixUs, sentAtUnixUs });
+    this.#sentCommits.add({ revision: Number(this.#sentRevision), committedAtUnixUs, sentAtUnixUs });
     this.#host.observer.delivered((sentAtUnixUs - committedAtUnixUs) / 1e6, 1);
+    this.#follow();
   }
 
   /** What was dirty goes out: in the usual case, where everything before it was acknowledged, at no cost a key. */
@@ -728,7 +794,7 @@ export class Session implements StreamHandler, ClientState {
 
   /** Live, and the node has been sent all that the table holds for it. */
   get #isClean(): boolean {
-    return this.#state === "live" && this.#dirty.size === 0 && this.#shared === undefined && this.#parts === undefined;
+    return this.#state === "live" && this.#dirty.size === 0 && this.#pendingShared === undefined && this.#parts === undefined;
   }
 
   #recordWholeAck({ receivedRevision, programmedRevision, failed, heldUs = -1, programmedHeldUs = -1 }: Ack): void {
@@ -740,6 +806,7 @@ export class Session implements StreamHandler, ClientState {
     const { table, observer } = this.#host;
     if (received > table.revision || programmed > table.revision)
       throw new CallError("broken-message", `Ack names revision ${received} received and ${programmed} programmed, the table is at ${table.revision}`);
+    this.catchUp();
     this.#receivedRevision = received;
     this.#programmedRevision = programmed;
     this.#failed = failed;
@@ -747,10 +814,10 @@ export class Session implements StreamHandler, ClientState {
     this.#noteProgrammed();
     const nowUs = this.#host.wallTimeUs();
     if (heldUs >= 0) {
-      const seconds = this.sentCommits.receive(received, nowUs - heldUs);
+      const seconds = this.#sentCommits.receive(received, nowUs - heldUs);
       if (seconds >= 0) observer.received(seconds);
     }
-    this.sentCommits.acknowledge(programmed, nowUs - Math.max(0, programmedHeldUs), programmedHeldUs >= 0, observer.programmed);
+    this.#sentCommits.acknowledge(programmed, nowUs - Math.max(0, programmedHeldUs), programmedHeldUs >= 0, observer.programmed);
     this.#host.acknowledged(this);
   }
 
@@ -806,6 +873,7 @@ export class Session implements StreamHandler, ClientState {
   }
 
   #forget(reason: CallProblem | "closed", error: CallError | undefined): void {
+    this.leave();
     this.#line?.leave();
     this.#release?.();
     this.yieldAdmission();

@@ -16,6 +16,7 @@ import type { UpstreamPositions } from "../upstream-versions.ts";
 import { Admission, type AdmissionOptions } from "./admission.ts";
 import type { ClientState } from "./client-state.ts";
 import { FlushWindow } from "./flush-window.ts";
+import { Followers } from "./followers.ts";
 import { FrameCache } from "./frames.ts";
 import { HeartbeatRing } from "./heartbeat-ring.ts";
 import { PackedShared } from "./packed-shared.ts";
@@ -131,6 +132,8 @@ export class Sessions {
       admission: new Admission({ now: () => clock.now(), ...options.admission }),
       shared: new PackedShared({ table, ...(options.packedBytes === undefined ? {} : { maxBytes: options.packedBytes }) }),
       inFlight: { bytes: 0 },
+      followers: { plain: new Followers(), withUpstream: new Followers() },
+      apart: new Set(),
       answering: new Set(),
       get upstreamKinds() {
         return options.versions?.kinds ?? [];
@@ -162,6 +165,12 @@ export class Sessions {
   /** Sessions that have said Hello. */
   get clients(): ReadonlySet<Session> {
     return this.#registered;
+  }
+
+  /** Sessions that have nothing to do but to be sent what all are sent. */
+  get following(): number {
+    const { plain, withUpstream } = this.#host.followers;
+    return plain.size + withUpstream.size;
   }
 
   /** Streams, with or without Hello. */
@@ -229,6 +238,9 @@ export class Sessions {
     this.#epoch = epoch;
     this.#host.frames.clear();
     this.#shared = undefined;
+    const { plain, withUpstream } = this.#host.followers;
+    plain.pending = undefined;
+    withUpstream.pending = undefined;
     this.#pending.clear();
     const restarted = [...this.#registered];
     for (const session of restarted) session.restart(error);
@@ -365,14 +377,25 @@ export class Sessions {
     if (this.#registered.size === 0) return;
     this.#shared ??= new SharedChanges(commit);
     this.#shared.add(key);
-    for (const session of this.#registered) if (!session.joins(this.#shared)) this.#mark(session, key, commit);
+    const { followers, apart } = this.#host;
+    for (const group of [followers.plain, followers.withUpstream]) if (group.size > 0) group.pending = this.#shared;
+    for (const session of apart) if (!session.joins(this.#shared)) this.#mark(session, key, commit);
   }
 
   #flushShared(shared: SharedChanges): void {
-    const { observer } = this.#host;
+    const { observer, followers, apart } = this.#host;
     const nowUs = this.#host.wallTimeUs();
     let [count, messages, bytes] = [0, 0, 0];
-    for (const session of this.#registered) {
+    for (const group of [followers.plain, followers.withUpstream]) {
+      if (group.pending === undefined) continue;
+      const message = shared.message(group === followers.withUpstream, this.#host);
+      const sent = group.flush(message);
+      count += sent;
+      messages += sent;
+      this.#host.frames.counts.shared += Math.max(0, sent - 1);
+      bytes += sent * (message?.bytes ?? 0);
+    }
+    for (const session of apart) {
       const message = session.flushShared(shared);
       if (message === undefined) continue;
       count++;
@@ -394,6 +417,7 @@ export class Sessions {
     const older = this.#byNode.get(session.node.id);
     this.#byNode.set(session.node.id, session);
     this.#registered.add(session);
+    this.#host.apart.add(session);
     const firstHeartbeatAt = session.connectedAt + this.#options.heartbeatIntervalMs * (0.5 + 0.5 * fractionOf(session));
     session.stopHeartbeats = this.#heartbeats.add(session, firstHeartbeatAt);
     older?.handle("replaced");
@@ -403,6 +427,7 @@ export class Sessions {
   #unregister(session: Session): void {
     this.#open.delete(session);
     this.#registered.delete(session);
+    this.#host.apart.delete(session);
     this.#pending.delete(session);
     session.stopHeartbeats?.();
     if (session.node !== undefined && this.#byNode.get(session.node.id) === session) this.#byNode.delete(session.node.id);
@@ -414,11 +439,12 @@ export class Sessions {
     if (first === undefined) return;
     const { clock, helloTimeoutMs } = this.#options;
     this.#later(Math.max(0, first.connectedAt + helloTimeoutMs - clock.now()), () => {
-      for (let oldest = this.#greeting[0]; oldest !== undefined && oldest.connectedAt + helloTimeoutMs <= clock.now(); oldest = this.#greeting[0]) {
-        this.#greeting.shift();
-        // One that was greeted anew has a time of its own.
-        if (oldest.state === "greeting") oldest.handle("hello-overdue");
-      }
+      const over = clock.now() - helloTimeoutMs;
+      // Those that have said Hello are not waited for: a storm of connections is one timer, not one each.
+      const waits = this.#greeting.findIndex((session) => session.connectedAt > over && session.state === "greeting");
+      const due = this.#greeting.splice(0, waits < 0 ? this.#greeting.length : waits);
+      // One that was greeted anew has a time of its own.
+      for (const session of due) if (session.state === "greeting") session.handle("hello-overdue");
       this.#watchGreetings();
     });
   }

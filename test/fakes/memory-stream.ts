@@ -4,7 +4,7 @@
  */
 
 import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
-import type { PeerStream, StreamHandler } from "../../fanout/delivery/delivery.ts";
+import type { Lane, PeerStream, StreamHandler } from "../../fanout/delivery/delivery.ts";
 import type { Identity } from "../../fanout/identity.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
 import type { View } from "../../src/wire/view.ts";
@@ -14,6 +14,20 @@ export class MemoryStream implements PeerStream {
   readonly address = "memory";
   /** Sent and not yet taken by the reader. */
   readonly inFlight: Uint8Array[] = [];
+  /** Set by tests: what goes through it is taken at once, by a system that has room for `laneRoom` messages before the reader takes them. */
+  laneRoom = 0;
+  readonly lane: Lane = {
+    offer: (message) => {
+      const waiting = this.inFlight.length;
+      if (this.isOver || waiting >= this.laneRoom || this.bytesInFlight > 0) return "refused";
+      this.inFlight.push(message);
+      if (waiting + 1 === this.laneRoom) return "partly";
+      this.#taken.add(message);
+      return "taken";
+    },
+  };
+  /** Of those in flight the ones that the system has. */
+  readonly #taken = new Set<Uint8Array>();
   handler: StreamHandler | undefined;
   error: unknown;
   isOver = false;
@@ -23,7 +37,7 @@ export class MemoryStream implements PeerStream {
   }
 
   get bytesInFlight(): number {
-    return this.inFlight.reduce((sum, { length }) => sum + length, 0);
+    return this.inFlight.reduce((sum, message) => (this.#taken.has(message) ? sum : sum + message.length), 0);
   }
 
   send(message: Uint8Array): void {
@@ -60,6 +74,8 @@ export class MemoryAgent {
   readonly view: View;
   readonly accept: (stream: PeerStream) => StreamHandler;
   readonly outputs: AgentOutput[];
+  /** Of each stream that it opens. */
+  readonly laneRoom: number;
   stream: MemoryStream | undefined;
   session: AgentSession | undefined;
 
@@ -68,8 +84,10 @@ export class MemoryAgent {
     readonly view: View;
     readonly accept: (stream: PeerStream) => StreamHandler;
     readonly outputs?: AgentOutput[];
+    readonly laneRoom?: number;
   }) {
     this.outputs = options.outputs ?? [];
+    this.laneRoom = options.laneRoom ?? 0;
     this.node = options.node;
     this.view = options.view;
     this.accept = options.accept;
@@ -82,6 +100,7 @@ export class MemoryAgent {
   connect(accept = this.accept): void {
     this.disconnect();
     const stream = new MemoryStream();
+    stream.laneRoom = this.laneRoom;
     const session = new AgentSession({ identity: { node: this.node, version: "test", features: PACKING_FEATURES, unpack }, view: this.view });
     this.stream = stream;
     this.session = session;

@@ -18,6 +18,8 @@ import { MemoryAgent } from "../fakes/memory-stream.ts";
 import { recordValue } from "../fakes/record-arbitrary.ts";
 
 const NODES = ["n1", "n2", "n3"].map((name) => name as NodeName);
+/** No lane; one of which a message always is in flight; one with room. */
+const LANE_ROOM = [0, 1, 3];
 const OBSERVER: SessionObserver = {
   sent: () => undefined,
   delivered: () => undefined,
@@ -55,7 +57,8 @@ class Real {
   }
 
   agent(node: string, view: View): MemoryAgent {
-    return new MemoryAgent({ node, view, accept: (stream) => this.sessions.accept(stream), outputs: this.outputs });
+    const laneRoom = LANE_ROOM[NODES.indexOf(node as NodeName)] ?? 0;
+    return new MemoryAgent({ node, view, accept: (stream) => this.sessions.accept(stream), outputs: this.outputs, laneRoom });
   }
 
   /** A new server process with the same cluster. */

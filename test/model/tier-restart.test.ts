@@ -133,6 +133,7 @@ class Link {
       identity: { kind: "local" },
       address: "memory",
       bytesInFlight: 0,
+      lane: undefined,
       send: (message) => {
         if (this.#isOver) return;
         this.#inbox.push(message);

@@ -8,6 +8,7 @@ import { Connection } from "./connection.ts";
 import { FRAME, FrameReader, PREFACE, SETTING, settingsFrame, windowUpdateFrame } from "./frames.ts";
 import { HTTP2_LIMITS } from "./limits.ts";
 import { MessageReader } from "./message-reader.ts";
+import { CALL_HEADERS } from "./responses.ts";
 import { SharedFrames } from "./shared-frames.ts";
 import { SharedReads } from "./shared-reads.ts";
 import type { Http2Stream } from "./stream.ts";
@@ -17,6 +18,12 @@ class FakeSocket extends EventEmitter {
   written: Uint8Array[] = [];
   writableLength = 0;
   writableNeedDrain = false;
+  destroyed = false;
+  readonly _handle = { fd: 7 };
+
+  _destroy(): void {
+    // Has nothing.
+  }
 
   write(bytes: Uint8Array): boolean {
     this.written.push(bytes);
@@ -51,6 +58,8 @@ class Setup {
   readonly windows = new Map<number, number>();
   initial = 65_535;
   readonly #seen: FrameReader;
+  /** What the system takes of a message at once. */
+  takes = Number.POSITIVE_INFINITY;
 
   constructor() {
     this.#connection = new Connection({
@@ -61,6 +70,12 @@ class Setup {
         frames: new SharedFrames(),
         reads: new SharedReads(),
         direct: undefined,
+        sendTo: (descriptor, bytes) => {
+          expect([descriptor, this.socket.destroyed, this.socket.written]).toEqual([7, false, []]);
+          const taken = this.socket.writableNeedDrain ? 0 : Math.min(this.takes, bytes.length);
+          if (taken > 0) this.socket.written.push(bytes.subarray(0, taken));
+          return taken;
+        },
         keepaliveMs: 1,
         keepaliveTimeoutMs: 1,
         now: () => 0,
@@ -143,13 +158,17 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant("grow" as const), streamId: fc.constantFrom(0, 1, 3, 5), bytes: fc.integer({ min: 1, max: 30_000 }) }),
   fc.record({ kind: fc.constant("initial" as const), bytes: fc.nat(100_000) }),
   fc.record({ kind: fc.constant("stall" as const), isStalled: fc.boolean() }),
+  fc.record({ kind: fc.constant("offer" as const), streamId, bytes: fc.oneof(fc.nat(100), fc.nat(10_000)) }),
+  fc.record({ kind: fc.constant("takes" as const), bytes: fc.oneof(fc.nat(200), fc.constant(Number.POSITIVE_INFINITY)) }),
 );
 
 describe("Connection", () => {
-  it("never goes beyond a window, and everything arrives in order when the windows open", () => {
+  it("never goes beyond a window, and everything arrives in order when the windows open; so with a lane beside the streams", () => {
+    let takenInAll = 0;
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const setup = new Setup();
+        let taken = 0;
         const sent = new Map<number, number[]>([1, 3, 5].map((id) => [id, []]));
         for (const id of sent.keys()) setup.open(id);
         for (const one of steps) {
@@ -157,7 +176,17 @@ describe("Connection", () => {
             setup.streams.get(one.streamId)?.send(Buffer.alloc(one.bytes));
             sent.get(one.streamId)?.push(one.bytes);
             setup.settle();
-          } else if (one.kind === "grow") setup.grow(one.streamId, one.bytes);
+          } else if (one.kind === "offer") {
+            const stream = setup.streams.get(one.streamId);
+            // A stream that has said its headers, as a record stream that can follow has.
+            if (stream?.hasHeaders === false) stream.respond(CALL_HEADERS);
+            setup.settle();
+            const result = stream?.lane?.offer(Buffer.alloc(one.bytes)) ?? "refused";
+            if (result !== "refused") sent.get(one.streamId)?.push(one.bytes);
+            setup.settle();
+            if (result === "taken") taken++;
+          } else if (one.kind === "takes") setup.takes = one.bytes;
+          else if (one.kind === "grow") setup.grow(one.streamId, one.bytes);
           else if (one.kind === "initial") setup.setInitial(one.bytes);
           else setup.stall(one.isStalled);
         }
@@ -166,8 +195,11 @@ describe("Connection", () => {
         for (const id of sent.keys()) setup.grow(id, 10_000_000);
         expect(setup.received).toEqual(sent);
         expect([...setup.streams.values()].map(({ bytesInFlight }) => bytesInFlight)).toEqual([0, 0, 0]);
+        takenInAll += taken;
       }),
-      { numRuns: 200 },
+      { numRuns: 300 },
     );
+    // The way past the stream was gone too.
+    expect(takenInAll).toBeGreaterThan(0);
   });
 });

@@ -6,7 +6,9 @@
  * Above 500 lines, because the streams and the windows are one state; header blocks, settings, the keepalive and streams that are gone have files of their own.
  */
 import type { Socket } from "node:net";
-import type { DirectSend } from "./direct-send.ts";
+import type { Lane } from "../delivery.ts";
+import { DirectLane } from "./direct-lane.ts";
+import { type DirectSend, descriptorOf, onGivenUp, type SendTo } from "./direct-send.ts";
 import { type Ended, EndedStreams } from "./ended-streams.ts";
 import {
   CODE,
@@ -45,6 +47,8 @@ export interface ConnectionHost {
   readonly reads: SharedReads;
   /** Undefined: everything goes through Node's streams. */
   readonly direct: DirectSend | undefined;
+  /** Undefined: streams have no lane. */
+  readonly sendTo: SendTo | undefined;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
   /** Monotonic ms. */
@@ -96,6 +100,8 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   #hasRequested = false;
   #isLeaving = false;
   #closingSince: number | undefined;
+  #lane: DirectLane | undefined;
+  #laneStream: Http2Stream | undefined;
   #isClosed = false;
 
   constructor({ socket, host, address }: { readonly socket: Socket; readonly host: ConnectionHost; readonly address: string }) {
@@ -133,6 +139,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   }
 
   get room(): number {
+    this.#lane?.settle();
     return this.#output.isFull ? 0 : this.#sendWindow;
   }
 
@@ -155,11 +162,13 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   }
 
   write(bytes: Uint8Array, dataBytes: number): void {
+    this.#lane?.settle();
     this.#sendWindow -= dataBytes;
     this.#output.write(bytes);
   }
 
   writeNow(bytes: Uint8Array, dataBytes: number): void {
+    this.#lane?.settle();
     this.#sendWindow -= dataBytes;
     if (this.#closingSince === undefined) this.#output.writeNow(bytes);
     else this.#output.write(bytes);
@@ -167,6 +176,33 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
 
   waiting(change: 1 | -1): void {
     this.#waiting += change;
+  }
+
+  /** The first stream that asks has it. */
+  laneOf(stream: Http2Stream): Lane | undefined {
+    const { sendTo, frames } = this.#host;
+    if (this.#lane === undefined && sendTo !== undefined && this.#laneStream === undefined) {
+      this.#laneStream = stream;
+      const lane = new DirectLane({
+        sendTo,
+        framed: (message) => frames.framed(message, stream.id),
+        openLane: () => this.#openLane(stream),
+        spentByLane: (bytes) => {
+          stream.sendWindow -= bytes;
+          this.#sendWindow -= bytes;
+        },
+        keepOfLane: (bytes) => this.#output.keep(bytes),
+      });
+      onGivenUp(this.socket, () => lane.settle());
+      this.#lane = lane;
+    }
+    return this.#laneStream === stream ? this.#lane : undefined;
+  }
+
+  #openLane(stream: Http2Stream): { readonly descriptor: number; readonly bytes: number } | undefined {
+    const isFree = stream.isClear && this.#closingSince === undefined && !this.socket.destroyed && this.#output.isIdle;
+    const descriptor = isFree ? descriptorOf(this.socket) : undefined;
+    return descriptor === undefined ? undefined : { descriptor, bytes: Math.min(stream.sendWindow, this.#sendWindow) };
   }
 
   duePing(): Buffer | undefined {
@@ -446,6 +482,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   }
 
   #onInitialWindow(bytes: number): void {
+    this.#lane?.settle();
     for (const stream of this.#streams.values()) {
       stream.sendWindow += bytes - this.#peerWindow;
       if (stream.sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControlError, "INITIAL_WINDOW_SIZE makes a window too large");
@@ -464,6 +501,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   #onWindowUpdate(streamId: number, payload: Buffer): void {
     if (payload.length !== FRAME_ID_BYTES) throw new ConnectionError(CODE.frameSizeError, "WINDOW_UPDATE has 4 bytes");
     this.#spend("window-flood");
+    this.#lane?.settle();
     const increment = payload.readUInt32BE(0) & MAX_WINDOW;
     if (streamId === 0) {
       if (increment === 0) throw new ConnectionError(CODE.protocolError, "WINDOW_UPDATE of nothing");
@@ -556,6 +594,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   }
 
   #forget(stream: Http2Stream, how: Ended): void {
+    this.#lane?.settle();
     this.#streams.delete(stream.id);
     this.#ended.note(stream.id, how);
     stream.close();
@@ -563,6 +602,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   }
 
   #closeStreams(): void {
+    this.#lane?.settle();
     const streams = [...this.#streams.values()];
     this.#streams.clear();
     for (const stream of streams) stream.close();

@@ -3,9 +3,9 @@
  * bookkeeping, a request object for each write among it.
  *
  * Invariant: the descriptor is read from the socket's live handle in the same call, so that one which was closed, and may be another connection's by now, is
- * never written. What the system does not take is the caller's to hand to the stream, which then also hears of the error. Where there is no koffi for the
+ * never written; where one is kept for many calls (direct-lane.ts) it is forgotten in the moment in which the socket is destroyed (`onGivenUp`). What the system does not take is the caller's to hand to the stream, which then also hears of the error. Where there is no koffi for the
  * platform, or a handle does not tell its descriptor, everything goes through the stream.
- * Rejected: a ring of io_uring for many sockets (the seccomp profile of container runtimes forbids it), and a descriptor that is kept.
+ * Rejected: a ring of io_uring for many sockets (the seccomp profile of container runtimes forbids it).
  */
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
@@ -13,6 +13,9 @@ import type Koffi from "koffi";
 
 /** Returns how many of the bytes the system took, from the first; 0 when it took none, for whatever reason. */
 export type DirectSend = (socket: Socket, bytes: Uint8Array) => number;
+
+/** As `DirectSend`, to a descriptor; that it is the right one is the caller's to see to. */
+export type SendTo = (descriptor: number, bytes: Uint8Array) => number;
 
 type NativeSend = (fd: number, bytes: Uint8Array, length: number, flags: number) => number;
 
@@ -22,13 +25,36 @@ const FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL;
 
 /** Undefined: not on this platform. */
 export function loadDirectSend(): DirectSend | undefined {
+  const sendTo = loadSendTo();
+  if (sendTo === undefined) return undefined;
+  return (socket, bytes) => {
+    const descriptor = descriptorOf(socket);
+    return descriptor === undefined ? 0 : sendTo(descriptor, bytes);
+  };
+}
+
+/** Undefined: not on this platform. */
+export function loadSendTo(): SendTo | undefined {
   const send = process.platform === "linux" ? loadNative() : undefined;
   if (send === undefined) return undefined;
-  return (socket, bytes) => {
-    const fd = (socket as HandleOwner)._handle?.fd ?? -1;
-    if (fd < 0) return 0;
-    const sent = send(fd, bytes, bytes.length, FLAGS);
+  return (descriptor, bytes) => {
+    const sent = send(descriptor, bytes, bytes.length, FLAGS);
     return sent > 0 ? sent : 0;
+  };
+}
+
+/** Undefined: it has none any more, or does not tell. */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = (socket as HandleOwner)._handle?.fd ?? -1;
+  return fd < 0 ? undefined : fd;
+}
+
+/** Calls before the socket's descriptor is closed, in the same turn: `_destroy` is where every end of a stream comes through, and what closes the handle. */
+export function onGivenUp(socket: Socket, act: () => void): void {
+  const destroy = socket._destroy;
+  socket._destroy = (error, done): void => {
+    act();
+    destroy.call(socket, error, done);
   };
 }
 

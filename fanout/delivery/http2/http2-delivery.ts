@@ -17,7 +17,7 @@ import type { AcceptStream, Delivery } from "../delivery.ts";
 import type { GrpcDeliveryOptions, GrpcListen, IdentityOfCall } from "../grpc-delivery.ts";
 import { formatAddress, removeSocket, requireLoopback } from "../listen.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
-import { type DirectSend, loadDirectSend } from "./direct-send.ts";
+import { type DirectSend, loadDirectSend, loadSendTo, type SendTo } from "./direct-send.ts";
 import { GrpcError, statusOfEnd } from "./grpc-error.ts";
 import { HandshakePace } from "./handshakes.ts";
 import { type Abuse, HTTP2_LIMITS, type Http2Limits } from "./limits.ts";
@@ -76,6 +76,7 @@ class Listener implements ConnectionHost {
   readonly frames = new SharedFrames();
   readonly reads = new SharedReads();
   readonly direct: DirectSend | undefined;
+  readonly sendTo: SendTo | undefined;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
   readonly now: () => number;
@@ -101,6 +102,7 @@ class Listener implements ConnectionHost {
     this.#options = options;
     this.limits = { ...HTTP2_LIMITS, ...options.limits };
     this.direct = options.isDirect === false || listen.tls !== undefined ? undefined : loadDirectSend();
+    this.sendTo = this.direct === undefined ? undefined : loadSendTo();
     this.keepaliveMs = options.keepaliveMs;
     this.keepaliveTimeoutMs = options.keepaliveTimeoutMs;
     this.now = options.now ?? ((): number => performance.now());

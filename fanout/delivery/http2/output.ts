@@ -71,6 +71,16 @@ export class Output {
     else this.write(bytes);
   }
 
+  /** Nothing waits, here or in the stream. */
+  get isIdle(): boolean {
+    return !this.#isOver && this.#bytes === 0 && this.#isStreamEmpty();
+  }
+
+  /** Goes next, through the stream: the system has taken what was before it. */
+  keep(bytes: Uint8Array): void {
+    if (!this.#isOver) this.#toStream(bytes);
+  }
+
   /** Hands over what was gathered; false: there was nothing. */
   flush(): boolean {
     this.#isFlushDue = false;

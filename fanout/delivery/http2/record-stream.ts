@@ -1,7 +1,7 @@
 /** The record stream on an HTTP/2 stream: no event emitter, no copy, no callback for a message; this is the path that every delivery takes. */
 import { Metadata, type StatusObject, status } from "@grpc/grpc-js";
 import type { Identity } from "../../identity.ts";
-import type { AcceptStream, PeerStream, StreamHandler } from "../delivery.ts";
+import type { AcceptStream, Lane, PeerStream, StreamHandler } from "../delivery.ts";
 import { statusOfEnd } from "./grpc-error.ts";
 import type { MessageReader } from "./message-reader.ts";
 import { CALL_HEADERS, trailersOf } from "./responses.ts";
@@ -39,6 +39,10 @@ export class RecordStream implements PeerStream, StreamSink {
 
   get bytesInFlight(): number {
     return this.#stream.bytesInFlight;
+  }
+
+  get lane(): Lane | undefined {
+    return this.#isOver ? undefined : this.#stream.lane;
   }
 
   send(message: Uint8Array, isUrgent = false): void {

@@ -5,6 +5,7 @@
  * frame; others are cut to the windows. States of RFC 9113 section 5.1: in the connection's map with `isRemoteClosed` false is open, true is half-closed (remote);
  * out of the map is closed. Half-closed (local) does not last: once the response is sent, the rest of a request is refused (RST_STREAM with NO_ERROR).
  */
+import type { Lane } from "../delivery.ts";
 import { DEFAULT_MAX_FRAME, EMPTY, FLAG, FRAME, frame, HEADER_BYTES, writeFrameHeader } from "./frames.ts";
 import { PREFIX_BYTES } from "./message-reader.ts";
 import { MAX_SHARED_BYTES, messagePrefix } from "./shared-frames.ts";
@@ -35,6 +36,8 @@ export interface StreamHost {
   writeNow(bytes: Uint8Array, dataBytes: number): void;
   /** A stream begins (1) or ceases (-1) to have bytes queued. */
   waiting(change: 1 | -1): void;
+  /** Undefined: the connection has none, or another stream has it. */
+  laneOf(stream: Http2Stream): Lane | undefined;
   /** A PING, when one should leave with what is sent now; it is due then. */
   duePing(): Buffer | undefined;
   shared(message: Uint8Array, streamId: number): Buffer;
@@ -92,6 +95,16 @@ export class Http2Stream {
     return this.#hasHeaders;
   }
 
+  /** See PeerStream.lane. */
+  get lane(): Lane | undefined {
+    return this.#host.laneOf(this);
+  }
+
+  /** Has said its headers, and nothing of it waits. */
+  get isClear(): boolean {
+    return this.#hasHeaders && this.#queuedBytes === 0 && this.#ending === undefined && !this.isOver;
+  }
+
   get isEnding(): boolean {
     return this.#ending !== undefined;
   }
@@ -104,7 +117,9 @@ export class Http2Stream {
   /** One gRPC message. Its bytes must not change afterwards. `isUrgent`: do not wait for the end of the tick. */
   send(message: Uint8Array, isUrgent = false): void {
     const total = PREFIX_BYTES + message.length;
-    if (total <= MAX_SHARED_BYTES && this.#queuedBytes === 0 && total <= this.sendWindow && total <= this.#host.room) {
+    // Asked first: it settles the lane, and with it the stream's window.
+    const { room } = this.#host;
+    if (total <= MAX_SHARED_BYTES && this.#queuedBytes === 0 && total <= this.sendWindow && total <= room) {
       this.sendWindow -= total;
       const bytes = this.#host.shared(message, this.id);
       if (isUrgent) this.#host.writeNow(bytes, total);
@@ -145,7 +160,7 @@ export class Http2Stream {
 
   /** Sends what the windows allow; true: something went. One frame, so that streams take turns. */
   pump(): boolean {
-    const room = Math.min(this.sendWindow, this.#host.room, DEFAULT_MAX_FRAME, this.#queuedBytes);
+    const room = Math.min(this.#host.room, this.sendWindow, DEFAULT_MAX_FRAME, this.#queuedBytes);
     if (room <= 0) return false;
     const parts = this.#take(room);
     this.sendWindow -= room;
