@@ -98,6 +98,24 @@ describe("Enrollment", () => {
     expect(second?.key).not.toBe(first?.key);
   });
 
+  it("the wall clock is set forward while it waits → renewed within an hour, not when the wait would have been over", async () => {
+    let setBy = 0;
+    const wallTime = clock.wallTime.bind(clock);
+    clock.wallTime = () => wallTime() + setBy;
+    const askedAt: number[] = [];
+    await using run = start((call) => {
+      askedAt.push(clock.now());
+      return issued(call);
+    });
+    await run.until(1, 0);
+    await clock.advance(1_000);
+    setBy = 25 * DAY_MS;
+    const began = clock.now();
+    await run.until(2);
+    // Time goes on while the request is made; the wait would have been 20 days.
+    expect((askedAt[1] ?? Number.POSITIVE_INFINITY) - began).toBeLessThan(DAY_MS);
+  });
+
   it("a stored certificate is used at once, and nobody is asked", async () => {
     {
       await using run = start((call) => issued(call));

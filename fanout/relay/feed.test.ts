@@ -232,6 +232,86 @@ describe("a feed and its relay", () => {
     );
   });
 
+  it.each([
+    ["Unsubscribe of a slot that is none", { $case: "unsubscribe", value: { slots: [77] } }, "slot 77 is not subscribed"],
+    [
+      "Subscribe with a slot that is taken",
+      {
+        $case: "subscribe",
+        value: {
+          nodes: [
+            { slot: 5, node: "a", bucketBits: 0, digests: [] },
+            { slot: 5, node: "b", bucketBits: 0, digests: [] },
+          ],
+        },
+      },
+      "slot 5 is taken",
+    ],
+    [
+      "Subscribe of a node twice",
+      {
+        $case: "subscribe",
+        value: {
+          nodes: [
+            { slot: 5, node: "a", bucketBits: 0, digests: [] },
+            { slot: 6, node: "a", bucketBits: 0, digests: [] },
+          ],
+        },
+      },
+      "subscribed twice",
+    ],
+    ["Subscribe without a name", { $case: "subscribe", value: { nodes: [{ slot: 5, node: "", bucketBits: 0, digests: [] }] } }, "names no node"],
+    ["RelayAck ahead of the table", { $case: "ack", value: { levelRevision: 99n, nodes: [] } }, "RelayAck names revision 99"],
+    [
+      "digests that fit no bucket count",
+      { $case: "subscribe", value: { nodes: [{ slot: 5, node: "a", bucketBits: 3, digests: [1n] }] } },
+      "1 digests for 3 bucket bits",
+    ],
+    ["a report of a node without the report", { $case: "report", value: { slot: 5, report: undefined } }, "without a report"],
+  ] as const)("R8 %s → INVALID_ARGUMENT, and nothing is left behind", (_what, message, says) => {
+    const world = new World();
+    world.connect();
+    world.read(10);
+    const nodes = world.root.nodes.size;
+    world.stream.handler?.onMessage(encodeRelayMessage(message as unknown as Parameters<typeof encodeRelayMessage>[0]));
+    expect(world.problems).toEqual([expect.stringContaining(`broken-message: `)]);
+    expect(world.problems[0]).toContain(says);
+    expect(world.stream.isOver).toBe(true);
+    expect(world.feeds.feeds.size).toBe(0);
+    expect(world.root.nodes.size).toBe(nodes);
+  });
+
+  it("what changed is remembered until the node that is furthest behind has it", () => {
+    const world = new World();
+    world.connect();
+    world.read(10);
+    for (const name of NODES) world.subscribe(name);
+    world.expectEqual();
+    world.commit([{ key: "stack/s", value: { kind: "stack", id: "s", tiers: [], noMatchAction: "allow" }, isRemoved: false, entered: NODES, left: [] }]);
+    world.expectEqual();
+    const [feed] = world.feeds.feeds;
+    const [slot = 0] = world.slots.keys();
+    const ack = (programmedRevision: bigint, level: boolean): void => {
+      const state = {
+        slot,
+        connected: true,
+        session: 1n,
+        address: "",
+        version: "",
+        level,
+        receivedRevision: programmedRevision,
+        programmedRevision,
+        failed: [],
+      };
+      const rest = { dirtyKeys: 0, bytesSent: 0n, connectedMs: 0n, via: [], certificateEndsAtUnixMs: 0n };
+      world.stream.handler?.onMessage(encodeRelayMessage({ $case: "ack", value: { levelRevision: world.root.revision, nodes: [{ ...state, ...rest }] } }));
+    };
+    ack(0n, false);
+    expect(feed?.changedKeys.after(0n)).toContain("stack/s");
+    ack(world.root.revision, true);
+    expect(feed?.changedKeys.after(0n)).toEqual([]);
+  });
+
   it("R11 a relay that reads nothing for 20,000 commits costs a mark for each record, and gets the newest value of each once", () => {
     const world = new World();
     world.connect();

@@ -407,6 +407,9 @@ export class Feed implements StreamHandler {
 
   #unsubscribe({ slots }: Unsubscribe): void {
     for (const slot of slots) {
+      if (!this.#releases.has(slot)) throw new CallError("broken-message", `slot ${slot} is not subscribed`);
+      // What is dropped is told with the next commit; a relay that comes and goes and reads nothing must not fill the memory.
+      if (this.#dropped.length >= MAX_NODES) throw new CallError("not-admitted", `more than ${MAX_NODES} nodes dropped and not yet told`);
       this.#waiting.delete(slot);
       this.#releaseSlot(slot);
       this.#dropped.push(slot);

@@ -47,6 +47,16 @@ describe("members", () => {
     expect([told, found.list]).toEqual([[1, 2, 3, 4], []]);
   });
 
+  it("a list beyond 256 servers is cut, and an address list beyond four", () => {
+    const found = members();
+    const many = Array.from({ length: 300 }, (_, i) => ({ pod: `p${i}`, address: `10.1.${i >> 8}.${i & 255}:5473` }));
+    found.apply(upsert(serverSlice("s", many)));
+    expect(found.list).toHaveLength(256);
+    const one = members();
+    for (let i = 0; i < 6; i++) one.apply(upsert(serverSlice(`s${i}`, [{ pod: "pod-b", address: `10.2.0.${i}:5473` }])));
+    expect(one.list.map(({ addresses }) => addresses.length)).toEqual([4]);
+  });
+
   it("peers stand where no Service tells; what both tell of is one server", () => {
     const found = members({ service: undefined, advertise: "10.0.0.1:5473", peers: ["10.0.0.2:5473"] });
     expect(found.list.map(({ name, isSelf, isReady }) => [name, isSelf, isReady])).toEqual([

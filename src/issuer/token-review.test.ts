@@ -78,6 +78,14 @@ describe("reviewedTokens", () => {
     await refused.clock.advance(10_001);
     await refused.judge("a", never);
     expect(refused.bodies).toHaveLength(3);
+    // Of 10,000 at most: the oldest are asked about again.
+    await refused.judge("oldest", never);
+    for (let i = 0; i < 10_000; i++) await refused.judge(`guess ${i}`, never);
+    const asked = refused.bodies.length;
+    await refused.judge("guess 5", never);
+    expect(refused.bodies).toHaveLength(asked);
+    await refused.judge("oldest", never);
+    expect(refused.bodies).toHaveLength(asked + 1);
     const accepted = judgeWith({ authenticated: true, audiences: ["sedge.network"], user: agent });
     await accepted.judge("a", never);
     await accepted.judge("a", never);
