@@ -41,11 +41,18 @@ export interface Entity {
   readonly notPorts?: readonly (number | string)[];
 }
 
+export interface IcmpType {
+  readonly type: number;
+  readonly code?: number;
+}
+
 export interface Rule {
   readonly action: "Allow" | "Deny" | "Pass" | "Log";
   readonly ipVersion?: 4 | 6;
   readonly protocol?: string;
   readonly notProtocol?: string;
+  readonly icmp?: IcmpType;
+  readonly notICMP?: IcmpType;
   readonly source: Entity;
   readonly destination: Entity;
 }
@@ -169,6 +176,11 @@ function ruleMatches(world: CalicoWorld, namespace: string, rule: Rule, connecti
   if (rule.ipVersion !== undefined && rule.ipVersion !== version) return false;
   if (rule.protocol !== undefined && rule.protocol !== protocol) return false;
   if (rule.notProtocol !== undefined && rule.notProtocol === protocol) return false;
+  // All that is sent of ICMP is an echo request.
+  const isEcho = ({ type, code = 0 }: IcmpType): boolean => type === (version === 4 ? 8 : 128) && code === 0;
+  const isIcmp = protocol === "ICMP" || protocol === "ICMPv6";
+  if (rule.icmp !== undefined && !(isIcmp && isEcho(rule.icmp))) return false;
+  if (rule.notICMP !== undefined && !(isIcmp && !isEcho(rule.notICMP))) return false;
   return (
     entityMatches(world, namespace, rule, rule.source, { address: source, protocol, port: port === undefined ? undefined : 40_000 }) &&
     entityMatches(world, namespace, rule, rule.destination, { address: destination, protocol, port })

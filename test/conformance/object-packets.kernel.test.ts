@@ -36,7 +36,8 @@ const HAIRPIN = `table ip hairpin {
 const SHARE = 29;
 const RANDOM_SETS = 30;
 const PROBES_PER_SET = 300;
-const RANDOM_CALICO_SETS = 60;
+/** SEDGE_RUNS: more of them, for as long as one has. */
+const RANDOM_CALICO_SETS = Number(process.env["SEDGE_RUNS"] ?? 60);
 
 /** Rows as written, with what the packets did. */
 function checkRows(cluster: PacketCluster, rows: readonly CaseProbe[]): void {

@@ -1,6 +1,6 @@
 /** Calico policies, tiers and network sets for the cases' world, made from a seed. */
 import { NAMESPACE_LABELS, OUTSIDE, PODS } from "./cases/world.ts";
-import type { CalicoSet, CalicoWorld, Condition, Entity, Policy, Rule, Tier } from "./naive-calico.ts";
+import type { CalicoSet, CalicoWorld, Condition, Entity, IcmpType, Policy, Rule, Tier } from "./naive-calico.ts";
 import { Dice } from "./random-policies.ts";
 
 const NAMESPACES = Object.keys(NAMESPACE_LABELS);
@@ -53,11 +53,19 @@ function ruleOf(dice: Dice): Rule {
   const action = dice.pick(["Allow", "Allow", "Allow", "Deny", "Pass", "Log"] as const);
   const [source, destination] = [dice.chance(60) ? entityOf(dice, version) : {}, dice.chance(40) ? entityOf(dice, version) : {}];
   const family = dice.chance(15) ? { ipVersion: version } : {};
-  switch (dice.below(4)) {
+  switch (dice.below(5)) {
+    case 4: {
+      // A family that cannot be is refused; that of the prefixes may be another one, and the rule then matches nothing.
+      const protocol = dice.pick(["ICMP", "ICMPv6"] as const);
+      const types: readonly IcmpType[] =
+        protocol === "ICMP" ? [{ type: 8 }, { type: 8, code: 0 }, { type: 0 }, { type: 8, code: 3 }] : [{ type: 128 }, { type: 128, code: 0 }, { type: 129 }];
+      const icmp = dice.pick([{}, { icmp: dice.pick(types) }, { notICMP: dice.pick(types) }]);
+      return { action, protocol, ...icmp, source, destination };
+    }
     case 0:
       return { action, ...family, protocol: dice.pick(PROTOCOLS), source, destination: { ...destination, ...portsOf(dice) } };
     case 1:
-      return { action, ...family, notProtocol: dice.pick([...PROTOCOLS, "ICMP"]), source, destination };
+      return { action, ...family, notProtocol: dice.pick([...PROTOCOLS, "ICMP", "ICMPv6"]), source, destination };
     case 2:
       return { action, ...family, source, destination: { ...destination, ports: [dice.pick(["web", "alt", "web-udp"])] } };
     default:
