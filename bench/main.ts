@@ -27,6 +27,10 @@ export const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     run: async (argv) => (await import("./performance/main.ts")).main(argv),
   },
   compute: { summary: "from cluster events to records: bench compute [a b b2 c d e]", run: async (argv) => (await import("./compute/main.ts")).main(argv) },
+  "policy-status": {
+    summary: "what one look of the leader at all policies costs: bench policy-status [--policies 10000] [--nodes 5000]",
+    run: async (argv) => (await import("./policy-status/main.ts")).main(argv),
+  },
   plan: { summary: "what one change costs a node's planner: bench plan", run: async (argv) => (await import("./plan/main.ts")).main(argv) },
   "kernel-sets": {
     summary: "one member more or less of a kernel set, by kind and size (needs root)",

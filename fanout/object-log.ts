@@ -26,6 +26,8 @@ export class ObjectLog {
   readonly #objects = new Map<string, ObjectRecord>();
   /** Policies among the objects, so that who looks at all of them need not look at each pod. */
   readonly #policies = new Map<string, ObjectRecord>();
+  /** Names of policies in order, until one comes or goes. */
+  #sorted: readonly string[] | undefined;
   #pending = new Map<string, Seen | undefined>();
 
   get size(): number {
@@ -56,12 +58,14 @@ export class ObjectLog {
     for (const [object, seen] of this.#pending) {
       if (seen === undefined) {
         this.#objects.delete(object);
-        this.#policies.delete(object);
+        if (this.#policies.delete(object)) this.#sorted = undefined;
         continue;
       }
       const record = { ...seen, revision, committedAtUnixUs: commit?.committedAtUnixUs ?? nowUnixUs, touched };
       this.#objects.set(object, record);
-      if (isPolicyKindName(seen.key.kind)) this.#policies.set(object, record);
+      if (!isPolicyKindName(seen.key.kind)) continue;
+      if (!this.#policies.has(object)) this.#sorted = undefined;
+      this.#policies.set(object, record);
     }
     this.#pending = new Map();
   }
@@ -70,9 +74,13 @@ export class ObjectLog {
     return this.#objects.get(describeKey(key));
   }
 
-  /** Every object of a kind of POLICY_KINDS. */
-  policies(): Iterable<ObjectRecord> {
-    return this.#policies.values();
+  /** Every object of a kind of POLICY_KINDS, with its description, by kind, namespace and name. One that goes meanwhile is left out. */
+  *sortedPolicies(): Generator<readonly [description: string, object: ObjectRecord]> {
+    this.#sorted ??= [...this.#policies.keys()].sort();
+    for (const name of this.#sorted) {
+      const object = this.#policies.get(name);
+      if (object !== undefined) yield [name, object];
+    }
   }
 
   #pend(key: ResourceKey, resourceVersion: ResourceVersion, generation = 0): void {

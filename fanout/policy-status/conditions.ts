@@ -71,9 +71,12 @@ export function laggingText(lagging: PolicyStatus["lagging"], most = MAX_NAMED):
   return `${named.join("; ")}${more > 0 ? `; and ${number(more)} more` : ""}`;
 }
 
+/** Made once: each toLocaleString() looks its format up anew, which would be most of what a quiet policy costs. */
+const FORMAT = new Intl.NumberFormat("en-US");
+
 /** 4,998 */
 function number(value: number): string {
-  return value.toLocaleString("en-US");
+  return FORMAT.format(value);
 }
 
 function clip(text: string): string {

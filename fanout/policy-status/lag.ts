@@ -7,7 +7,7 @@
  */
 import type { RecordKey } from "../../src/model/record.ts";
 import type { ClientState } from "../session/client-state.ts";
-import type { Sessions } from "../session/sessions.ts";
+import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
 import type { PolicyRelations } from "./relations.ts";
 
@@ -31,9 +31,17 @@ export interface LagReport {
   readonly lagging: readonly NodeLag[];
 }
 
+/** What it looks at of a client. */
+export type LagClient = Pick<ClientState, "node" | "isLevel" | "openKeys" | "acknowledged" | "state" | "dirtyKeys" | "askForAck">;
+
+export interface LagSessions {
+  everyClient(): Iterable<LagClient>;
+  clientOf(node: NodeId): LagClient | undefined;
+}
+
 export interface LagSources {
   readonly table: Table;
-  readonly sessions: Sessions;
+  readonly sessions: LagSessions;
   readonly relations: PolicyRelations;
 }
 
@@ -56,7 +64,7 @@ export function localLag({ table, sessions, relations }: LagSources, policy?: Re
 }
 
 function lagOf(
-  session: ClientState,
+  session: LagClient,
   {
     node,
     table,
@@ -79,7 +87,7 @@ function lagOf(
   return { node: node.name, reason: reasonOf(session, open), policies, failures };
 }
 
-function reasonOf(session: ClientState, open: readonly RecordKey[] | undefined): string {
+function reasonOf(session: LagClient, open: readonly RecordKey[] | undefined): string {
   const { programmed, sent } = session.acknowledged;
   switch (session.state) {
     case "greeting":

@@ -13,12 +13,12 @@ import { describeKey, type ResourceKey } from "../../src/model/resource.ts";
 import { policyKindOf } from "../../src/policy/convert-policy.ts";
 import type { ObjectRecord } from "../object-log.ts";
 import type { Origin } from "../services/origin.ts";
-import type { Sessions } from "../session/sessions.ts";
+import type { NodeId } from "../table/node-ids.ts";
 import type { Table } from "../table/table.ts";
 import type { UpstreamVersions } from "../upstream-versions.ts";
-import { type LagReport, localLag } from "./lag.ts";
+import { type LagReport, type LagSessions, localLag } from "./lag.ts";
 import { PolicyRelations } from "./relations.ts";
-import { type LaggingNode, type TierAnswers, TierLag } from "./tier-lag.ts";
+import { type ConcernedNodes, type LaggingNode, type TierAnswers, TierLag } from "./tier-lag.ts";
 
 export interface PolicyStatus {
   readonly key: ResourceKey;
@@ -40,8 +40,8 @@ export interface PolicyStatus {
 export interface PolicyStatusesOptions {
   readonly serverName: string;
   readonly table: Table;
-  readonly sessions: Sessions;
-  readonly engine: Origin;
+  readonly sessions: LagSessions;
+  readonly engine: Pick<Origin, "isInSync" | "problems" | "objects" | "refreshVersions">;
   readonly versions: UpstreamVersions | undefined;
   /** What the other servers answer; with a record key, about that policy. Absent: there are none. */
   readonly others?: (policy?: RecordKey) => Promise<TierAnswers>;
@@ -76,8 +76,8 @@ export class PolicyStatuses {
   *statuses(tier: TierLag, isWanted: (key: ResourceKey) => boolean = () => true): Generator<PolicyStatus> {
     const { engine } = this.#options;
     const problems = new Map(engine.problems.map((entry) => [describeKey(entry.key), entry]));
-    const objects = [...engine.objects.policies()].filter(({ key }) => isWanted(key)).sort((a, b) => (describeKey(a.key) < describeKey(b.key) ? -1 : 1));
-    for (const object of objects) yield this.#statusOf(object, { tier, problems: problems.get(describeKey(object.key)) });
+    for (const [name, object] of engine.objects.sortedPolicies())
+      if (isWanted(object.key)) yield this.#statusOf(object, { tier, problems: problems.get(name) });
   }
 
   #statusOf(object: ObjectRecord, { tier, problems }: { readonly tier: TierLag; readonly problems: ObjectProblems | undefined }): PolicyStatus {
@@ -86,14 +86,23 @@ export class PolicyStatuses {
     const isStaged = isPolicyKindName(key.kind) && POLICY_KINDS[key.kind].isStaged;
     const record = recordKeyOf(key);
     const audience = table.findEntry(record)?.audience;
-    const isConcerned = (name: string): boolean => {
-      const node = table.nodes.findId(name as NodeName);
-      return node !== undefined && audience?.has(node) === true;
-    };
-    const lagging = audience === undefined ? [] : tier.laggingOf(record, isConcerned);
+    const lagging = audience === undefined ? [] : tier.laggingOf(record, concernedNodes(audience, table));
     const unknown = isStaged ? undefined : tier.blindness(key.kind, /^\d{1,19}$/.test(resourceVersion) ? BigInt(resourceVersion) : 0n);
     return { key, resourceVersion, generation, revision, isStaged, nodes: audience?.size ?? 0, lagging, problems, unknown };
   }
+}
+
+function concernedNodes(audience: ReadonlySet<NodeId>, { nodes }: Table): ConcernedNodes {
+  return {
+    size: audience.size,
+    has: (name) => {
+      const node = nodes.findId(name as NodeName);
+      return node !== undefined && audience.has(node);
+    },
+    names: function* () {
+      for (const id of audience) yield nodes.findName(id) ?? "";
+    },
+  };
 }
 
 /** Key of the policy's record. */

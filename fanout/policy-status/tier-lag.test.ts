@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LagReport } from "./lag.ts";
-import { type TierAnswers, TierLag } from "./tier-lag.ts";
+import { type ConcernedNodes, type TierAnswers, TierLag } from "./tier-lag.ts";
 
 const report = (server: string, options: Partial<LagReport> = {}): LagReport => ({
   server,
@@ -10,8 +10,9 @@ const report = (server: string, options: Partial<LagReport> = {}): LagReport => 
   lagging: [],
   ...options,
 });
-const everywhere = (): boolean => true;
 const NODES = ["n1", "n2", "n10"];
+const concerned = (...names: readonly string[]): ConcernedNodes => ({ size: names.length, has: (name) => names.includes(name), names: () => names });
+const everywhere = concerned(...NODES);
 const tier = (reports: readonly LagReport[], unanswered: TierAnswers["unanswered"] = []): TierLag => new TierLag({ reports, unanswered }, NODES);
 
 describe("TierLag", () => {
@@ -21,7 +22,7 @@ describe("TierLag", () => {
       { node: "n2", reason: "not connected", isConnected: false },
       { node: "n10", reason: "not connected", isConnected: false },
     ]);
-    expect(lag.laggingOf("policy/x//p", (node) => node === "n1")).toEqual([]);
+    expect(lag.laggingOf("policy/x//p", concerned("n1"))).toEqual([]);
     expect(tier([report("a", { connected: ["n1", "n10"] }), report("b", { connected: ["n2"] })]).laggingOf("policy/x//p", everywhere)).toEqual([]);
   });
 
@@ -35,7 +36,7 @@ describe("TierLag", () => {
     expect(lag.laggingOf("policy/x//p", everywhere)).toEqual([{ node: "n1", reason: "not yet sent", isConnected: true }, waits]);
     expect(lag.laggingOf("policy/x//q", everywhere)).toEqual([{ node: "n1", reason: "no room", isConnected: true }, waits]);
     expect(lag.laggingOf("policy/x//r", everywhere)).toEqual([waits]);
-    expect(lag.laggingOf("policy/x//r", (node) => node === "n1")).toEqual([]);
+    expect(lag.laggingOf("policy/x//r", concerned("n1"))).toEqual([]);
   });
 
   it("a server that does not answer is named where its nodes are missed", () => {

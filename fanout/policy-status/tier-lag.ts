@@ -23,11 +23,22 @@ export interface LaggingNode {
   readonly isConnected: boolean;
 }
 
+/** The nodes that a policy concerns. */
+export interface ConcernedNodes {
+  readonly size: number;
+  readonly has: (node: string) => boolean;
+  readonly names: () => Iterable<string>;
+}
+
+const NOBODY: readonly LaggingNode[] = [];
+
 export class TierLag {
   readonly #tier: TierAnswers;
   readonly #byPolicy = new Map<RecordKey, LaggingNode[]>();
   /** Nodes that lack all that they should have, with the reason. */
   readonly #without = new Map<string, LaggingNode>();
+  /** Places of the nodes that lag anything, in the order in which people count: worked out once, not at each policy. */
+  #ranks: ReadonlyMap<string, number> | undefined;
 
   /** `nodes`: all that should have anything. */
   constructor(tier: TierAnswers, nodes: Iterable<string>) {
@@ -45,12 +56,28 @@ export class TierLag {
     }
   }
 
-  /** The nodes that lack the policy, of those concerned, by name. Cost: the nodes that lack something, not those that are concerned. */
-  laggingOf(policy: RecordKey, isConcerned: (node: string) => boolean): readonly LaggingNode[] {
+  /** The nodes that lack the policy, of those concerned, by name. Cost: the nodes that lack something or those that are concerned, whichever are fewer. */
+  laggingOf(policy: RecordKey, { size, has, names }: ConcernedNodes): readonly LaggingNode[] {
+    const own = this.#byPolicy.get(policy);
+    if (own === undefined && this.#without.size === 0) return NOBODY;
     const lagging = new Map<string, LaggingNode>();
-    for (const [node, one] of this.#without) if (isConcerned(node)) lagging.set(node, one);
-    for (const one of this.#byPolicy.get(policy) ?? []) if (isConcerned(one.node)) lagging.set(one.node, one);
-    return [...lagging.values()].sort(byNode);
+    if (size < this.#without.size) {
+      for (const node of names()) {
+        const one = this.#without.get(node);
+        if (one !== undefined) lagging.set(node, one);
+      }
+    } else for (const [node, one] of this.#without) if (has(node)) lagging.set(node, one);
+    for (const one of own ?? []) if (has(one.node)) lagging.set(one.node, one);
+    const ranks = this.#ranked();
+    return [...lagging.values()].sort((a, b) => (ranks.get(a.node) ?? 0) - (ranks.get(b.node) ?? 0));
+  }
+
+  #ranked(): ReadonlyMap<string, number> {
+    if (this.#ranks !== undefined) return this.#ranks;
+    const nodes = new Set(this.#without.keys());
+    for (const { lagging } of this.#tier.reports) for (const { node } of lagging) nodes.add(node);
+    this.#ranks = new Map([...nodes].sort(NODE_ORDER.compare).map((node, i) => [node, i]));
+    return this.#ranks;
   }
 
   /** Why it cannot be said yet for an object of the kind with this resourceVersion (0n: not comparable); undefined: it can. */
@@ -79,6 +106,4 @@ function absenceText({ unanswered: [first] }: TierAnswers): string {
 }
 
 /** n2 before n10. */
-function byNode(a: LaggingNode, b: LaggingNode): number {
-  return a.node.localeCompare(b.node, "en", { numeric: true });
-}
+const NODE_ORDER = new Intl.Collator("en", { numeric: true });
