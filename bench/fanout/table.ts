@@ -1,7 +1,7 @@
 /** The results for people. */
 import type { ScenarioResult } from "./result.ts";
 
-type Column = readonly [title: string, of: (result: ScenarioResult) => string | number | undefined];
+type Column = readonly [title: string, of: (result: ScenarioResult, all: readonly ScenarioResult[]) => string | number | undefined];
 
 const COLUMNS: readonly Column[] = [
   ["scenario", ({ scenario }) => scenario],
@@ -11,6 +11,7 @@ const COLUMNS: readonly Column[] = [
   ["deliveries", ({ deliveries }) => deliveries?.messages],
   ["/change", ({ deliveries }) => deliveries?.perChange],
   ["us/delivery", ({ cpuUsPerDelivery }) => cpuUsPerDelivery?.toFixed(1)],
+  ["above idle", (result, all) => aboveIdle(result, all)?.toFixed(1)],
   ["x node", (result) => ratioTo(result, "node-sockets", "cpuPerDelivery")],
   ["x C", (result) => ratioTo(result, "c-write-loop", "cpuPerDelivery")],
   ["B/delivery", ({ bytes }) => bytes?.perDelivery.toFixed(0)],
@@ -31,7 +32,7 @@ const COLUMNS: readonly Column[] = [
 
 /** Right-aligned columns; those that no result fills are left out. */
 export function table(results: readonly ScenarioResult[]): string {
-  const columns = COLUMNS.map(([title, of]) => [title, ...results.map((result) => String(of(result) ?? ""))]).filter((cells) =>
+  const columns = COLUMNS.map(([title, of]) => [title, ...results.map((result) => String(of(result, results) ?? ""))]).filter((cells) =>
     cells.slice(1).some((cell) => cell !== ""),
   );
   const widths = columns.map((cells) => Math.max(...cells.map((cell) => cell.length)));
@@ -39,6 +40,13 @@ export function table(results: readonly ScenarioResult[]): string {
     columns.map((cells, i) => (i === 0 ? (cells[row] ?? "").padEnd(widths[i] ?? 0) : (cells[row] ?? "").padStart(widths[i] ?? 0))).join("  "),
   );
   return lines.join("\n");
+}
+
+/** CPU for a delivery (us) without what the agents cost while nothing changes, which goes with the time and not with the deliveries; undefined: that was not measured. */
+export function aboveIdle({ cpuUsPerDelivery, deliveries, seconds }: ScenarioResult, all: readonly ScenarioResult[]): number | undefined {
+  const idle = all.find(({ scenario }) => scenario === "idle");
+  if (idle === undefined || cpuUsPerDelivery === undefined || deliveries === undefined) return undefined;
+  return cpuUsPerDelivery - (idle.coreShare * seconds * 1e6) / deliveries.messages;
 }
 
 /** The server's figure in multiples of the baseline's; undefined when it did not run. */
