@@ -52,6 +52,10 @@ describe("images", () => {
     }
   });
 
+  it("packages of images are installed with the optional ones: koffi's library is one, and without it npm would compile it", () => {
+    for (const [name, text] of renderImages()) expect(text, name).not.toContain("--omit=optional");
+  });
+
   it("the server's image does not run as root", () => {
     expect(renderImages().get("fanout.Dockerfile")).toMatch(/\nUSER 65532:65532\n/);
   });
