@@ -41,6 +41,11 @@ export function attachmentId(attachment: Pick<Attachment, "network" | "container
   return `${handleOf(attachment)}/${attachment.ifname}`;
 }
 
+/** What stays the same when the pod comes again in another container. undefined: outside Kubernetes, or the runtime did not tell the pod's uid. */
+export function lastingIdOf({ network, ifname, namespace, pod, podUid }: Omit<AttachmentRequest, "containerId" | "netns">): string | undefined {
+  return pod === "" || podUid === undefined || podUid === "" ? undefined : `${network}/${ifname}/${namespace}/${pod}/${podUid}`;
+}
+
 /**
  * Host end's name: prefix and 11 hexadecimal digits of SHA-1 of "<namespace>.<pod>", as Calico's users know it; outside Kubernetes the beginning of
  * the container id. A second interface of one container gets a name of its own.

@@ -91,6 +91,14 @@ export class Blocks {
     return { kind: "none-free", retryAtMs };
   }
 
+  /** Just this address, on the conditions of `take` but for its cooldown: for the pod that had it last. False when it cannot be given. */
+  takeAgain(address: IpAddress, owner: string, isUsable: (block: Cidr, pool: string) => boolean = this.#isUsable): boolean {
+    const block = this.blockOf(address);
+    const entry = block === undefined ? undefined : this.#entries.get(block);
+    if (block === undefined || entry === undefined || !isUsable(block, entry.pool) || this.#isReserved(address)) return false;
+    return entry.allocator.restore(address, owner);
+  }
+
   /** Just this address; false when it is in use, in its cooldown, or in no block. */
   takeAddress(address: IpAddress, owner: string, nowMs: number): boolean {
     return this.#allocatorOf(address)?.take(address, owner, nowMs) ?? false;

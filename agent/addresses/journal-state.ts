@@ -1,12 +1,14 @@
 /**
  * What the journal of addresses says: blocks, attachments, releases; and how one entry changes it. Pure.
  *
- * Invariant: replay of the same entries gives the same state, and `toSnapshot` then `fromSnapshot` is the identity, the order of releases included.
+ * Invariants: replay of the same entries gives the same state, and `toSnapshot` then `fromSnapshot` is the identity, the order of releases included; an address that
+ * is remembered has a release.
  */
 import { z } from "zod";
 import { type Cidr, cidrContains, tryParseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, tryParseIp } from "../../src/net/ip.ts";
-import { type Attachment, attachmentId } from "./attachment.ts";
+import { type Attachment, attachmentId, lastingIdOf } from "./attachment.ts";
+import { Remembered } from "./remembered.ts";
 
 export interface JournalBlock {
   readonly pool: string;
@@ -24,6 +26,8 @@ export interface JournalState {
   readonly attachments: Map<string, Attachment>;
   /** Time (ms, see `timeline`) of the last release, in order of release. */
   readonly released: Map<IpAddress, number>;
+  /** Pods that released addresses were the last of. */
+  readonly remembered: Remembered;
   /** Forgotten, and the API is to be told; nothing in them is given any more. */
   readonly releasing: Map<Cidr, JournalBlock>;
   /** Ids of loans, by addresses of blocks of this node that others have. */
@@ -77,12 +81,22 @@ const snapshot = z.object({
   lent: z.array(z.tuple([address, z.string()])),
   attachments: z.array(attachment),
   released: z.array(z.tuple([address, z.number()])),
+  /** Absent: written by a version that did not remember. */
+  remembered: z.array(z.tuple([address, z.string()])).exactOptional(),
   isTrusted: z.boolean(),
   timeline: z.object({ bootId: z.string(), aheadMs: z.number() }).exactOptional(),
 });
 
 export function emptyState(): JournalState {
-  return { blocks: new Map(), attachments: new Map(), released: new Map(), releasing: new Map(), lent: new Map(), isTrusted: false };
+  return {
+    blocks: new Map(),
+    attachments: new Map(),
+    released: new Map(),
+    remembered: new Remembered(),
+    releasing: new Map(),
+    lent: new Map(),
+    isTrusted: false,
+  };
 }
 
 export function applyEntry(state: JournalState, change: JournalEntry): void {
@@ -103,12 +117,12 @@ export function applyEntry(state: JournalState, change: JournalEntry): void {
     }
     case "lend":
       state.lent.set(change.address, change.id);
-      state.released.delete(change.address);
+      forget(state, change.address);
       touch(state, [change.address]);
       return;
     case "unlend":
       if (!state.lent.delete(change.address)) return;
-      state.released.delete(change.address);
+      forget(state, change.address);
       state.released.set(change.address, change.at);
       touch(state, [change.address]);
       return;
@@ -116,20 +130,22 @@ export function applyEntry(state: JournalState, change: JournalEntry): void {
       state.blocks.delete(change.cidr);
       state.releasing.delete(change.cidr);
       for (const lent of state.lent.keys()) if (cidrContains(change.cidr, lent)) state.lent.delete(lent);
-      for (const released of state.released.keys()) if (cidrContains(change.cidr, released)) state.released.delete(released);
+      for (const released of state.released.keys()) if (cidrContains(change.cidr, released)) forget(state, released);
       return;
     case "attach":
       state.attachments.set(attachmentId(change.attachment), change.attachment);
-      for (const used of change.attachment.addresses) state.released.delete(used);
+      for (const used of change.attachment.addresses) forget(state, used);
       touch(state, change.attachment.addresses);
       return;
     case "detach": {
       const gone = state.attachments.get(change.id);
       if (gone === undefined) return;
       state.attachments.delete(change.id);
+      const pod = lastingIdOf(gone);
       for (const freed of gone.addresses) {
-        state.released.delete(freed);
+        forget(state, freed);
         state.released.set(freed, change.at);
+        if (pod !== undefined) state.remembered.set(freed, pod);
       }
       touch(state, gone.addresses);
       return;
@@ -147,13 +163,14 @@ export function parseBatch(head: unknown): readonly JournalEntry[] | undefined {
   return batch.safeParse(head).data?.entries;
 }
 
-export function toSnapshot({ blocks, attachments, released, releasing, lent, isTrusted, timeline }: JournalState): object {
+export function toSnapshot({ blocks, attachments, released, remembered, releasing, lent, isTrusted, timeline }: JournalState): object {
   return {
     blocks: [...blocks],
     releasing: [...releasing],
     lent: [...lent],
     attachments: [...attachments.values()],
     released: [...released],
+    remembered: remembered.entries(),
     isTrusted,
     ...(timeline === undefined ? {} : { timeline }),
   };
@@ -169,9 +186,16 @@ export function fromSnapshot(head: unknown): JournalState | undefined {
     lent: new Map(data.lent),
     attachments: new Map(data.attachments.map((found) => [attachmentId(found), found])),
     released: new Map(data.released),
+    remembered: new Remembered(data.remembered),
     isTrusted: data.isTrusted,
     ...(data.timeline === undefined ? {} : { timeline: data.timeline }),
   };
+}
+
+/** Of an address that is another's, or in no block, by now. */
+function forget(state: JournalState, address: IpAddress): void {
+  state.released.delete(address);
+  state.remembered.delete(address);
 }
 
 function touch(state: JournalState, addresses: readonly IpAddress[]): void {

@@ -5,10 +5,11 @@
  * makes the blocks what the journal says.
  */
 import type { Cidr } from "../../src/net/cidr.ts";
+import { type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { ClaimedBlock } from "../sync/claims.ts";
 import { AddressError } from "./address-error.ts";
-import { type Attachment, attachmentId } from "./attachment.ts";
+import { type Attachment, type AttachmentRequest, attachmentId, lastingIdOf } from "./attachment.ts";
 import { Blocks } from "./blocks.ts";
 import type { Journal } from "./journal.ts";
 import type { JournalEntry, JournalState } from "./journal-state.ts";
@@ -74,11 +75,29 @@ export class Ledger {
     for (const [address, id] of lent) this.blocks.restore(address, lentOwner(id));
     for (const [id, { addresses }] of attachments) for (const address of addresses) this.blocks.restore(address, id);
     // Of another boot they are of another clock: one set back must not keep addresses away for longer than the cooldown.
-    for (const [address, at] of released) this.blocks.restoreRelease(address, Math.min(this.#clock.now(), at - this.#journalAheadMs));
+    for (const [address, at] of released) this.blocks.restoreRelease(address, this.#clockTime(at));
+  }
+
+  /** Addresses that the pod had last, the latest first; in use by now or not. */
+  rememberedOf(request: AttachmentRequest, version: IpVersion): readonly IpAddress[] {
+    const pod = lastingIdOf(request);
+    return pod === undefined ? [] : this.state.remembered.of(pod).filter((address) => ipVersion(address) === version);
+  }
+
+  /** Of addresses that were taken and did not come to the journal: they are as free as they were. */
+  putBack(addresses: readonly IpAddress[], owner: string): void {
+    for (const address of addresses) {
+      const at = this.state.released.get(address);
+      this.blocks.release(address, owner, at === undefined ? Number.NEGATIVE_INFINITY : this.#clockTime(at));
+    }
   }
 
   /** Of an attachment that the journal has no longer: its addresses begin their cooldown. */
   release({ addresses, ...key }: Attachment): void {
     for (const address of addresses) this.blocks.release(address, attachmentId(key), this.#clock.now());
+  }
+
+  #clockTime(journalMs: number): number {
+    return Math.min(this.#clock.now(), journalMs - this.#journalAheadMs);
   }
 }

@@ -3,14 +3,15 @@
  *
  * Invariants: an address is in use by at most one attachment, over any crash (the journal has it before the caller does, and it is free only after the
  * journal says so); every family that an enabled pool exists for gives an address, or none does; nothing is given while entries may be missing
- * (`isTrusted`): then the API's blocks and the kernel's routes are asked first.
+ * (`isTrusted`): then the API's blocks and the kernel's routes are asked first; a pod that comes again (same uid) has the
+ * addresses that it had, cooling down or not, where they are free still and it may have them.
  * Here: a request and its addresses, and which part is handed which. Parts: the table of entries (`ledger.ts`), which pools (`pool-choice.ts`), the next block
  * (`claiming.ts`), what is this node's (`holdings.ts`), what goes back (`giving-back.ts`), what is lent (`lending.ts`), what is told (`block-reports.ts`).
  * Rejected: asking the server for each address (an ADD would depend on the network, and the API write rate on pod churn).
  */
 import type { NodeName } from "../../src/model/names.ts";
 import type { AddressRequest, Loans, Pool } from "../../src/model/record.ts";
-import { hostCidr } from "../../src/net/cidr.ts";
+import { type Cidr, hostCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { Logger } from "../../src/runtime/log.ts";
@@ -262,7 +263,7 @@ class Manager implements AddressManager {
     let attachment: Attachment;
     let problem: { readonly error: unknown } | undefined;
     try {
-      for (const version of versions) addresses.push(await this.#take(version, { owner, wish, ...(signal === undefined ? {} : { signal }) }));
+      for (const version of versions) addresses.push(await this.#take(version, { request, owner, wish, ...(signal === undefined ? {} : { signal }) }));
       attachment = {
         ...request,
         interfaceName: hostInterfaceName(this.#options.interfacePrefix, request),
@@ -279,7 +280,7 @@ class Manager implements AddressManager {
       const failure = await writing;
       if (failure !== undefined) throw failure.error;
     } catch (error) {
-      for (const address of addresses) this.#ledger.blocks.release(address, owner, Number.NEGATIVE_INFINITY);
+      this.#ledger.putBack(addresses, owner);
       throw error;
     }
     this.#reports.touch(addresses);
@@ -326,18 +327,23 @@ class Manager implements AddressManager {
 
   async #take(
     version: IpVersion,
-    { owner, wish, signal }: { readonly owner: string; readonly wish: AddressRequest | undefined; readonly signal?: AbortSignal },
+    {
+      request,
+      owner,
+      wish,
+      signal,
+    }: { readonly request: AttachmentRequest; readonly owner: string; readonly wish: AddressRequest | undefined; readonly signal?: AbortSignal },
   ): Promise<IpAddress> {
     const asked = wish?.addresses.find((address) => ipVersion(address) === version);
     if (asked !== undefined) return await this.#takeAsked(asked, owner);
     const named = this.#choice.namesOf(version, wish);
+    const isUsable = named === undefined ? undefined : (block: Cidr, pool: string): boolean => named.includes(pool) && !this.#ledger.lost.has(block);
+    // The cooldown is for those who may still talk to the pod that had the address: this is the one.
+    for (const address of this.#ledger.rememberedOf(request, version)) if (this.#ledger.blocks.takeAgain(address, owner, isUsable)) return address;
     for (;;) {
       if (signal?.aborted === true) throw new AddressError("unavailable", "the request was given up before an address was free");
       const now = this.#options.clock.now();
-      const taken =
-        named === undefined
-          ? this.#ledger.blocks.take(version, owner, now)
-          : this.#ledger.blocks.take(version, owner, now, (block, pool) => named.includes(pool) && !this.#ledger.lost.has(block));
+      const taken = this.#ledger.blocks.take(version, owner, now, isUsable);
       if (taken.kind === "taken") return taken.address;
       try {
         await this.#claiming.forRequest({ version, ...(named === undefined ? {} : { pools: named }) });

@@ -44,16 +44,19 @@ export class DemoNetwork {
     await inNetns(this.fabric, "link", "add", "br0", "type", "bridge");
     await inNetns(this.fabric, "address", "add", `${SERVER_ADDRESS}/24`, "dev", "br0");
     await inNetns(this.fabric, "link", "set", "br0", "up");
-    for (const node of NODES) {
-      const netns = this.nodeNetns(node);
-      await execOk(["ip", "netns", "add", netns]);
-      await inNetns(this.fabric, "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", netns);
-      await inNetns(this.fabric, "link", "set", node.name, "master", "br0", "up");
-      await inNetns(netns, "link", "set", "lo", "up");
-      await inNetns(netns, "address", "add", `${node.addressV4}/24`, "dev", "eth0");
-      await inNetns(netns, "address", "add", `${node.addressV6}/64`, "dev", "eth0", "nodad");
-      await inNetns(netns, "link", "set", "eth0", "up");
-    }
+    for (const node of NODES) await this.createNode(node);
+  }
+
+  /** A node that has just started: its interface on the fabric, and nothing else. */
+  async createNode(node: DemoNode): Promise<void> {
+    const netns = this.nodeNetns(node);
+    await execOk(["ip", "netns", "add", netns]);
+    await inNetns(this.fabric, "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", netns);
+    await inNetns(this.fabric, "link", "set", node.name, "master", "br0", "up");
+    await inNetns(netns, "link", "set", "lo", "up");
+    await inNetns(netns, "address", "add", `${node.addressV4}/24`, "dev", "eth0");
+    await inNetns(netns, "address", "add", `${node.addressV6}/64`, "dev", "eth0", "nodad");
+    await inNetns(netns, "link", "set", "eth0", "up");
   }
 
   /** The namespace that a container runtime would have made for the pod. */

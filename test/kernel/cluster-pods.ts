@@ -49,14 +49,15 @@ export async function writePod(cluster: Cluster, { namespace, name, labels, node
   return (stored as { metadata: { uid: string } }).metadata.uid;
 }
 
-/** Object, namespace and ADD, which is called again when it says so (code 11) and, at each of those, `onAgain`. */
+/** Object, namespace, `onNetns`, and ADD, which is called again when it says so (code 11) and, at each of those, `onAgain`. */
 export async function connectPod(
   cluster: Cluster,
   pod: PodSpec,
-  { tag = "0", onAgain = () => undefined }: { tag?: string; onAgain?: () => void } = {},
+  { tag = "0", onNetns = () => undefined, onAgain = () => undefined }: { tag?: string; onNetns?: (path: string) => void; onAgain?: () => void } = {},
 ): Promise<ConnectedPod> {
   const uid = await writePod(cluster, pod);
   const netns = await cluster.network.createPodNetns(pod.namespace, `${pod.name}-${tag}`);
+  onNetns(netns.path);
   const containerId = `c-${pod.namespace}-${pod.name}-${tag}`;
   const began = performance.now();
   for (;;) {
