@@ -13,13 +13,14 @@ import { applyEntry, emptyState, type JournalEntry, type JournalState, toSnapsho
 
 const BLOCK: Cidr = parseCidr("10.65.0.0/28");
 
-function attachment(containerId: string, last: number): Attachment {
+function attachment(containerId: string, last: number, podUid?: string): Attachment {
   return {
     network: "net",
     containerId,
     ifname: "eth0",
     namespace: "shop",
     pod: containerId,
+    ...(podUid === undefined ? {} : { podUid }),
     interfaceName: `cali${containerId}`,
     mac: "02:00:00:00:00:01",
     netns: `/run/netns/${containerId}`,
@@ -29,7 +30,14 @@ function attachment(containerId: string, last: number): Attachment {
 
 const anEntry: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({ op: fc.constant("block" as const), cidr: fc.constantFrom(BLOCK, parseCidr("10.65.0.16/28")), pool: fc.constant("p"), generation: fc.nat(1000) }),
-  fc.record({ op: fc.constant("attach" as const), attachment: fc.tuple(fc.constantFrom("a", "b", "c"), fc.nat(31)).map(([id, last]) => attachment(id, last)) }),
+  fc.record({
+    op: fc.constant("attach" as const),
+    attachment: fc
+      .tuple(fc.constantFrom("a", "b", "c"), fc.nat(31), fc.constantFrom(undefined, "1", "2"))
+      .map(([id, last, podUid]) => attachment(id, last, podUid)),
+  }),
+  fc.record({ op: fc.constant("lend" as const), address: fc.nat(31).map((last) => parseIp(`10.65.0.${last}`)), id: fc.constantFrom("x", "y") }),
+  fc.record({ op: fc.constant("unlend" as const), address: fc.nat(31).map((last) => parseIp(`10.65.0.${last}`)), at: fc.nat(1000) }),
   fc.record({ op: fc.constant("detach" as const), id: fc.constantFrom("a", "b", "c").map((id) => attachmentId(attachment(id, 0))), at: fc.nat(1000) }),
   fc.record({ op: fc.constant("drop-block" as const), cidr: fc.constant(BLOCK) }),
   fc.constant({ op: "trust" as const }),
@@ -70,6 +78,8 @@ describe("Journal", () => {
           JSON.stringify({ ...toSnapshot(stateAfter(history.slice(0, n))), ...(isTorn ? { isTrusted: false } : {}) }),
         );
         expect(candidates).toContain(JSON.stringify(toSnapshot(journal.state)));
+        const { released, remembered } = journal.state;
+        for (const [remains] of remembered.entries()) expect(released.has(remains)).toBe(true);
         if (!hasOpened) expect(resolved).toBe(0);
       }),
       { numRuns: 400 },

@@ -95,10 +95,11 @@ const INVARIANTS: readonly Invariant[] = [
   },
   {
     id: "I11",
-    what: "an address is given again only after its cooldown, on whatever node",
+    what: "an address is given to another pod only after its cooldown, on whatever node",
     tests: [
       ["src/ipam/ipam.test.ts", "gives the longest unused address first, none in cooldown"],
       [MODEL, "many that wait share one call"],
+      ["agent/pods/returning-pods.test.ts", "no address twice; a pod that comes again"],
     ],
   },
   {
@@ -115,6 +116,18 @@ const INVARIANTS: readonly Invariant[] = [
     tests: [
       ["agent/addresses/manager.test.ts", "one claim serves all that wait; the next block is claimed before it is needed"],
       [MODEL, "many that wait share one call"],
+    ],
+  },
+  {
+    id: "I14",
+    what: "a pod that comes again has the addresses that it had, while they are free, its node's and permitted; a late release of its old container frees nothing",
+    tests: [
+      ["agent/pods/returning-pods.test.ts", "no address twice; a pod that comes again"],
+      ["agent/pods/returning-pods.test.ts", "$order (audit before it: $audit)"],
+      ["agent/addresses/remembered.test.ts", "$what: it gets others"],
+      ["agent/addresses/remembered.test.ts", "over restarts, each with a new snapshot"],
+      [MODEL, "what a pod had and gave back with its block"],
+      ["test/kernel/reboot.kernel.test.ts", "$order: the same addresses"],
     ],
   },
 ];

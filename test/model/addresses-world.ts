@@ -414,7 +414,8 @@ export class WorldNode {
     const life = this.#stop.signal;
     if (manager === undefined) throw new Error("the agent does not run");
     this.#world.pods.set(`shop/${container}`, this.name);
-    const attachment = await manager.attach({ network: "net", containerId: container, ifname: "eth0", namespace: "shop", pod: container, netns: "" }, options);
+    const names = { namespace: "shop", pod: container, podUid: `uid-${container}` };
+    const attachment = await manager.attach({ network: "net", containerId: container, ifname: "eth0", ...names, netns: "" }, options);
     if (life.aborted) throw new Error("the agent stopped");
     this.kernel.set(attachment.interfaceName, attachment);
     return attachment;

@@ -192,6 +192,29 @@ describe("borrowing", () => {
 });
 
 describe("blocks that are given back", () => {
+  it("what a pod had and gave back with its block is the next node's, and no more the pod's", async () => {
+    const w = await start([pool("p", "10.65.0.0/30", 30)], { nodes: 2 });
+    const [one, two] = [node(w, 0), node(w, 1)];
+    await attachAll(w, [[one, "a"]]);
+    await one.crash({ reboot: true });
+    await w.settle(first);
+    // While the block is there still: the same address, in its cooldown.
+    const [before] = w.blocks.flatMap(({ allocations }) => allocations);
+    expect([before, one.journal?.state.remembered.size]).toEqual([undefined, 1]);
+    const remembered = one.journal?.state.remembered.entries().map(([address]) => address);
+    expect((await attachAll(w, [[one, "a"]])).addresses).toEqual(remembered);
+    await one.detach("a");
+    w.pools[0] = pool("p", "10.65.0.0/30", 30, { disabled: true });
+    await until(w, () => w.blocks.length === 0 && one.journal?.state.releasing.size === 0);
+    await w.settle(first);
+    expect(one.journal?.state.remembered.size).toBe(0);
+    w.pools[0] = pool("p", "10.65.0.0/30", 30);
+    const others = Array.from({ length: 4 }, (_, i) => [two, `b${i}`] as const);
+    expect(await attachAll(w, others)).toEqual({ addresses: expect.arrayContaining([...(remembered ?? [])]) as unknown, codes: [] });
+    expect((await attachAll(w, [[one, "a"]])).codes).toEqual(["pool-full"]);
+    expectNoDuplicate(w);
+  });
+
   it("beyond what is needed, after a while; the last one stays", async () => {
     const w = await start([pool("p", "10.65.0.0/26", 28)], { nodes: 1 });
     await attachAll(
@@ -508,6 +531,8 @@ describe("any history", () => {
               await failed.crash({ losesDisk });
             }
             expectNoDuplicate(w);
+            for (const { journal } of w.nodes)
+              for (const [address] of journal?.state.remembered.entries() ?? []) expect(journal?.state.released.has(address)).toBe(true);
           }
           // Everything comes back and rests.
           for (const [i, one] of w.nodes.entries()) {
