@@ -34,7 +34,7 @@ export interface WorkersOptions {
 /** A worker that reports every second and has not for this long hangs. */
 const SILENCE_LIMIT_MS = 30_000;
 const CHECK_MS = 1_000;
-/** After this long a worker counts as well. */
+/** A worker that was heard of for longer than this counts as well: when it ends it is started again soon. */
 const WELL_AFTER_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 2_000;
 /** Beyond the drain, until a worker that was asked to stop is killed. */
@@ -45,9 +45,16 @@ type Answer = Extract<FromWorker, { readonly question: number }>;
 interface Worker {
   readonly number: number;
   readonly process: ChildProcess;
-  readonly startedAt: number;
   heardAt: number;
   report: Report;
+}
+
+interface WorkerEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly failure: string | undefined;
+  /** From its start until it was heard of for the last time: one that hangs from the start has not lived, however long it took to find out. */
+  readonly livedMs: number;
 }
 
 export class Workers implements Part {
@@ -150,18 +157,18 @@ export class Workers implements Part {
     const backoff = new Backoff({ initialMs: 200, maxMs: 15_000 });
     let wasListening = false;
     while (!signal.aborted) {
-      const startedAt = clock.now();
       const {
         code,
         signal: killedBy,
         failure,
+        livedMs,
       } = await this.#runOne(number, signal, () => {
         if (!wasListening) onListening?.();
         wasListening = true;
       });
       if (signal.aborted) return;
       if (failure !== undefined && !wasListening) throw new StartError(failure);
-      if (clock.now() - startedAt > WELL_AFTER_MS) backoff.reset();
+      if (livedMs > WELL_AFTER_MS) backoff.reset();
       const delayMs = backoff.next();
       log.warn({ worker: number, code, signal: killedBy, reason: failure, delayMs: Math.round(delayMs) }, "a worker ended: starting it again");
       this.#restarts.inc();
@@ -169,14 +176,11 @@ export class Workers implements Part {
     }
   }
 
-  #runOne(
-    number: number,
-    signal: AbortSignal,
-    onListening: () => void,
-  ): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly failure: string | undefined }> {
+  #runOne(number: number, signal: AbortSignal, onListening: () => void): Promise<WorkerEnd> {
     const { clock, log, settings } = this.#options;
     const child = fork(new URL("./main.ts", import.meta.url), [], { stdio: ["ignore", "inherit", "inherit", "ipc"], serialization: "advanced" });
-    const worker: Worker = { number, process: child, startedAt: clock.now(), heardAt: clock.now(), report: { live: true, ready: false, detail: "starting" } };
+    const startedAt = clock.now();
+    const worker: Worker = { number, process: child, heardAt: startedAt, report: { live: true, ready: false, detail: "starting" } };
     this.#workers.set(number, worker);
     let failure: string | undefined;
     child.on("message", (message: FromWorker) => {
@@ -221,7 +225,7 @@ export class Workers implements Part {
         signal.removeEventListener("abort", onAbort);
         this.#workers.delete(number);
         this.#report();
-        resolve({ code, signal: killedBy, failure });
+        resolve({ code, signal: killedBy, failure, livedMs: worker.heardAt - startedAt });
       };
       child.on("error", (error) => {
         failure ??= error.message;
