@@ -15,7 +15,7 @@ import { SESSION_TRANSITIONS, type SessionEffect, type SessionEvent } from "../s
 
 const ROOT = join(import.meta.dirname, "..");
 const PAGE = readFileSync(join(ROOT, "docs/protocol.md"), "utf8");
-const FOLDERS = ["fanout", "src/datastore", "src/wire", "agent", "test/model", "test/fv"];
+const FOLDERS = ["fanout", "src/datastore", "src/wire", "agent", "test/model", "test/fv", "test/foreign"];
 const TITLE = /\bit(?:\.each\([^)]*\))?\(\s*["`]([ASR]\d+) /g;
 
 const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");

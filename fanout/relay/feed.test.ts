@@ -5,8 +5,8 @@ import type { NodeName } from "../../src/model/names.ts";
 import { type RecordChange, type RecordKey, recordKey } from "../../src/model/record.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { bucketBitsFor, seedOf } from "../../src/wire/digest.ts";
-import type { SubscribedNode } from "../../src/wire/gen/sedge/sync/v1/relay.ts";
-import { encodeRelayMessage, UpstreamSession } from "../../src/wire/relay-protocol.ts";
+import { RelayServerMessage, type SubscribedNode } from "../../src/wire/gen/sedge/sync/v1/relay.ts";
+import { encodeRelayMessage, type RelayMessageValue, UpstreamSession } from "../../src/wire/relay-protocol.ts";
 import { MemoryStream } from "../../test/fakes/memory-stream.ts";
 import { recordValue } from "../../test/fakes/record-arbitrary.ts";
 import type { NodeId } from "../table/node-ids.ts";
@@ -310,6 +310,46 @@ describe("a feed and its relay", () => {
     expect(feed?.changedKeys.after(0n)).toContain("stack/s");
     ack(world.root.revision, true);
     expect(feed?.changedKeys.after(0n)).toEqual([]);
+  });
+
+  it("a node that is given up before a commit told that it is held is told as dropped alone", () => {
+    const world = new World();
+    world.connect();
+    world.read(10);
+    for (const name of ["n1", "n2"] as const) world.subscribe(name as NodeName);
+    world.expectEqual();
+    const [first, second] = ["n3", "n4"].map((name, i) => ({ slot: 70 + i, node: name, bucketBits: 0, digests: [] }));
+    if (first === undefined || second === undefined) throw new Error("two nodes");
+    const [feed] = world.feeds.feeds;
+    // Nothing goes out while the stream is full, so both are still to be told.
+    world.stream.inFlight.push(new Uint8Array(2 * 1024 * 1024));
+    const said: readonly RelayMessageValue[] = [
+      { $case: "subscribe", value: { nodes: [first, second] } },
+      { $case: "unsubscribe", value: { slots: [first.slot] } },
+    ];
+    for (const message of said) world.stream.handler?.onMessage(encodeRelayMessage(message));
+    world.stream.inFlight.pop();
+    feed?.flush();
+    const updates = world.stream.inFlight
+      .map((bytes) => RelayServerMessage.decode(bytes).message)
+      .flatMap((one) => (one?.$case === "update" ? [one.value] : []));
+    expect(updates.map(({ held, dropped, commit }) => ({ held, dropped, commit }))).toEqual([{ held: [second.slot], dropped: [first.slot], commit: true }]);
+  });
+
+  it("of what a node failed to program 100 objects are kept, as of a node's own session", () => {
+    const world = new World();
+    world.connect();
+    world.read(10);
+    world.subscribe("n1" as NodeName);
+    world.expectEqual();
+    const [slot = 0] = world.slots.keys();
+    const failed = Array.from({ length: 101 }, (_, i) => ({ key: `stack/s${i}`, reason: "no memory" }));
+    const state = { slot, connected: true, session: 1n, address: "", version: "", level: false, receivedRevision: 0n, programmedRevision: 0n, failed };
+    const rest = { dirtyKeys: 0, bytesSent: 0n, connectedMs: 0n, via: [], certificateEndsAtUnixMs: 0n };
+    world.stream.handler?.onMessage(encodeRelayMessage({ $case: "ack", value: { levelRevision: 0n, nodes: [{ ...state, ...rest }] } }));
+    const [feed] = world.feeds.feeds;
+    const kept = feed?.relayedOf(world.root.nodes.idOf("n1" as NodeName))?.acknowledged.failed;
+    expect(kept).toEqual(failed.slice(0, 100));
   });
 
   it("R11 a relay that reads nothing for 20,000 commits costs a mark for each record, and gets the newest value of each once", () => {
