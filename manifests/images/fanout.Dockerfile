@@ -2,7 +2,7 @@
 FROM node:26-bookworm-slim AS modules
 WORKDIR /build
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --no-audit --no-fund && rm -rf node_modules/node-linux-* node_modules/@oven node_modules/.bin
+RUN npm ci --omit=dev --no-audit --no-fund && rm -rf node_modules/node-linux-* node_modules/.bin
 
 FROM node:26-bookworm-slim
 WORKDIR /opt/sedge

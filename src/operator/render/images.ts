@@ -2,14 +2,14 @@
  * The images' Dockerfiles, to be built from the root of the checkout: docker build -f manifests/images/fanout.Dockerfile .
  *
  * Packages are installed in a stage of their own, so that no package manager's cache and no compiler is in what runs. Sources run as they are. Only the
- * folders that a program may import are copied (test/architecture.test.ts says which). Optional packages are installed, since koffi's library is one; Node and Bun, which are others, go again.
+ * folders that a program may import are copied (test/architecture.test.ts says which). Optional packages are installed, since koffi's library is one; the pinned Node, another one, goes again: the base image has it.
  */
 const NODE = "node:26-bookworm-slim";
 
 const MODULES = `FROM ${NODE} AS modules
 WORKDIR /build
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --no-audit --no-fund && rm -rf node_modules/node-linux-* node_modules/@oven node_modules/.bin
+RUN npm ci --omit=dev --no-audit --no-fund && rm -rf node_modules/node-linux-* node_modules/.bin
 `;
 
 const CNI = `FROM ${NODE} AS cni
