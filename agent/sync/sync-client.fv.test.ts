@@ -271,7 +271,7 @@ describe("SyncClient", () => {
 
   for (const [what, misbehave] of [
     ["garbage", (session: ServerSession) => session.send(Buffer.from([0xff, 0xff, 0xff]))],
-    ["a second Welcome", (session: ServerSession) => session.welcome(0)],
+    ["a second Welcome, which was not agreed on", (session: ServerSession) => session.welcome(0)],
     [
       "a record whose hash is wrong",
       (session: ServerSession) => {
@@ -319,7 +319,7 @@ describe("SyncClient", () => {
     const agent = client([at.address]);
     const session = await at.session();
     const hello = await session.next("hello");
-    expect(hello.features).toEqual(["line", "upstream", "servers", ...PACKING_FEATURES]);
+    expect(hello.features).toEqual(["line", "upstream", "servers", "again", ...PACKING_FEATURES]);
     session.welcome(hello.view?.bucketBits ?? 0);
     session.send(encodeServerMessage({ $case: "queued", value: { place: 7, delayMs: 900 } }));
     while (agent.freshness.report().waiting === undefined) await new Promise((resolve) => setTimeout(resolve, 2));

@@ -207,6 +207,8 @@ export class AgentSession {
   #state: AgentState = "idle";
   #repairs = 0;
   #helloBits = 0;
+  /** The server may send Welcome in the middle of the stream. */
+  #hasAgain = false;
 
   constructor(options: { readonly identity: AgentIdentity; readonly view: View }) {
     this.#identity = options.identity;
@@ -298,6 +300,7 @@ export class AgentSession {
 
   /** Another run of the root stands above the server: as at a new stream, what the view has is stated, and compared. */
   #beginAnew(welcome: Welcome): readonly AgentOutput[] {
+    if (!this.#hasAgain) return this.#end("violation", 'a second Welcome, and the first did not name the feature "again"');
     const hello = this.#hello();
     this.#repairs = 0;
     return [hello, ...this.#begin({ ...welcome, bucketBits: this.#helloBits })];
@@ -307,6 +310,7 @@ export class AgentSession {
     if (welcome.bucketBits !== this.#helloBits)
       return this.#end("violation", `Welcome counts in ${welcome.bucketBits} bucket bits, Hello in ${this.#helloBits}`);
     const { hashSeed: seed, epoch, bucketBits, upstreamKinds } = welcome;
+    this.#hasAgain = welcome.features.includes("again");
     this.#view.begin({ seed, epoch, bucketBits, upstreamKinds });
     return [{ kind: "welcome", welcome }, ...(welcome.servers === undefined ? [] : [{ kind: "servers", servers: welcome.servers } as const])];
   }

@@ -287,7 +287,7 @@ export function describeAddresses(what: string, start: () => Promise<AddressApi>
         [["check", "--ip", "10.0.0.1"], "--ip is for sedge ipam show and release, not for check"],
         [["show", "--ip", "10.0.0.300"], "--ip 10.0.0.300 is not an address"],
         [["migrate", "one"], "migrate takes two pools"],
-        [["migrate", "a", "b", "c"], "migrate takes two pools"],
+        [["migrate", "a", "b", "c"], "unexpected argument c"],
         [["migrate", "nowhere", "w-big"], "there is no IPPool nowhere; there are: "],
         [["migrate", "w-big", "w-six", "--evict"], "--evict does something: it needs --apply"],
         [["split", "two", "--name", "w-big"], "split takes the number of parts and one pool"],

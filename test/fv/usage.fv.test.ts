@@ -86,6 +86,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "bench plan": {},
   "bench kernel-sets": {},
   "bench addresses": { wrong: [["--directory", "/nonexistent/directory"]] },
+  "bench policy-status": { wrong: [["--nodes", "0"]] },
+  "bench set-change": {},
   "bench cni": { wrong: [["--rounds", "0"]] },
   status: {
     wrong: [
