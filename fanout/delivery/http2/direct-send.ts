@@ -3,8 +3,9 @@
  * bookkeeping, a request object for each write among it.
  *
  * Invariant: the descriptor is read from the socket's live handle in the same call, so that one which was closed, and may be another connection's by now, is
- * never written; where one is kept for many calls (direct-lane.ts) it is forgotten in the moment in which the socket is destroyed (`onGivenUp`). What the system does not take is the caller's to hand to the stream, which then also hears of the error. Where there is no koffi for the
- * platform, or a handle does not tell its descriptor, everything goes through the stream.
+ * never written; where one is kept for many calls (direct-lane.ts) it is forgotten in the moment in which the socket is destroyed (`onGivenUp`). What the
+ * system does not take is the caller's to hand to the stream, which then also hears of the error. Where there is no koffi for the platform, or a handle does not
+ * tell its descriptor, everything goes through the stream.
  * Rejected: a ring of io_uring for many sockets (the seccomp profile of container runtimes forbids it).
  */
 import { createRequire } from "node:module";
@@ -23,10 +24,8 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL;
 
-/** Undefined: not on this platform. */
-export function loadDirectSend(): DirectSend | undefined {
-  const sendTo = loadSendTo();
-  if (sendTo === undefined) return undefined;
+/** To the descriptor that the socket has in the moment of the call. */
+export function directSend(sendTo: SendTo): DirectSend {
   return (socket, bytes) => {
     const descriptor = descriptorOf(socket);
     return descriptor === undefined ? 0 : sendTo(descriptor, bytes);
