@@ -60,8 +60,8 @@ export class HeaderBlocks {
       isSelfDependent = (payload.readUInt32BE(0) & MAX_WINDOW) === streamId;
       payload = payload.subarray(PRIORITY_BYTES);
     }
-    const block = { streamId, isEnd: (flags & FLAG.endStream) !== 0, isSelfDependent, parts: [payload], bytes: payload.length };
-    return this.#take(block, flags);
+    const block = { streamId, isEnd: (flags & FLAG.endStream) !== 0, isSelfDependent, parts: [], bytes: payload.length };
+    return this.#take(block, flags, payload);
   }
 
   /** CONTINUATION; undefined: the block goes on still. Throws ConnectionError. */
@@ -69,21 +69,18 @@ export class HeaderBlocks {
     const block = this.#open;
     if (block === undefined) throw new ConnectionError(CODE.protocolError, "CONTINUATION without a header block");
     const { maxContinuations, maxHeaderBlockBytes } = this.#host.limits;
-    block.parts.push(payload);
     block.bytes += payload.length;
-    if (block.parts.length > maxContinuations + 1) throw this.#host.abused("continuation-flood", `more than ${maxContinuations} CONTINUATIONs`);
+    if (block.parts.length > maxContinuations) throw this.#host.abused("continuation-flood", `more than ${maxContinuations} CONTINUATIONs`);
     if (block.bytes > maxHeaderBlockBytes) throw this.#host.abused("header-bomb", `a header block above ${maxHeaderBlockBytes} bytes`);
-    return this.#take(block, flags);
+    return this.#take(block, flags, payload);
   }
 
-  #take(block: OpenBlock, flags: number): HeaderBlock | undefined {
+  #take(block: OpenBlock, flags: number, payload: Buffer): HeaderBlock | undefined {
     const isComplete = (flags & FLAG.endHeaders) !== 0;
     this.#open = isComplete ? undefined : block;
-    if (!isComplete) {
-      // The frame's bytes are good for this call only.
-      block.parts.push(Buffer.from(block.parts.pop() ?? EMPTY));
-      return undefined;
-    }
+    // The frame's bytes are good for this call only.
+    block.parts.push(isComplete ? payload : Buffer.from(payload));
+    if (!isComplete) return undefined;
     const { streamId, isEnd, isSelfDependent, parts } = block;
     const { headers, isTooLarge } = this.#decode(parts.length === 1 ? (parts[0] ?? EMPTY) : Buffer.concat(parts));
     return { streamId, isEnd, isSelfDependent, headers, isTooLarge };
