@@ -181,7 +181,7 @@ export class Connection implements StreamHost, OutputHost, HeaderBlocksHost {
   /** The first stream that asks has it. */
   laneOf(stream: Http2Stream): Lane | undefined {
     const { sendTo, frames } = this.#host;
-    if (this.#lane === undefined && sendTo !== undefined && this.#laneStream === undefined) {
+    if (sendTo !== undefined && this.#laneStream === undefined) {
       this.#laneStream = stream;
       const lane = new DirectLane({
         sendTo,
