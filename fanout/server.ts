@@ -43,7 +43,7 @@ import { Upstream, type UpstreamOptions } from "./relay/upstream.ts";
 import { type ClaimServiceOptions, claimService } from "./services/claim-service.ts";
 import { HEALTH_SERVICE, HealthService } from "./services/health-service.ts";
 import { Introspection } from "./services/introspection-service.ts";
-import type { Origin } from "./services/origin.ts";
+import { invalidOf, type Origin } from "./services/origin.ts";
 import { REFLECTION_SERVICES, ReflectionService } from "./services/reflection-service.ts";
 import { replicaReport } from "./services/replica-report.ts";
 import type { SessionLimits } from "./session/session.ts";
@@ -675,7 +675,7 @@ export class FanoutServer implements Part {
       isInSync: () => origin.isInSync,
       upstreamAgeMs: () => this.#upstream().ageMs,
       certificateSecondsLeft: () => (this.#expiries.length === 0 ? Number.NaN : Math.min(...this.#expiries.map((one) => one.secondsLeft()))),
-      invalidObjects: () => origin.problems.filter(({ outcome }) => outcome !== "unused").length,
+      invalidObjects: () => invalidOf(origin).length,
       answering: () => sessions.admission.answering,
       waiting: () => sessions.admission.waiting,
       reportBacklog: () => this.#reports?.backlog ?? 0,

@@ -46,7 +46,7 @@ import type { NodeId } from "../table/node-ids.ts";
 import type { Commit, Table } from "../table/table.ts";
 import type { Rebalance, RebalanceWish } from "../tier/rebalancer.ts";
 import { CommitTimes } from "./commit-times.ts";
-import type { Origin } from "./origin.ts";
+import { invalidOf, type Origin } from "./origin.ts";
 import { invalidObjects, lagResponse, policyStatuses } from "./policy-status-messages.ts";
 import { RecordWatch, recordEntry } from "./record-watch.ts";
 
@@ -210,7 +210,7 @@ export class Introspection {
       clients: clients.length,
       clientsLevel: clients.filter((session) => session.isLevel).length,
       recordsByKind: Object.fromEntries([...table.countByKind].sort(([a], [b]) => (a < b ? -1 : 1))),
-      invalid: origin.problems.filter(({ outcome }) => outcome !== "unused").flatMap(invalidObjects),
+      invalid: invalidOf(origin).flatMap(invalidObjects),
       unused: origin.problems.filter(({ outcome }) => outcome === "unused").flatMap(invalidObjects),
       uptimeMs: BigInt(Math.round(clock.now() - this.#startedAt)),
     };

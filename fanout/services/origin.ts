@@ -14,3 +14,8 @@ export interface Origin {
   /** See Engine.refreshVersions. */
   refreshVersions(): void;
 }
+
+/** Of the problems those of objects that could not be understood in whole: what is only unused is in force. */
+export function invalidOf({ problems }: Pick<Origin, "problems">): readonly ObjectProblems[] {
+  return problems.filter(({ outcome }) => outcome !== "unused");
+}
