@@ -77,8 +77,8 @@ const SITUATIONS: readonly Situation[] = [
 ];
 
 const schema = z.strictObject({
-  policies: z.coerce.number().int().min(PER_STACK).default(10_000).describe("policies"),
-  nodes: z.coerce.number().int().min(NODES_PER_STACK).default(5_000).describe("nodes"),
+  policies: z.number().int().min(PER_STACK).default(10_000).describe("policies"),
+  nodes: z.number().int().min(NODES_PER_STACK).default(5_000).describe("nodes"),
 });
 
 /** 0: measured. */

@@ -59,7 +59,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (settings === undefined) return 0;
   const { agents, rate, delivery, out, minutes } = settings.config;
   const { seconds = minutes * 60 } = settings.config;
-  /** Often enough for a line through a short run; garbage is collected for each, which costs the server time. */
+  // Often enough for a line through a short run; garbage is collected for each, which costs the server time.
   const sampleMs = Math.max(500, (seconds * 1_000) / MOST_SAMPLES);
   const stuckCount = Math.floor(agents / 10);
 
@@ -76,7 +76,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     log: createLogger({ level: "warn", program: "bench-stuck" }),
     registry: new Registry(),
     // A stopped process answers no ping either: it must not be cut for that here.
-    settings: { delivery: delivery, keepaliveMs: 3_600_000 },
+    settings: { delivery, keepaliveMs: 3_600_000 },
     upstreamAgeMs: () => 0,
   });
 
@@ -100,7 +100,6 @@ export async function main(argv: readonly string[]): Promise<number> {
   stuck.kill("SIGSTOP");
   let mostInFlight = 0;
   let mostDirty = 0;
-  let worstBehind = 0;
   const began = performance.now();
   for (let change = 0; performance.now() - began < seconds * 1000; change++) {
     server.sink([...cluster.change(change % 2 === 0 ? "broadcast" : "scoped").events]);
@@ -112,7 +111,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     for (const session of server.sessions.clients) mostDirty = Math.max(mostDirty, session.dirtyKeys);
   }
   await until(() => [...server.sessions.clients].filter((session) => session.isLevel).length >= agents - stuckCount, "level but for the stuck");
-  worstBehind = [...server.sessions.clients].filter((session) => !session.isLevel).length;
+  const behindBeforeGoingOn = [...server.sessions.clients].filter((session) => !session.isLevel).length;
   const during = memory();
   stuck.kill("SIGCONT");
   const resumed = performance.now();
@@ -130,7 +129,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     bench: "stuck",
     commit: commitOf(),
     machine: machineBefore,
-    delivery: delivery,
+    delivery,
     agents,
     stuck: stuckCount,
     seconds,
@@ -140,7 +139,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     samples: samples.map(({ seconds: at, rssMb, heapMb, buffersMb }) => [Math.round(at), rssMb, heapMb, buffersMb]),
     mostInFlightBytes: mostInFlight,
     mostDirtyKeys: mostDirty,
-    behindBeforeGoingOn: worstBehind,
+    behindBeforeGoingOn,
     levelAfterMs,
     packed: server.sessions.packed.counts,
     failures,
