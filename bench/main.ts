@@ -53,7 +53,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const benchmark = Object.hasOwn(BENCHMARKS, name) ? BENCHMARKS[name] : undefined;
   if (benchmark !== undefined) return benchmark.run(rest);
   const isHelp = name === "help" || name === "--help" || name === "-h";
-  const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(11)}  ${summary}`);
+  const width = Math.max(...Object.keys(BENCHMARKS).map((key) => key.length));
+  const list = Object.entries(BENCHMARKS).map(([key, { summary }]) => `  ${key.padEnd(width)}  ${summary}`);
   const usage = `usage: sedge bench <benchmark> [flags]\n\n${list.join("\n")}\n\nsedge bench <benchmark> --help lists its flags.\n`;
   (isHelp ? process.stdout : process.stderr).write(isHelp ? usage : `sedge bench: no benchmark "${name}"\n\n${usage}`);
   return isHelp ? 0 : 2;
