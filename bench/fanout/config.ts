@@ -43,7 +43,6 @@ export const benchConfigSchema = z
     baseline: z.boolean().default(true).describe("Replay the same messages on bare sockets, from Node and (with a C compiler on the machine) from C"),
     out: z.string().default("bench/results").describe("Directory for the picture and the results as one file"),
     profile: z.string().optional().describe("Directory for CPU profiles of the server, one a scenario (they slow it down)"),
-    help: z.boolean().default(false).describe("Print the flags"),
   })
   .strict();
 

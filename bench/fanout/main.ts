@@ -1,7 +1,8 @@
 /** `sedge bench fanout`: settings in, one JSON line a scenario on stdout, a table on stderr, a picture and the lines in --out. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, describeFlags, loadConfig } from "../../src/runtime/config.ts";
+import { ConfigError } from "../../src/runtime/config.ts";
+import { benchSettings } from "../settings.ts";
 import { benchConfigSchema } from "./config.ts";
 import { picture } from "./picture.ts";
 import type { ScenarioResult } from "./result.ts";
@@ -15,13 +16,11 @@ const MOST_POLICIES = 200;
 
 /** 0: every scenario showed what it must. 1: one did not, or a process failed. Throws ConfigError for wrong settings. */
 export async function main(argv: readonly string[]): Promise<number> {
-  const { config, positional } = loadConfig(benchConfigSchema, { argv, env: process.env, program: "bench-fanout" });
-  if (config.help) {
-    process.stdout.write(`usage: sedge bench fanout [flags]\n\n${describeFlags(benchConfigSchema)}\n`);
-    return 0;
-  }
+  const settings = benchSettings(benchConfigSchema, { argv, usage: { name: "fanout" } });
+  if (settings === undefined) return 0;
+  const { config } = settings;
   const { agents, nodes = agents, podsPerNode, policies = Math.min(MOST_POLICIES, Math.ceil(agents / AGENTS_PER_POLICY)), seed, seconds, out } = config;
-  const problems = positional.map((word) => `unexpected argument ${word}`);
+  const problems: string[] = [];
   if (nodes < agents) problems.push(`--nodes: ${nodes} nodes cannot have ${agents} agents`);
   const limit = openFilesLimit();
   if (limit < agents + OTHER_DESCRIPTORS)

@@ -26,6 +26,5 @@ export const tierConfigSchema = z
     sample: z.number().int().min(1).max(1_000).default(10).describe("Agents that keep a whole view and check every record"),
     seed: z.number().int().min(0).max(4_294_967_295).default(1).describe("Seed of the generated cluster and its changes"),
     out: z.string().default("bench/results").describe("Directory for the results as one file"),
-    help: z.boolean().default(false).describe("Print the flags"),
   })
   .strict();

@@ -1,7 +1,7 @@
 /** `sedge bench tier`: several servers, or a storm of handshakes on one. One JSON line a scenario on stdout and in --out, what was aimed at on stderr. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError, describeFlags, loadConfig } from "../../src/runtime/config.ts";
+import { benchSettings } from "../settings.ts";
 import { tierConfigSchema } from "./config.ts";
 import { tierPicture } from "./picture.ts";
 import type { TierResult } from "./result.ts";
@@ -13,12 +13,9 @@ const AGENTS_PER_CONNECTED = 5;
 
 /** 0: everything held that must on any machine. 1: something did not, or a process failed. Throws ConfigError for wrong settings. */
 export async function main(argv: readonly string[]): Promise<number> {
-  const { config, positional } = loadConfig(tierConfigSchema, { argv, env: process.env, program: "bench-tier" });
-  if (config.help) {
-    process.stdout.write(`usage: sedge bench tier [flags]\n\n${describeFlags(tierConfigSchema)}\n`);
-    return 0;
-  }
-  if (positional.length > 0) throw new ConfigError(positional.map((word) => `unexpected argument ${word}`));
+  const settings = benchSettings(tierConfigSchema, { argv, usage: { name: "tier" } });
+  if (settings === undefined) return 0;
+  const { config } = settings;
   const { agents, scenario, connected = Math.max(20, Math.floor(agents / AGENTS_PER_CONNECTED)), moves, out } = config;
   const say = (text: string): void => void process.stderr.write(`${text}\n`);
   const results: TierResult[] = [];
