@@ -2,7 +2,8 @@
  * On which nodes the present state of a cluster object is in force.
  *
  * A node has the revision when its kernel has acknowledged it, or when everything that the table holds for it is sent and acknowledged (the commit then did
- * not touch its view). Who asks waits: nodes that lack it are asked to say so as soon as they have it. "Concerned" are the audience of the object's own record, or for objects without one the nodes that the commit changed.
+ * not touch its view). Who asks waits: nodes that lack it are asked to say so as soon as they have it. "Concerned" are the audience of the object's own
+ * record, or for objects without one the nodes that the commit changed.
  */
 
 import type { RecordKey } from "../src/model/record.ts";

@@ -1,6 +1,7 @@
 /**
  * The fan-out server as one part: source events (of a relay: its parent's records) in, sessions and services out. Wiring only; the program, the bench and
- * the tests start it with what they have for an API and a clock. Above 500 lines, because it is the one place where every part is handed the others; none decides here.
+ * the tests start it with what they have for an API and a clock. Above 500 lines, because it is the one place where every part is handed the others; none
+ * decides here.
  */
 import { randomUUID } from "node:crypto";
 import type { UntypedServiceImplementation } from "@grpc/grpc-js";

@@ -6,7 +6,8 @@
  *
  * An ADD of ours returns when the pod's routes and policy are in the kernel: the reconcile loop runs, with a view that allows everything.
  * Prints one JSON line: medians and p99 in ms, processor time of one command (the executable's and its children's, and the agent's), and ratios to the
- * reference. Processor time is what a machine that does other things besides still tells. Exit code 1: not root, or no reference plugins (Debian's containernetworking-plugins is installed when it is missing).
+ * reference. Processor time is what a machine that does other things besides still tells. Exit code 1: not root, or no reference plugins (Debian's
+ * containernetworking-plugins is installed when it is missing).
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

@@ -45,8 +45,10 @@ export interface LagSources {
   readonly relations: PolicyRelations;
 }
 
-/** Of the server's sessions and those at relays below; with `policy`, only what concerns that record. One synchronous look; who lags is asked to say
- * so as soon as it does not. */
+/**
+ * Of the server's sessions and those at relays below; with `policy`, only what concerns that record. One synchronous look; who lags is asked to say so as soon
+ * as it does not.
+ */
 export function localLag({ table, sessions, relations }: LagSources, policy?: RecordKey): Pick<LagReport, "connected" | "lagging"> {
   const connected: string[] = [];
   const lagging: NodeLag[] = [];

@@ -1,3 +1,7 @@
+/**
+ * What agents see of a server's sessions, on streams in memory and a clock that the test moves; the S numbers are the rows of docs/protocol.md.
+ * Above 500 lines, because all cases start from one fixture, a server with its agents; following, what was sent and the answers' line have tests of their own.
+ */
 import { describe, expect, it } from "vitest";
 import type { NodeName } from "../../src/model/names.ts";
 import type { RecordChange } from "../../src/model/record.ts";
