@@ -102,12 +102,10 @@ export function renderRule(written: Rule, context: RuleContext, variant: RuleVar
     for (const version of families(narrowed.rule)) {
       const alternatives = matchAlternatives(narrowed, version, context);
       const decisions = verdicts(narrowed.rule, context, variant);
-      const large = version === undefined ? NO_LARGE_SETS : largeSets(narrowed.rule, version, context);
-      // Even of sets in which no packet of this family can be: a start learns from the kernel's sets which form a set has.
-      for (const used of large.uses) context.use(used);
+      const large = version === undefined ? [] : largeSetConditions(narrowed.rule, version, context);
       // Nothing is in a set that is wanted.
-      if (large.conditions.some(({ lookups, negate }) => lookups.length === 0 && !negate)) continue;
-      if (alternatives.length === 0 || version === undefined || large.conditions.length === 0) {
+      if (large.some(({ lookups, negate }) => lookups.length === 0 && !negate)) continue;
+      if (alternatives.length === 0 || version === undefined || large.length === 0) {
         for (const matches of alternatives) for (const decision of decisions) rules.push({ statements: [...matches, ...decision], comment });
         continue;
       }
@@ -117,7 +115,7 @@ export function renderRule(written: Rule, context: RuleContext, variant: RuleVar
       chains.push(
         ...largeSetChains(
           name,
-          large.conditions,
+          large,
           decisions.map((statements) => ({ statements, comment })),
         ),
       );
@@ -262,17 +260,9 @@ function isLarge({ action }: Rule, id: string, context: RuleContext): boolean {
   return action !== "pass" && context.findSet(id).lengths !== undefined;
 }
 
-interface LargeSets {
-  readonly conditions: readonly LargeSetCondition[];
-  readonly uses: readonly UsedSet[];
-}
-
-const NO_LARGE_SETS: LargeSets = { conditions: [], uses: [] };
-
 /** Conditions on the large sets of a rule in one family. */
-function largeSets(rule: Rule, version: IpVersion, context: RuleContext): LargeSets {
+function largeSetConditions(rule: Rule, version: IpVersion, context: RuleContext): readonly LargeSetCondition[] {
   const conditions: LargeSetCondition[] = [];
-  const uses: UsedSet[] = [];
   for (const end of ["source", "destination"] as const) {
     const field = addressField(end, version);
     const { sets, notSets } = rule[end];
@@ -284,7 +274,9 @@ function largeSets(rule: Rule, version: IpVersion, context: RuleContext): LargeS
         if (!isLarge(rule, id, context)) continue;
         const { types, lengths } = context.findSet(id);
         const others = types.filter((type) => type !== "prefix");
-        uses.push({ id, type: "prefix", isByLength: true }, ...others.map((type) => ({ id, type, isByLength: false })));
+        // Also where no packet of this family can be in it: a start learns from the kernel's sets which form a set has.
+        context.use({ id, type: "prefix", isByLength: true });
+        for (const type of others) context.use({ id, type, isByLength: false });
         const lookups: NftMatch[] = [
           ...others.map((type) => ({ kind: "lookup" as const, fields: [field], set: setName(id, type, version) })),
           ...(lengths?.[version] ?? []).map((length) => ({
@@ -299,7 +291,7 @@ function largeSets(rule: Rule, version: IpVersion, context: RuleContext): LargeS
       }
     }
   }
-  return { conditions, uses };
+  return conditions;
 }
 
 function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, negate: boolean): NftMatch {
