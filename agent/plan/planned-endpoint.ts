@@ -11,10 +11,7 @@ export interface PlannedEndpoint {
 }
 
 /** The record of a connected pod; undefined: there is none, or it is of an earlier or later pod of the name. */
-export function endpointRecord(
-  records: ReadonlyMap<RecordKey, RecordValue>,
-  { podKey, podUid }: Pick<PlannedEndpoint, "podKey" | "podUid">,
-): Endpoint | undefined {
+export function endpointRecord(records: ReadonlyMap<RecordKey, RecordValue>, { podKey, podUid }: PlannedEndpoint): Endpoint | undefined {
   const record = records.get(`endpoint/${podKey}`);
   if (record?.kind !== "endpoint" || (podUid !== undefined && record.uid !== "" && record.uid !== podUid)) return undefined;
   return record;

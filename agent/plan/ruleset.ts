@@ -5,7 +5,7 @@
  * Invariant: an interface without a usable Endpoint record, stack or policy drops; nothing that is missing is taken for "no policy".
  */
 import type { PodKey } from "../../src/model/names.ts";
-import type { Endpoint, Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
+import type { Policy, RecordKey, RecordValue, Stack } from "../../src/model/record.ts";
 import type { EndpointToHostAction } from "../../src/model/stated-settings.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { listOf } from "../../src/policy/stack-lists.ts";
@@ -335,8 +335,9 @@ class Planner {
   /** False when no pod has any. What is not understood is reported with the pod's record, and limits nothing. */
   #planLimits(): boolean {
     const maps: Readonly<Record<Direction, NftElement[]>> = { egress: [], ingress: [] };
-    for (const { podKey, podUid, interfaceName } of this.#input.endpoints) {
-      const limits = this.#endpointRecord(podKey, podUid)?.limits;
+    for (const endpoint of this.#input.endpoints) {
+      const { podKey, interfaceName } = endpoint;
+      const limits = endpointRecord(this.#input.records, endpoint)?.limits;
       if (limits === undefined) continue;
       if (limits.problems.length > 0) this.#fail(`endpoint/${podKey}`, limits.problems.join("; "));
       for (const direction of DIRECTIONS) {
@@ -407,8 +408,9 @@ class Planner {
     ];
   }
 
-  #verdict({ podKey, podUid }: PlannedEndpoint, direction: Direction): NftVerdict {
-    const record = this.#endpointRecord(podKey, podUid);
+  #verdict(endpoint: PlannedEndpoint, direction: Direction): NftVerdict {
+    const { podKey } = endpoint;
+    const record = endpointRecord(this.#input.records, endpoint);
     if (record === undefined) return DROP;
     if (record.stack === "") {
       this.#withPolicy.add(podKey);
@@ -422,9 +424,5 @@ class Planner {
     }
     this.#withPolicy.add(podKey);
     return { kind: "goto", chain: name };
-  }
-
-  #endpointRecord(podKey: PodKey, podUid: string | undefined): Endpoint | undefined {
-    return endpointRecord(this.#input.records, podUid === undefined ? { podKey } : { podKey, podUid });
   }
 }
