@@ -13,7 +13,7 @@
 import type { RecordKey, SetMember, SetShard, SetType } from "../../src/model/record.ts";
 import { type Cidr, cidrAddress, cidrLength } from "../../src/net/cidr.ts";
 import type { IpVersion } from "../../src/net/ip.ts";
-import { setName, setStem } from "./names.ts";
+import { addressSetOf, safeSetId, setName } from "./names.ts";
 import { elementChanges } from "./nft/intervals.ts";
 import type { NftElement, NftSet } from "./nft/ruleset.ts";
 import { PrefixUnion, type UnionChange } from "./prefix-union.ts";
@@ -86,7 +86,7 @@ export class SetRegistry {
   readonly #types = new Map<string, Map<SetType, number>>();
   readonly #prefixes = new Map<string, PrefixCounts>();
   readonly #large = new Set<string>();
-  /** What the names of a set's kernel sets begin with, where the kernel held it by length before this process began. */
+  /** Sets, as `safeSetId` names them, that the kernel held by length before this process began. */
   readonly #held = new Set<string>();
   readonly #facts = new Map<string, SetFacts>();
   /** By the set's id, then by the kernel set's name. */
@@ -99,8 +99,8 @@ export class SetRegistry {
   /** Kernel sets that an earlier run has left: a set between the limits stays in the form that it has. */
   adopt(names: Iterable<string>): void {
     for (const name of names) {
-      const stem = /^(nets\/.+)\/v[46]\/\d+$/.exec(name)?.[1];
-      if (stem !== undefined) this.#held.add(stem);
+      const found = addressSetOf(name);
+      if (found?.length !== undefined) this.#held.add(found.set);
     }
   }
 
@@ -221,7 +221,7 @@ export class SetRegistry {
   /** Of a large set of prefixes, the longest first; undefined: it is not large. */
   #lengths(id: string): SetLengths | undefined {
     const counts = this.#prefixes.get(id);
-    const wasLarge = this.#large.has(id) || (this.#held.size > 0 && this.#held.has(setStem(id)));
+    const wasLarge = this.#large.has(id) || (this.#held.size > 0 && this.#held.has(safeSetId(id)));
     if (counts === undefined || counts.total <= (wasLarge ? this.#limits.smallUpTo : this.#limits.largeAbove)) {
       this.#large.delete(id);
       return undefined;

@@ -81,19 +81,15 @@ export function setName(id: string, type: SetType, version: IpVersion, length?: 
   return `${SET_WORDS[type]}/${safeSetId(id)}/v${version}${length === undefined ? "" : `/${length}`}`;
 }
 
-/** What the names of all kernel sets of a set's prefixes begin with. */
-export function setStem(id: string): string {
-  return `${SET_WORDS.prefix}/${safeSetId(id)}`;
-}
-
-/** What kernel set of which set's addresses or prefixes a name stands for; undefined: of none. */
+/** What kernel set of which set's addresses or prefixes a name stands for, the set's id as `safeSetId` makes it; undefined: of none. */
 export function addressSetOf(name: string): { readonly set: string; readonly version: IpVersion; readonly length: number | undefined } | undefined {
   const [, set, version, length] = /^(?:set|nets)\/(.+?)\/v([46])(?:\/(\d+))?$/.exec(name) ?? [];
   if (set === undefined) return undefined;
   return { set, version: version === "4" ? 4 : 6, length: length === undefined ? undefined : Number(length) };
 }
 
-function safeSetId(id: string): string {
+/** A set's id as it is in the names of its kernel sets. */
+export function safeSetId(id: string): string {
   // Set ids are "<letter>:<base64url>": never a dot.
   return safeName(id.includes(".") ? id : id.replaceAll(":", "."));
 }
