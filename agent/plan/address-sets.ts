@@ -16,7 +16,7 @@ import type { IpVersion } from "../../src/net/ip.ts";
 import { addressSetOf, safeSetId, setName } from "./names.ts";
 import { elementChanges } from "./nft/intervals.ts";
 import type { NftElement, NftSet } from "./nft/ruleset.ts";
-import { PrefixUnion, type UnionChange } from "./prefix-union.ts";
+import { netChange, PrefixUnion, type UnionChange } from "./prefix-union.ts";
 import type { SetFacts, SetLengths, UsedSet } from "./rule.ts";
 
 export interface PlannedSet {
@@ -290,14 +290,7 @@ abstract class SetContent {
     const first = this.#log.length - (this.#number - from);
     if (first < 0 || from > to) return undefined;
     const steps = this.#log.slice(first, first + to - from);
-    if (steps.length === 1) return steps[0];
-    const deleted = new Map<string, NftElement>();
-    const added = new Map<string, NftElement>();
-    for (const step of steps) {
-      for (const element of step.deleted) if (!added.delete(element.key)) deleted.set(element.key, element);
-      for (const element of step.added) if (!deleted.delete(element.key)) added.set(element.key, element);
-    }
-    return { deleted: [...deleted.values()], added: [...added.values()] };
+    return steps.length === 1 ? steps[0] : netChange(steps);
   }
 
   elementsAt(number: number): readonly NftElement[] {

@@ -36,15 +36,7 @@ export class PrefixUnion {
   change(removed: readonly Cidr[], added: readonly Cidr[]): UnionChange {
     const changes = removed.length + added.length;
     if (changes * BULK_SHARE > this.#sorted.length) return this.#changeAll(removed, added);
-    const deletedByKey = new Map<string, NftElement>();
-    const addedByKey = new Map<string, NftElement>();
-    const note = (part: UnionChange): void => {
-      for (const element of part.deleted) if (!addedByKey.delete(element.key)) deletedByKey.set(element.key, element);
-      for (const element of part.added) if (!deletedByKey.delete(element.key)) addedByKey.set(element.key, element);
-    };
-    for (const cidr of removed) note(this.#remove(entryOf(cidr)));
-    for (const cidr of added) note(this.#add(entryOf(cidr)));
-    return { deleted: [...deletedByKey.values()], added: [...addedByKey.values()] };
+    return netChange([...removed.map((cidr) => this.#remove(entryOf(cidr))), ...added.map((cidr) => this.#add(entryOf(cidr)))]);
   }
 
   elements(): NftElement[] {
@@ -118,6 +110,17 @@ export class PrefixUnion {
     }
     return low;
   }
+}
+
+/** What is left of changes one after the other: an element that comes and goes again is in none. */
+export function netChange(steps: readonly UnionChange[]): UnionChange {
+  const deletedByKey = new Map<string, NftElement>();
+  const addedByKey = new Map<string, NftElement>();
+  for (const { deleted, added } of steps) {
+    for (const element of deleted) if (!addedByKey.delete(element.key)) deletedByKey.set(element.key, element);
+    for (const element of added) if (!deletedByKey.delete(element.key)) addedByKey.set(element.key, element);
+  }
+  return { deleted: [...deletedByKey.values()], added: [...addedByKey.values()] };
 }
 
 function outermost(sorted: readonly Entry[]): Entry[] {
