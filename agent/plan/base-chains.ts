@@ -51,8 +51,6 @@ const INVALID: NftRule = {
   statements: [{ kind: "match", field: "meta l4proto", op: "!=", value: "sctp" }, { kind: "match", field: "ct state", value: "invalid" }, ...DROP],
 };
 
-/** What becomes of a pod's packet to its own host. "accept" and "return" end our chains alike: other tables' rules still judge. */
-
 export interface BaseChainSettings {
   readonly interfacePrefix: string;
   /** Whether the host's own traffic goes through the chains of host endpoints. */
@@ -61,6 +59,7 @@ export interface BaseChainSettings {
   readonly hasLimits: boolean;
   /** Whether any pod has a floating address (floating.ts). */
   readonly hasFloating: boolean;
+  /** "accept" and "return" end our chains alike: other tables' rules still judge. */
   readonly endpointToHostAction: EndpointToHostAction;
 }
 
