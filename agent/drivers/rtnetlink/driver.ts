@@ -1,8 +1,9 @@
 /**
  * Links, addresses, routes and neighbours of one network namespace.
  *
- * Invariant: everything acts in the namespace that the driver was opened in, whatever the thread does later. Calls are
- * synchronous because the kernel answers within send(2); see netlink/socket.ts. No memory: lists are the kernel's.
+ * Invariant: everything acts in the namespace that the driver was opened in, whatever the thread does later; but of a driver that was opened without a path
+ * `findIndex`, `removeLink` and `watch` act in that of the thread at the (first) call. Calls are synchronous because the kernel answers within send(2); see
+ * netlink/socket.ts. No memory: lists are the kernel's.
  */
 
 import { interfaceIndex } from "../netlink/libc.ts";
