@@ -120,9 +120,8 @@ export class Reconciler {
   #interfacesByAddress: ReadonlyMap<IpAddress, string> | undefined;
   #pending: PendingCommit[] = [];
   readonly #dirty = new Due(true);
+  /** The table is ours to change, and the planner knows in which form the kernel holds large sets. */
   #hasOwnTable = false;
-  /** The planner knows in which form the kernel holds large sets. */
-  #hasAdopted = false;
   /** Of the plan that the kernel has. */
   #origins: ReadonlyMap<string, RecordKey> = new Map();
   #programmed: ProgrammedState | undefined;
@@ -228,9 +227,8 @@ export class Reconciler {
       this.#registry.settleRemovals();
       return;
     }
+    if (!this.#hasOwnTable) this.#cache.sets.adopt(await this.#table.setNames());
     this.#hasOwnTable = true;
-    if (!this.#hasAdopted) this.#cache.sets.adopt(await this.#table.setNames());
-    this.#hasAdopted = true;
     const began = clock.now();
     const sequence = this.#registry.sequence;
     const pending = this.#pending;
