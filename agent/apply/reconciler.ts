@@ -24,6 +24,7 @@ import { desiredRoutes } from "../plan/routes.ts";
 import { desiredRuleset, type Plan, PlanCache, type PlanFailure, type PlanSettings } from "../plan/ruleset.ts";
 import { findCulprit } from "./bisect.ts";
 import { EndpointRegistry } from "./endpoint-registry.ts";
+import { logFailures, oneEach } from "./failures.ts";
 import { describeDrift, type KernelDrift } from "./kernel-drift.ts";
 import { KernelRoutes, type RouteDriver } from "./kernel-routes.ts";
 import { KernelTable } from "./kernel-table.ts";
@@ -84,8 +85,6 @@ const REST_LIMIT_MS = 250;
 const ENDPOINT_DEADLINE_MS = 15_000;
 /** Records that one apply may find refused before it gives up and tries again later. */
 const MAX_REFUSALS_PER_APPLY = 64;
-/** In one pass; the rest is a number. */
-const MAX_LOGGED_FAILURES = 10;
 const MAX_PENDING_COMMITS = 1_000;
 const NO_INTERFACES: ReadonlyMap<IpAddress, string> = new Map();
 
@@ -246,7 +245,7 @@ export class Reconciler {
         return;
       }
       this.#registry.settle({ sequence, withPolicy: plan.withPolicy, failed });
-      const failures = byKey([
+      const failures = oneEach([
         ...this.#refusals.failures,
         ...plan.failures,
         ...[...source.outdated].map(([key, reason]) => ({ key, reason })),
@@ -417,20 +416,9 @@ export class Reconciler {
   }
 
   #setProgrammed(state: ProgrammedState): void {
-    this.#logFailures(state.failures);
+    logFailures(this.#options.log, this.#programmed?.failures ?? [], state.failures);
     this.#programmed = state;
     this.#options.onProgrammed(state);
-  }
-
-  /** Each once, when it is new or another: the server has them in every Ack. */
-  #logFailures(failures: readonly PlanFailure[]): void {
-    const before = this.#programmed?.failures ?? [];
-    if (failures.length === 0 && before.length === 0) return;
-    const known = new Map(before.map(({ key, reason }) => [key, reason]));
-    const fresh = failures.filter(({ key, reason }) => known.get(key) !== reason);
-    for (const { key, reason } of fresh.slice(0, MAX_LOGGED_FAILURES)) this.#options.log.warn({ key, reason }, "a record is not in force as it says");
-    if (fresh.length > MAX_LOGGED_FAILURES)
-      this.#options.log.warn({ more: fresh.length - MAX_LOGGED_FAILURES }, "further records are not in force as they say");
   }
 
   async #watchTable(signal: AbortSignal): Promise<void> {
@@ -501,15 +489,4 @@ export class Reconciler {
       this.#dirty.mark();
     }
   }
-}
-
-/** One entry a record, with all that is wrong with it. */
-function byKey(failures: readonly PlanFailure[]): readonly PlanFailure[] {
-  const reasons = new Map<RecordKey, string[]>();
-  for (const { key, reason } of failures) {
-    const known = reasons.get(key);
-    if (known === undefined) reasons.set(key, [reason]);
-    else if (!known.includes(reason)) known.push(reason);
-  }
-  return [...reasons].map(([key, all]) => ({ key, reason: all.join("; ") }));
 }
