@@ -29,9 +29,7 @@ const MOST_ASKED_FOR_ONE_BY_ONE = 256;
 export class KernelRoutes {
   readonly #rtnetlink: RouteDriver;
   #installed: Map<Cidr, PlannedRoute> | undefined;
-  /** Of the pods' routes in `#installed`. */
-  #interfaces: ReadonlySet<string> = new Set();
-  /** Of interfaces, as they were when a route was set or read. */
+  /** Of the interfaces of the pods' routes in `#installed`, as they were when those were set or read. */
   #indexes = new Map<string, number>();
   #failed: readonly FailedRoute[] = [];
   /** What the last call was given: the same map again is no work. */
@@ -48,7 +46,8 @@ export class KernelRoutes {
 
   /** An interface changed: false only when no route of ours has gone with it. Pods that are connected and removed are no reason to read all routes. */
   mayHaveLost(isGone: boolean, { index, isUp, name }: Pick<Link, "index" | "isUp" | "name">): boolean {
-    return this.#installed === undefined || (this.#interfaces.has(name) && (isGone || !isUp || this.#indexes.get(name) !== index));
+    const known = this.#indexes.get(name);
+    return this.#installed === undefined || (known !== undefined && (isGone || !isUp || known !== index));
   }
 
   /** Routes that were refused last time. */
@@ -91,8 +90,8 @@ export class KernelRoutes {
       failed.push({ route, reason: error.code === "EEXIST" ? `${route.destination} has a route that is not ours` : error.message });
     }
     this.#installed = installed;
-    this.#interfaces = new Set([...installed.values()].flatMap((route) => (route.kind === "pod" ? [route.interfaceName] : [])));
-    for (const name of this.#indexes.keys()) if (!this.#interfaces.has(name)) this.#indexes.delete(name);
+    const interfaces = interfacesOf(installed.values());
+    for (const name of this.#indexes.keys()) if (!interfaces.has(name)) this.#indexes.delete(name);
     this.#failed = failed;
     this.#desired = desired;
     return { changed: changes.length, failed };
@@ -100,7 +99,7 @@ export class KernelRoutes {
 
   /** A pod that is connected asks for one interface of the hundreds that a node has. */
   #linksOf(routes: readonly PlannedRoute[]): ReadonlyMap<string, number> {
-    const names = new Set(routes.flatMap((route) => (route.kind === "pod" ? [route.interfaceName] : [])));
+    const names = interfacesOf(routes);
     if (names.size > MOST_ASKED_FOR_ONE_BY_ONE) return new Map(this.#rtnetlink.links().map(({ name, index }) => [name, index]));
     const links = new Map<string, number>();
     for (const name of names) {
@@ -117,6 +116,10 @@ export class KernelRoutes {
     for (const route of this.#rtnetlink.routes({ protocol: SEDGE_ROUTE_PROTOCOL, table: RT_TABLE_MAIN })) found.set(route.destination, plannedOf(route, names));
     return found;
   }
+}
+
+function interfacesOf(routes: Iterable<PlannedRoute>): ReadonlySet<string> {
+  return new Set([...routes].flatMap((route) => (route.kind === "pod" ? [route.interfaceName] : [])));
 }
 
 function specOf(route: PlannedRoute, links: ReadonlyMap<string, number>): RouteSpec | undefined {
