@@ -7,25 +7,19 @@ import type { NodeName } from "../model/names.ts";
 import type { NodePools as NodePoolsRecord } from "../model/record.ts";
 import type { IpPool, Labels, Node } from "../model/resource.ts";
 import { parseSelector } from "../selector/parse-selector.ts";
-import { NO_DELTA, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
-import { isSameValue } from "./same-value.ts";
+import { NodeRecords } from "./node-records.ts";
 
 export class NodePools {
-  readonly #nodes = new Map<NodeName, Labels>();
+  readonly #records = new NodeRecords<NodePoolsRecord>((node, labels) => {
+    const excluded = this.#excluded(labels);
+    return excluded.length === 0 ? undefined : { kind: "node-pools", node, excluded };
+  });
   /** Selectors of pools that may not select everything, by pool. */
   readonly #selectors = new Map<string, string>();
-  readonly #dirty = new Set<NodeName>();
-  readonly #records = new Map<NodeName, NodePoolsRecord>();
 
   setNode(name: NodeName, node: Node | undefined): void {
-    if (node === undefined) {
-      if (this.#nodes.delete(name)) this.#dirty.add(name);
-      return;
-    }
-    const before = this.#nodes.get(name);
-    this.#nodes.set(name, node.labels);
-    if (before === undefined || !isSameValue(before, node.labels)) this.#dirty.add(name);
+    this.#records.setNode(name, node);
   }
 
   setPool(name: string, pool: IpPool | undefined): void {
@@ -34,24 +28,11 @@ export class NodePools {
     if (before === after) return;
     if (after === undefined) this.#selectors.delete(name);
     else this.#selectors.set(name, after);
-    for (const node of this.#nodes.keys()) this.#dirty.add(node);
+    this.#records.markAllDirty();
   }
 
   commit(ledger: Ledger): void {
-    for (const name of this.#dirty) {
-      const before = this.#records.get(name);
-      const labels = this.#nodes.get(name);
-      const excluded = labels === undefined ? [] : this.#excluded(labels);
-      if (excluded.length === 0) {
-        if (this.#records.delete(name)) ledger.remove(`node-pools/${name}`, [name]);
-        continue;
-      }
-      const record: NodePoolsRecord = { kind: "node-pools", node: name, excluded };
-      if (isSameValue(before, record)) continue;
-      this.#records.set(name, record);
-      ledger.put(`node-pools/${name}`, record, before === undefined ? { entered: [name], left: NO_NODES } : NO_DELTA);
-    }
-    this.#dirty.clear();
+    this.#records.commit(ledger);
   }
 
   #excluded(labels: Labels): readonly string[] {

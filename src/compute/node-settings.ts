@@ -13,9 +13,8 @@ import type { FelixConfiguration, Labels, Node, ResourceKey } from "../model/res
 import type { StatedSettings } from "../model/stated-settings.ts";
 import { parseSelector, SelectorError } from "../selector/parse-selector.ts";
 import type { Selector } from "../selector/selector.ts";
-import { NO_DELTA, NO_NODES } from "./audience.ts";
 import type { Ledger } from "./ledger.ts";
-import { isSameValue } from "./same-value.ts";
+import { NodeRecords } from "./node-records.ts";
 
 interface Selective {
   readonly configuration: FelixConfiguration;
@@ -24,13 +23,14 @@ interface Selective {
 
 export class NodeSettings {
   readonly #onProblems: (key: ResourceKey, problems: readonly Problem[]) => void;
-  readonly #nodes = new Map<NodeName, Labels>();
+  readonly #records = new NodeRecords<NodeSettingsRecord>((node, labels) => {
+    const stated = this.#stated(node, labels);
+    return Object.keys(stated).length === 0 ? undefined : { kind: "node-settings", node, ...stated };
+  });
   readonly #ofNode = new Map<string, StatedSettings>();
   readonly #selective = new Map<string, Selective>();
   #byAge: readonly Selective[] = [];
   #common: StatedSettings = {};
-  readonly #dirty = new Set<NodeName>();
-  readonly #records = new Map<NodeName, NodeSettingsRecord>();
 
   /** `onProblems`: of an object's selector; empty when there is none (any more). */
   constructor(options: { readonly onProblems: (key: ResourceKey, problems: readonly Problem[]) => void }) {
@@ -38,13 +38,7 @@ export class NodeSettings {
   }
 
   setNode(name: NodeName, node: Node | undefined): void {
-    if (node === undefined) {
-      if (this.#nodes.delete(name)) this.#dirty.add(name);
-      return;
-    }
-    const before = this.#nodes.get(name);
-    this.#nodes.set(name, node.labels);
-    if (before === undefined || !isSameValue(before, node.labels)) this.#dirty.add(name);
+    this.#records.setNode(name, node);
   }
 
   set(name: string, configuration: FelixConfiguration | undefined): void {
@@ -52,30 +46,16 @@ export class NodeSettings {
     if (node !== undefined) {
       if (configuration === undefined) this.#ofNode.delete(node);
       else this.#ofNode.set(node, configuration.settings);
-      this.#dirty.add(node as NodeName);
+      this.#records.markDirty(node as NodeName);
       return;
     }
     if (name === "default") this.#common = configuration?.settings ?? {};
     else this.#setSelective(name, configuration);
-    for (const each of this.#nodes.keys()) this.#dirty.add(each);
+    this.#records.markAllDirty();
   }
 
   commit(ledger: Ledger): void {
-    for (const name of this.#dirty) {
-      const before = this.#records.get(name);
-      const key = `node-settings/${name}`;
-      const labels = this.#nodes.get(name);
-      const stated = labels === undefined ? {} : this.#stated(name, labels);
-      if (Object.keys(stated).length === 0) {
-        if (this.#records.delete(name)) ledger.remove(key, [name]);
-        continue;
-      }
-      const record: NodeSettingsRecord = { kind: "node-settings", node: name, ...stated };
-      if (isSameValue(before, record)) continue;
-      this.#records.set(name, record);
-      ledger.put(key, record, before === undefined ? { entered: [name], left: NO_NODES } : NO_DELTA);
-    }
-    this.#dirty.clear();
+    this.#records.commit(ledger);
   }
 
   #setSelective(name: string, configuration: FelixConfiguration | undefined): void {
