@@ -9,22 +9,20 @@ const durationMs = z
   .regex(/^(\d+(\.\d+)?(ms|s|m|h))+$/, "want a duration, for example 30s, 1m30s or 500ms")
   .transform((text) => [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)].reduce((sum, [, value, unit]) => sum + Number(value) * (UNITS[unit ?? ""] ?? 0), 0));
 
+const SERVER = /^(?:unix:.+|(?:\[[0-9a-fA-F:]+\]|[^:\s[\]]+):(\d{1,5}))$/;
+
 function isServerList(text: string): boolean {
   return text.split(",").every((server) => {
-    const [, port] = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:]+):(\d{1,5})$/.exec(server) ?? [];
-    return server.startsWith("unix:") || (Number(port) >= 1 && Number(port) <= 65_535);
+    const [match, port = "1"] = SERVER.exec(server) ?? [];
+    return match !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
   });
 }
 
 export const ctlSchema = z.strictObject({
   server: z
     .string()
-    .refine(isServerList, "want HOST:PORT, several with commas between; a port is a number from 1 to 65535")
+    .refine(isServerList, "want HOST:PORT or unix:/PATH, several with commas between; a port is a number from 1 to 65535")
     .default("127.0.0.1:5473")
-    .refine(
-      (text) => text.split(",").every((one) => /^\s*(unix:.+|(\[[0-9a-fA-F:]+\]|[^:\s[\]]+):\d{1,5})\s*$/.test(one)),
-      "want HOST:PORT, for example 10.0.0.1:5473, or unix:/PATH",
-    )
     .describe("fan-out server, HOST:PORT; status, clients and rebalance ask all of A:PORT,B:PORT, and all that a name stands for"),
   tlsCert: z.string().optional().describe("client certificate (PEM file); with tlsKey and tlsCa the connection is mutual TLS, otherwise plain text"),
   tlsKey: z.string().optional().describe("key of the client certificate (PEM file)"),

@@ -62,7 +62,7 @@ export async function diffCommand(connection: Connection, config: CtlConfig, [no
     await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
     const again = await look();
     const keys = new Set(again.differences.map(({ key }) => key));
-    found = { ...again, differences: found.differences.filter(({ key }) => keys.has(key)), remarks: again.remarks };
+    found = { ...again, differences: found.differences.filter(({ key }) => keys.has(key)) };
   }
   const isSame = found.differences.length + found.remarks.length === 0;
   if (config.output === "json") print(json({ node, ...found }));
