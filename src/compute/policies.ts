@@ -211,43 +211,33 @@ function ruleRecord(rule: IntentRule, uses: SmallMap<string, SetUse>): Rule {
 
 function sideRecord(side: IntentSide, protocol: number, uses: SmallMap<string, SetUse>): RuleSide {
   const { nets, notNets, ports, selector, notSelector, nodes, service, namedPorts, notPorts, notNamedPorts = NO_SETS, includesSets = false } = side;
-  const isPlain = selector === undefined && notSelector === undefined && nodes === undefined && service === undefined;
-  if (isPlain && namedPorts.length === 0 && notNamedPorts.length === 0) {
-    const plain = { nets, notNets, sets: NO_SETS, notSets: NO_SETS, ports, portSets: NO_SETS };
+  const hasPortSets = namedPorts.length > 0 || notNamedPorts.length > 0;
+  if (notSelector === undefined && nodes === undefined && service === undefined && !hasPortSets) {
+    const sets = selector === undefined ? NO_SETS : [noted(addressSetUse(selector, { includesSets }), uses)];
+    const plain = { nets, notNets, sets, notSets: NO_SETS, ports, portSets: NO_SETS };
     return notPorts === undefined ? plain : { ...plain, notPorts };
   }
-  if (
-    selector !== undefined &&
-    notSelector === undefined &&
-    nodes === undefined &&
-    service === undefined &&
-    namedPorts.length === 0 &&
-    notNamedPorts.length === 0
-  ) {
-    const use = addressSetUse(selector, { includesSets });
-    uses.set(use.id, use);
-    const selected = { nets, notNets, sets: [use.id], notSets: NO_SETS, ports, portSets: NO_SETS };
-    return notPorts === undefined ? selected : { ...selected, notPorts };
-  }
-  const named = (use: SetUse): string => {
-    uses.set(use.id, use);
-    return use.id;
-  };
-  const portSetsOf = (names: readonly string[]): string[] => names.map((port) => named(portSetUse({ selector, port, protocol, includesSets })));
+  const portSetsOf = (names: readonly string[]): string[] => names.map((port) => noted(portSetUse({ selector, port, protocol, includesSets }), uses));
   const sets: string[] = [];
-  if (selector !== undefined) sets.push(named(addressSetUse(selector, { includesSets })));
-  if (nodes !== undefined) sets.push(named(nodeSetUse(nodes)));
+  if (selector !== undefined) sets.push(noted(addressSetUse(selector, { includesSets }), uses));
+  if (nodes !== undefined) sets.push(noted(nodeSetUse(nodes), uses));
   const portSets = portSetsOf(namedPorts);
-  if (service !== undefined) (service.hasPorts ? portSets : sets).push(named(serviceSetUse(service)));
+  if (service !== undefined) (service.hasPorts ? portSets : sets).push(noted(serviceSetUse(service), uses));
   const notPortSets = portSetsOf(notNamedPorts);
   return {
     nets,
     notNets,
     sets: sets.slice(),
-    notSets: notSelector === undefined ? NO_SETS : [named(addressSetUse(notSelector, { includesSets }))],
+    notSets: notSelector === undefined ? NO_SETS : [noted(addressSetUse(notSelector, { includesSets }), uses)],
     ports,
     portSets: portSets.length === 0 ? NO_SETS : portSets,
     ...(notPorts === undefined ? {} : { notPorts }),
     ...(notPortSets.length === 0 ? {} : { notPortSets }),
   };
+}
+
+/** The set's id, put into `uses`. */
+function noted(use: SetUse, uses: SmallMap<string, SetUse>): string {
+  uses.set(use.id, use);
+  return use.id;
 }
