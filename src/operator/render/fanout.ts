@@ -18,10 +18,6 @@ const TOLERATIONS = [
   { key: "node.kubernetes.io/unreachable", operator: "Exists", effect: "NoExecute", tolerationSeconds: 30 },
 ] as const;
 
-const SYNC_PORT = {
-  trafficDistribution: "PreferClose",
-  ports: [{ name: "sync", port: PORTS.sync, targetPort: "sync", appProtocol: "grpc" }],
-};
 /** Server and relay take the same ports of their node. */
 const NODE_PORT_HOLDERS = {
   matchLabels: { "app.kubernetes.io/name": "sedge" },
@@ -31,8 +27,10 @@ const NODE_PORT_HOLDERS = {
 export function renderFanout({ namespace, values }: RenderInput): readonly KubeObject[] {
   const { fanout, images } = values;
   return [
-    service(namespace, "fanout"),
-    syncService(namespace, values.agent.servedBy),
+    // The servers as such: relays find them here, and they each other.
+    syncService(namespace, { name: nameOf("fanout"), servedBy: "fanout" }),
+    // Where agents connect: at the servers, or at the relays. The address stays when that is changed.
+    syncService(namespace, { name: "sedge-sync", servedBy: values.agent.servedBy }),
     ...serverObjects({
       component: "fanout",
       namespace,
@@ -142,23 +140,17 @@ export function serverObjects({
   ];
 }
 
-/** The servers as such: relays find them here, and they each other. By address: names are resolved by pods, which come later. Near ones first. */
-function service(namespace: string, component: "fanout"): KubeObject {
+/** Found by its address: names are resolved by pods, which come later. Near ones first. */
+function syncService(namespace: string, { name, servedBy }: { readonly name: string; readonly servedBy: Component }): KubeObject {
   return {
     apiVersion: "v1",
     kind: "Service",
-    metadata: metadata(component, namespace),
-    spec: { selector: selectorLabels(component), ...SYNC_PORT },
-  };
-}
-
-/** Where agents connect: at the servers, or at the relays. The address stays when that is changed. */
-function syncService(namespace: string, servedBy: Component): KubeObject {
-  return {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: metadata("fanout", namespace, "sedge-sync"),
-    spec: { selector: selectorLabels(servedBy), ...SYNC_PORT },
+    metadata: metadata("fanout", namespace, name),
+    spec: {
+      selector: selectorLabels(servedBy),
+      trafficDistribution: "PreferClose",
+      ports: [{ name: "sync", port: PORTS.sync, targetPort: "sync", appProtocol: "grpc" }],
+    },
   };
 }
 
