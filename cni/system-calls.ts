@@ -25,10 +25,11 @@ export type FileKind = "replace" | "append" | "directory";
 
 declare const host: Host;
 
+const ENOENT = 2;
 const EEXIST = 17;
 const EFBIG = 27;
 const ERRNO_NAMES: Readonly<Record<number, string>> = {
-  2: "ENOENT",
+  [ENOENT]: "ENOENT",
   5: "EIO",
   9: "EBADF",
   11: "EAGAIN",
@@ -111,7 +112,7 @@ export function rename(from: string, to: string): void {
 /** Of one that is not there: nothing. Throws SystemCallError. */
 export function remove(path: string): void {
   const result = host.remove(path);
-  if (ERRNO_NAMES[-result] !== "ENOENT") checked(`unlink ${path}`, result);
+  if (result !== -ENOENT) checked(`unlink ${path}`, result);
 }
 
 /** Of the environment. */
