@@ -46,12 +46,12 @@ export function readGlobalPolicy(root: Field, more: readonly string[]): ReadPoli
   };
   const fields = readFields(spec, metadata, before);
   if (flags.preDNAT && flags.doNotTrack) spec.child("preDNAT").problem("cannot be used together with doNotTrack");
-  if (flags.preDNAT && fields.value.egress.length > 0) spec.child("egress").problem("a policy with preDNAT has ingress rules only");
-  if (flags.preDNAT && fields.value.types.includes("Egress")) spec.child("types").problem("a policy with preDNAT applies to Ingress only");
+  if (flags.preDNAT && fields.egress.length > 0) spec.child("egress").problem("a policy with preDNAT has ingress rules only");
+  if (flags.preDNAT && fields.types.includes("Egress")) spec.child("types").problem("a policy with preDNAT applies to Ingress only");
   for (const name of ["doNotTrack", "preDNAT"] as const)
     if (flags[name] && !flags.applyOnForward) spec.child("applyOnForward").problem(`must be true with ${name}`);
   return {
-    value: { kind: "GlobalNetworkPolicy", ...fields.value, namespaceSelector, ...flags },
+    value: { kind: "GlobalNetworkPolicy", ...fields, namespaceSelector, ...flags },
     isUsable: metadata.name !== "",
   };
 }
@@ -60,8 +60,8 @@ export function readNamespacedPolicy(root: Field, more: readonly string[]): Read
   const spec = root.child("spec");
   const metadata = readPolicyMetadata(root, spec, [...POLICY, ...more]);
   const namespace = readNamespace(root);
-  const { value } = readFields(spec, metadata, root.problemCount);
-  return { value: { kind: "CalicoNetworkPolicy", namespace, ...value }, isUsable: metadata.name !== "" && namespace !== "" };
+  const fields = readFields(spec, metadata, root.problemCount);
+  return { value: { kind: "CalicoNetworkPolicy", namespace, ...fields }, isUsable: metadata.name !== "" && namespace !== "" };
 }
 
 function readPolicyMetadata(root: Field, spec: Field, known: readonly string[]): Metadata {
@@ -74,7 +74,7 @@ function readPolicyMetadata(root: Field, spec: Field, known: readonly string[]):
 }
 
 /** `before`: problems that have nothing to do with whom it is for. */
-function readFields(spec: Field, metadata: Metadata, before: number): { readonly value: CalicoPolicyFields } {
+function readFields(spec: Field, metadata: Metadata, before: number): CalicoPolicyFields {
   const tier = spec.child("tier").string() || DEFAULT_TIER;
   const head = {
     name: metadata.name,
@@ -99,10 +99,10 @@ function readFields(spec: Field, metadata: Metadata, before: number): { readonly
   const egress = readCalicoRules(spec.child("egress"), "egress", { rejects });
   const isNeededEverywhere = hints.includes("AssumeNeededOnEveryNode");
   const value = { ...head, types, ingress, egress, ...(isNeededEverywhere ? { isNeededEverywhere } : {}) };
-  if (!isStandIn) return { value };
+  if (!isStandIn) return value;
   // Before all others of its tier, as any of them could allow what it was meant to deny.
   const order = isOrderKnown ? head.order : Number.NEGATIVE_INFINITY;
-  return { value: { ...value, order, types: areTypesKnown ? types : BOTH, isStandIn } };
+  return { ...value, order, types: areTypesKnown ? types : BOTH, isStandIn };
 }
 
 const BOTH = ["Ingress", "Egress"] as const;
