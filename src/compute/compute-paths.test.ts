@@ -1,6 +1,8 @@
 /**
  * The final records and audiences depend on the final cluster only: named states in sequence, each sequence expanded (reversed, shuffled, split,
  * squashed, emptied between), and random histories against a recomputation from scratch that knows no indexes.
+ *
+ * Above 500 lines: the states build on each other, and are judged by the recomputation that judges the random histories.
  */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";

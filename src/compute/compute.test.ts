@@ -1,3 +1,7 @@
+/**
+ * Compute by example: what each change of the cluster makes of records and problems. That the result does not depend on the way there is
+ * compute-paths.test.ts. Above 500 lines: all examples are told to one Compute and read from its commits by the same few functions.
+ */
 import { describe, expect, it } from "vitest";
 import { calicoPolicy, calicoRule, globalPolicy, globalSet, tier } from "../../test/fakes/calico-objects.ts";
 import { affinity, block, namespace, node, peer, pod, policy, pool, selector, tcp } from "../../test/fakes/cluster-objects.ts";

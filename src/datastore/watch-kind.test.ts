@@ -1,3 +1,8 @@
+/**
+ * WatchKind against an API that fails when the test says so, by a clock that only the test moves.
+ *
+ * Above 500 lines: examples and random histories follow the kind through one harness (`Followed`).
+ */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FakeApi, throttled } from "../../test/fakes/fake-api.ts";

@@ -3,6 +3,7 @@
  *
  * Everything is parsed once, at the boundary (`parse-*.ts` in this folder; the datastore calls them). An object that cannot be understood becomes an
  * `invalid` event, never a deletion. Fields that no decision reads are left out, so that a change of them is no event.
+ * Above 500 lines, of types alone: every kind is a member of the one union `Resource`, and they share the types of labels, rules and keys.
  */
 import type { Cidr } from "../net/cidr.ts";
 import type { IpAddress } from "../net/ip.ts";
@@ -273,10 +274,6 @@ export interface Tier {
 }
 
 /** What projectcalico.org/v3 GlobalNetworkPolicy and NetworkPolicy have in common; selectors are texts of Calico's language, "" where none is stated. */
-/**
- * `isStandIn`: to whom it applies, in which directions or at which place could not be read. What could not be read is as wide and as early as it may be;
- * conversion sees to it that nothing more gets through by its rules than if it was meant for the endpoint.
- */
 export interface CalicoPolicyFields {
   readonly name: string;
   readonly resourceVersion: ResourceVersion;
@@ -289,6 +286,10 @@ export interface CalicoPolicyFields {
   readonly egress: readonly CalicoRule[];
   /** performanceHints has AssumeNeededOnEveryNode. */
   readonly isNeededEverywhere?: true;
+  /**
+   * To whom it applies, in which directions or at which place could not be read. What could not be read is as wide and as early as it may be; conversion
+   * sees to it that nothing more gets through by its rules than if it was meant for the endpoint.
+   */
   readonly isStandIn?: true;
 }
 
