@@ -4,18 +4,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ChannelCredentials, type ClientDuplexStream, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
 import { Registry } from "prom-client";
+import { expect, vi } from "vitest";
 import { PACKING_FEATURES, unpack } from "../../agent/sync/unpack.ts";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import type { DeliveryKind } from "../../fanout/delivery/delivery.ts";
 import type { GrpcListen } from "../../fanout/delivery/grpc-delivery.ts";
 import { FanoutServer, type FanoutServerOptions, type FanoutSettings } from "../../fanout/server.ts";
+import { Workers } from "../../fanout/workers/workers.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NamespaceName, NodeName } from "../../src/model/names.ts";
 import type { EndpointSlice, NetworkPolicy, Pod, Resource, ServiceEndpoint } from "../../src/model/resource.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
 import { parseHostAndPort } from "../../src/runtime/host-port.ts";
 import { type Logger, silentLogger } from "../../src/runtime/log.ts";
@@ -153,6 +155,74 @@ export async function startRelay(options: {
     stop,
     address: server.addresses[0]?.address ?? "",
     secureAddress: server.addresses[1]?.address ?? "",
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+export interface WorkersFixture extends AsyncDisposable {
+  readonly workers: Workers;
+  /** The plaintext port that all share, once `ready`. */
+  readonly address: string;
+  /** The mTLS port, "" without. */
+  readonly secureAddress: string;
+  /** Until all serve. */
+  ready(): Promise<void>;
+  /** As `stop` of a server. */
+  stop(): Promise<void>;
+}
+
+/** Worker processes below a root, started; at first none is ready. */
+export function startWorkers(options: {
+  readonly parent: string;
+  /** Absent: 1. */
+  readonly count?: number;
+  readonly tls?: TlsFiles;
+  readonly settings?: Partial<FanoutSettings>;
+  /** Of the main process. */
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly onReport?: (report: Report) => void;
+}): WorkersFixture {
+  const { parent, count = 1, tls, settings, clock = systemClock, log = silentLogger(), onReport } = options;
+  let said: Report | undefined;
+  const workers = new Workers({
+    count,
+    settings: {
+      serverName: "pod-a",
+      version: "0",
+      logLevel: "silent",
+      parent,
+      listen: [undefined, ...(tls === undefined ? [] : [tls])].map((files) => ({ host: "127.0.0.1", port: 0, tls: files, isPortShared: true })),
+      settings: { ...FAST, ...settings },
+    },
+    clock,
+    log,
+    registry: new Registry(),
+    onReport: (report) => {
+      said = report;
+      onReport?.(report);
+    },
+  });
+  const stopping = new AbortController();
+  const running = workers.run(stopping.signal);
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    await running;
+  };
+  const addressOf = (index: number): string => {
+    const port = workers.listen[index]?.port;
+    return port === undefined ? "" : `127.0.0.1:${port}`;
+  };
+  return {
+    workers,
+    get address() {
+      return addressOf(0);
+    },
+    get secureAddress() {
+      return addressOf(1);
+    },
+    ready: () => vi.waitFor(() => expect(said).toMatchObject({ ready: true, detail: `${count} of ${count} workers serve` }), { timeout: 30_000, interval: 10 }),
+    stop,
     [Symbol.asyncDispose]: stop,
   };
 }

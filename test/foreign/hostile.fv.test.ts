@@ -9,15 +9,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Registry } from "prom-client";
 import { describe, expect, it, vi } from "vitest";
 import { DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
-import { Workers } from "../../fanout/workers/workers.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
 import { FEED_TRANSITIONS } from "../../src/wire/relay-protocol.ts";
 import { SESSION_TRANSITIONS } from "../../src/wire/session-protocol.ts";
-import { certificates, FAST, node, pool, startFanout, startRelay, upsert } from "../fakes/fanout-fixture.ts";
+import { certificates, FAST, node, pool, startFanout, startRelay, startWorkers, upsert } from "../fakes/fanout-fixture.ts";
 import { foreignClients } from "./foreign-client.ts";
 
 const HOSTILE = fileURLToPath(new URL("python/hostile.py", import.meta.url));
@@ -223,44 +219,18 @@ describe.skipIf(python === undefined)("peers that break the protocol, from a for
     for (const delivery of DELIVERY_KINDS) {
       const root = disposables.use(await startFanout({ events, delivery, tls: pki.tls, settings, upstreamVersions: () => new Map([["Pod", "100"]]) }));
       const relay = disposables.use(await startRelay({ parents: [root.address], delivery, tls: pki.tls, settings }));
-      const registry = new Registry();
-      let isReady = false;
-      const workers = new Workers({
-        count: 1,
-        settings: {
-          serverName: "worker",
-          version: "0",
-          logLevel: "silent",
-          parent: root.address,
-          listen: [undefined, pki.tls].map((files) => ({ host: "127.0.0.1", port: 0, tls: files })),
-          settings: { ...settings, delivery },
-        },
-        clock: systemClock,
-        log: silentLogger(),
-        registry,
-        onReport: ({ ready }) => {
-          isReady = ready;
-        },
-      });
-      const stopping = new AbortController();
-      const running = workers.run(stopping.signal);
-      disposables.defer(() => {
-        stopping.abort();
-        return running;
-      });
-      await until(() => expect([relay.server.isInSync, isReady]).toEqual([true, true]));
-      const [plain = "", secure = ""] = workers.listen.map(({ port }) => `127.0.0.1:${port}`);
+      const worker = disposables.use(startWorkers({ parent: root.address, tls: pki.tls, settings: { ...settings, delivery } }));
+      await worker.ready();
+      await until(() => expect(relay.server.isInSync).toBe(true));
       seed = root.server.table.seed;
       targets.push(
-        { name: `root-${delivery}`, address: root.address, secureAddress: root.secureAddress },
-        { name: `relay-${delivery}`, address: relay.address, secureAddress: relay.secureAddress },
-        { name: `worker-${delivery}`, address: plain, secureAddress: secure },
+        ...Object.entries({ root, relay, worker }).map(([kind, { address, secureAddress }]) => ({ name: `${kind}-${delivery}`, address, secureAddress })),
       );
       // The relay and the worker are the root's own feeds.
       open.push(
         () => root.server.sessions.openStreams + root.server.feeds.feeds.size - 2,
         () => relay.server.sessions.openStreams + relay.server.feeds.feeds.size,
-        async () => Number(/^sedge_fanout_clients\{worker="1"\} (\d+)$/m.exec(await workers.metrics())?.[1] ?? Number.NaN),
+        async () => Number(/^sedge_fanout_clients\{worker="1"\} (\d+)$/m.exec(await worker.workers.metrics())?.[1] ?? Number.NaN),
       );
     }
     const cases = table(seed);

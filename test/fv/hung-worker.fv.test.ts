@@ -3,13 +3,11 @@
  * The processes are real, the main process's clock is the test's: none of its deadlines is waited for.
  */
 import { readFileSync } from "node:fs";
-import { Registry } from "prom-client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { Workers } from "../../fanout/workers/workers.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
 import { createLogger } from "../../src/runtime/log.ts";
-import { FAST, type FanoutFixture, GrpcAgent, namespace, node, pod, pool, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+import { type FanoutFixture, GrpcAgent, namespace, node, pod, pool, startFanout, startWorkers, upsert, type WorkersFixture } from "../fakes/fanout-fixture.ts";
 
 const NODES = ["n0", "n1", "n2"];
 const DRAIN_MS = 1_000;
@@ -30,55 +28,36 @@ interface LogLine {
 class OneWorker {
   readonly clock = new ManualClock();
   readonly lines: LogLine[] = [];
-  readonly workers: Workers;
-  readonly stopping = new AbortController();
-  readonly running: Promise<void>;
+  readonly served: WorkersFixture;
   #reports = 0;
-  #isReady = false;
 
   constructor(root: FanoutFixture) {
-    this.workers = new Workers({
-      count: 1,
-      settings: {
-        serverName: "pod-a",
-        version: "0",
-        logLevel: "silent",
-        parent: root.address,
-        listen: [{ host: "127.0.0.1", port: 0, tls: undefined, isPortShared: true }],
-        settings: { ...FAST, drainMs: DRAIN_MS },
-      },
+    this.served = startWorkers({
+      parent: root.address,
+      settings: { drainMs: DRAIN_MS },
       clock: this.clock,
       log: createLogger({ level: "info", program: "test", destination: { write: (line) => this.lines.push(JSON.parse(line) as LogLine) } }),
-      registry: new Registry(),
-      onReport: ({ ready }) => {
-        this.#reports++;
-        this.#isReady = ready;
-      },
+      onReport: () => this.#reports++,
     });
-    this.running = this.workers.run(this.stopping.signal);
-    onTestFinished(async () => {
-      this.stopping.abort();
-      const pid = this.workers.pids.get(1);
+    onTestFinished(() => {
+      const pid = this.pids.get(1);
+      const stopped = this.served.stop();
       if (pid !== undefined) process.kill(pid, "SIGKILL");
-      await this.running;
+      return stopped;
     });
   }
 
-  get address(): string {
-    return `127.0.0.1:${this.workers.listen[0]?.port}`;
+  get pids(): ReadonlyMap<number, number | undefined> {
+    return this.served.workers.pids;
   }
 
   get pid(): number {
-    return this.workers.pids.get(1) ?? expect.fail("no worker");
+    return this.pids.get(1) ?? expect.fail("no worker");
   }
 
   /** Of the ends that were seen. */
   get delays(): number[] {
     return this.lines.flatMap(({ delayMs }) => delayMs ?? []);
-  }
-
-  async ready(): Promise<void> {
-    await until(() => expect(this.#isReady).toBe(true));
   }
 
   /** The worker says at the present time that it lives. */
@@ -104,8 +83,8 @@ class OneWorker {
     await until(() => expect(this.delays).toHaveLength(ends + 1));
     await this.clock.advance(this.delays.at(-1) ?? 0);
     await this.clock.advance(1);
-    await until(() => expect([undefined, pid]).not.toContain(this.workers.pids.get(1)));
-    await this.ready();
+    await until(() => expect([undefined, pid]).not.toContain(this.pids.get(1)));
+    await this.served.ready();
   }
 }
 
@@ -114,8 +93,8 @@ describe("a worker that hangs", () => {
     const pods = NODES.flatMap((name) => Array.from({ length: 50 }, (_, i) => pod("shop", `${name}-${i}-${"x".repeat(150)}`, { node: name as NodeName })));
     await using root = await startFanout({ events: upsert(...NODES.map((name, i) => node(name, i + 1)), namespace("shop"), pool(), ...pods) });
     const one = new OneWorker(root);
-    await one.ready();
-    const agents = NODES.map((name) => new GrpcAgent({ address: one.address, node: name }));
+    await one.served.ready();
+    const agents = NODES.map((name) => new GrpcAgent({ address: one.served.address, node: name }));
     onTestFinished(() => agents.forEach((agent) => agent[Symbol.dispose]()));
     await until(() => expect(agents.map(({ isLive }) => isLive)).toEqual([true, true, true]));
 
@@ -132,9 +111,9 @@ describe("a worker that hangs", () => {
     await until(() => expect(agents.every(({ status }) => status !== undefined)).toBe(true));
 
     await one.clock.advance(200);
-    await until(() => expect([undefined, hung]).not.toContain(one.workers.pids.get(1)));
-    await one.ready();
-    const again = agents.map(({ node: name, view }) => new GrpcAgent({ address: one.address, node: name, view }));
+    await until(() => expect([undefined, hung]).not.toContain(one.pids.get(1)));
+    await one.served.ready();
+    const again = agents.map(({ node: name, view }) => new GrpcAgent({ address: one.served.address, node: name, view }));
     onTestFinished(() => again.forEach((agent) => agent[Symbol.dispose]()));
     await until(() => expect(again.map(({ isLive }) => isLive)).toEqual([true, true, true]));
     for (const [i, { outputs, bytesReceived }] of again.entries()) {
@@ -147,7 +126,7 @@ describe("a worker that hangs", () => {
   it("one that hangs again and again, from its start, is started later each time; one that has lived is started again soon", async () => {
     await using root = await startFanout({ events: upsert(node("n0", 1), pool()) });
     const one = new OneWorker(root);
-    await one.ready();
+    await one.served.ready();
     await one.hangUntilReplaced();
     await one.hangUntilReplaced();
     // 29 s, and then beyond 30 s, after its start it still speaks.
@@ -162,15 +141,15 @@ describe("a worker that hangs", () => {
   it("while the server stops: it is killed when drain and grace are over, and the end waits for no more than that", async () => {
     await using root = await startFanout({ events: upsert(node("n0", 1), pool()) });
     const one = new OneWorker(root);
-    await one.ready();
+    await one.served.ready();
     const { pid } = one;
     await one.hang();
-    one.stopping.abort();
+    const stopped = one.served.stop();
     await settled();
     await one.clock.advance(DRAIN_MS + 4_000);
     expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") T ");
     await one.clock.advance(1_000);
-    await one.running;
+    await stopped;
     expect(() => readFileSync(`/proc/${pid}/stat`)).toThrow("ENOENT");
   }, 60_000);
 });

@@ -6,23 +6,30 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ChannelCredentials, credentials, Metadata, type ServiceError, type StatusObject, status } from "@grpc/grpc-js";
-import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
-import { Workers } from "../../fanout/workers/workers.ts";
 import { blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import type { BlockAllocation } from "../../src/model/resource.ts";
 import { ipBytes, parseIp } from "../../src/net/ip.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import type { Report } from "../../src/runtime/health.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, type CertificatePem, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { encodeEndpointReport } from "../../src/wire/agent-protocol.ts";
 import type { Block, ClaimBlockResponse, EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire } from "../../src/wire/prefix-codec.ts";
 import { IntrospectionServiceClient, RawRelayClient, SyncServiceClient } from "../../src/wire/service.ts";
-import { CHANNEL_OPTIONS, FAST, type FanoutFixture, GrpcAgent, namespace, node, pod, pool, startFanout, startRelay, upsert } from "../fakes/fanout-fixture.ts";
+import {
+  CHANNEL_OPTIONS,
+  type FanoutFixture,
+  GrpcAgent,
+  namespace,
+  node,
+  pod,
+  pool,
+  startFanout,
+  startRelay,
+  startWorkers,
+  upsert,
+} from "../fakes/fanout-fixture.ts";
 
 const DAY_MS = 86_400_000;
 const WORLD = upsert(node("n1", 1), node("n2", 2), namespace("shop"), pool(), pod("shop", "secret", { node: "n2" as NodeName }));
@@ -117,31 +124,13 @@ const PLACES: Readonly<Record<string, (tls: TlsFiles, relay: TlsFiles) => Promis
   },
   async worker(tls) {
     const root = await startFanout({ events: WORLD });
-    const reports: Report[] = [];
-    const workers = new Workers({
-      count: 1,
-      settings: {
-        serverName: "a",
-        version: "0",
-        logLevel: "silent",
-        parent: root.address,
-        listen: [{ host: "127.0.0.1", port: 0, tls, isPortShared: true }],
-        settings: FAST,
-      },
-      clock: systemClock,
-      log: silentLogger(),
-      registry: new Registry(),
-      onReport: (report) => reports.push(report),
-    });
-    const stopping = new AbortController();
-    const running = workers.run(stopping.signal);
-    await until(() => expect(reports.at(-1)?.ready).toBe(true));
+    const workers = startWorkers({ parent: root.address, tls });
+    await workers.ready();
     return {
       root,
-      address: `127.0.0.1:${workers.listen[0]?.port}`,
+      address: workers.secureAddress,
       stop: async () => {
-        stopping.abort();
-        await running;
+        await workers.stop();
         await root.stop();
       },
     };

@@ -8,7 +8,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:tls";
-import { Registry } from "prom-client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Acknowledgements } from "../../agent/sync/acknowledgements.ts";
 import { dialer } from "../../agent/sync/dial.ts";
@@ -17,14 +16,12 @@ import { ReportQueue } from "../../agent/sync/report-queue.ts";
 import { ServerBook } from "../../agent/sync/server-book.ts";
 import { SyncClient } from "../../agent/sync/sync-client.ts";
 import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
-import { Workers } from "../../fanout/workers/workers.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import type { Report } from "../../src/runtime/health.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, type CertificatePem, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { View } from "../../src/wire/view.ts";
-import { FAST, type FanoutFixture, node, pool, startFanout, startRelay, upsert } from "../fakes/fanout-fixture.ts";
+import { FAST, type FanoutFixture, node, pool, startFanout, startRelay, startWorkers, upsert } from "../fakes/fanout-fixture.ts";
 import { startTcpProxy } from "../fakes/tcp-proxy.ts";
 
 const NODES = Array.from({ length: 6 }, (_, i) => `n${i}`);
@@ -136,31 +133,13 @@ const PLACES: Readonly<Record<string, (tls: TlsFiles) => Promise<Place>>> = {
   },
   async workers(tls) {
     const root = await startFanout({ events: WORLD, settings: SETTINGS });
-    const reports: Report[] = [];
-    const workers = new Workers({
-      count: 2,
-      settings: {
-        serverName: "pod-a",
-        version: "0",
-        logLevel: "silent",
-        parent: root.address,
-        listen: [{ host: "127.0.0.1", port: 0, tls, isPortShared: true }],
-        settings: SETTINGS,
-      },
-      clock: systemClock,
-      log: silentLogger(),
-      registry: new Registry(),
-      onReport: (report) => reports.push(report),
-    });
-    const stopping = new AbortController();
-    const running = workers.run(stopping.signal);
-    await until(() => expect(reports.at(-1)?.detail).toContain("2 of 2 workers serve"));
+    const workers = startWorkers({ parent: root.address, count: 2, tls, settings: SETTINGS });
+    await workers.ready();
     return {
       root,
-      address: `127.0.0.1:${workers.listen[0]?.port}`,
+      address: workers.secureAddress,
       [Symbol.asyncDispose]: async () => {
-        stopping.abort();
-        await running;
+        await workers.stop();
         await root.stop();
       },
     };

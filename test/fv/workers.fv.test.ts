@@ -5,19 +5,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
-import { Registry } from "prom-client";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { RebalanceWish } from "../../fanout/tier/rebalancer.ts";
-import { Workers } from "../../fanout/workers/workers.ts";
+import type { Workers } from "../../fanout/workers/workers.ts";
 import { startEmbeddedApi } from "../../src/datastore/embedded/start.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import type { Report } from "../../src/runtime/health.ts";
-import { type LogLevel, silentLogger } from "../../src/runtime/log.ts";
+import type { LogLevel } from "../../src/runtime/log.ts";
 import { processStartTime } from "../../src/runtime/process-start.ts";
 import type { ClientPage, GetStatusResponse, RebalanceResponse, SetLogLevelResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { rankServers } from "../../src/wire/rendezvous.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
-import { CHANNEL_OPTIONS, certificates, FAST, GrpcAgent, node, pool, serverSlice, startFanout, upsert } from "../fakes/fanout-fixture.ts";
+import { CHANNEL_OPTIONS, certificates, GrpcAgent, node, pool, serverSlice, startFanout, startWorkers, upsert } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
 const DAY_MS = 86_400_000;
@@ -140,28 +137,9 @@ async function clientsOf(address: string): Promise<[string, boolean, string][]> 
 describe("sedge fanout --workers", () => {
   it("agents learn from a worker which servers the cluster has, and the worker that starts anew knows it too", async () => {
     await using root = await startFanout({ events: upsert(node("n0", 1), pool()) });
-    const reports: Report[] = [];
-    const workers = new Workers({
-      count: 1,
-      settings: {
-        serverName: "pod-a",
-        version: "0",
-        logLevel: "silent",
-        parent: root.address,
-        listen: [{ host: "127.0.0.1", port: 0, tls: undefined, isPortShared: true }],
-        settings: { ...FAST, service: { namespace: "sedge-system", name: "sedge-fanout" } },
-      },
-      clock: systemClock,
-      log: silentLogger(),
-      registry: new Registry(),
-      onReport: (report) => reports.push(report),
-    });
-    const stopping = new AbortController();
-    const running = workers.run(stopping.signal);
-    onTestFinished(async () => {
-      stopping.abort();
-      await running;
-    });
+    const served = startWorkers({ parent: root.address, settings: { service: { namespace: "sedge-system", name: "sedge-fanout" } } });
+    onTestFinished(served.stop);
+    const { workers } = served;
     workers.note({
       kind: "upsert",
       resource: serverSlice(
@@ -170,8 +148,8 @@ describe("sedge fanout --workers", () => {
       ),
     });
     const serversOf = async (): Promise<void> => {
-      expect(reports.at(-1)?.ready).toBe(true);
-      using agent = new GrpcAgent({ address: `127.0.0.1:${workers.listen[0]?.port}`, node: "n0" });
+      await served.ready();
+      using agent = new GrpcAgent({ address: served.address, node: "n0" });
       await until(() => expect(agent.isLive || agent.status !== undefined).toBe(true));
       const welcome = agent.outputs.find((output) => output.kind === "welcome");
       expect(welcome?.welcome.servers?.servers.map(({ name }) => name).toSorted()).toEqual(["pod-a", "pod-b"]);
@@ -196,30 +174,11 @@ describe("sedge fanout --workers", () => {
       settings: { service },
       workers: through,
     });
-    const reports: Report[] = [];
-    workers = new Workers({
-      count: 2,
-      settings: {
-        serverName: "pod-a",
-        version: "0",
-        logLevel: "silent",
-        parent: root.address,
-        listen: [{ host: "127.0.0.1", port: 0, tls: undefined, isPortShared: true }],
-        settings: { ...FAST, service, drainMs: 3_000 },
-      },
-      clock: systemClock,
-      log: silentLogger(),
-      registry: new Registry(),
-      onReport: (report) => reports.push(report),
-    });
-    const stopping = new AbortController();
-    const running = workers.run(stopping.signal);
-    onTestFinished(async () => {
-      stopping.abort();
-      await running;
-    });
-    await until(() => expect(reports.at(-1)?.detail).toContain("2 of 2"));
-    const own = `127.0.0.1:${workers.listen[0]?.port}`;
+    const served = startWorkers({ parent: root.address, count: 2, settings: { service, drainMs: 3_000 } });
+    onTestFinished(served.stop);
+    ({ workers } = served);
+    await served.ready();
+    const own = served.address;
     const other = "127.0.0.1:9";
     // One slice for each port, as endpoints have.
     for (const [i, address] of [own, other].entries()) workers.note({ kind: "upsert", resource: serverSlice(`s${i}`, [{ pod: `pod-${"ab"[i]}`, address }]) });
@@ -247,13 +206,13 @@ describe("sedge fanout --workers", () => {
     expect(await rebalance(false)).toMatchObject({ moving: moving.length });
     await until(() => expect(asked()).toEqual(moving));
 
-    stopping.abort();
+    const stopped = served.stop();
     await until(() => {
       for (const { outputs } of agents)
         expect(outputs.findLast(({ kind }) => kind === "move")).toMatchObject({ move: { deadlineMs: 3_000, targets: [other] } });
     });
     for (const agent of agents) agent[Symbol.dispose]();
-    await running;
+    await stopped;
   }, 60_000);
 
   it("agents on one port are spread over the processes; a worker that is killed is started again and its agents resume; a clean end", async () => {
