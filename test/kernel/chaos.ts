@@ -27,7 +27,7 @@ import {
   Worlds,
 } from "./chaos-world.ts";
 import { type Cluster, nodeOf } from "./cluster.ts";
-import { type ConnectedPod, connectPod, disconnectPod, untilWritten, writePod, writePodRunning } from "./cluster-pods.ts";
+import { type ConnectedPod, connectPod, disconnectPod, untilWritten, writeNamespace, writeNetworkPolicy, writePod, writePodRunning } from "./cluster-pods.ts";
 import { contentsDifference, kernelProblems, nodeContents } from "./kernel-contents.ts";
 
 export interface ChaosOptions {
@@ -329,15 +329,13 @@ export class Chaos {
 
   async #setNamespace(name: string, labels: Readonly<Record<string, string>>): Promise<void> {
     this.#change((world) => ({ ...world, namespaces: { ...world.namespaces, [name]: labels } }));
-    const object = { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
-    await untilWritten(() => this.#cluster.api.patch(API_RESOURCES.Namespace, { name }, object, { type: "apply", fieldManager: "test" }));
+    await writeNamespace(this.#cluster, name, labels);
   }
 
   async #setPolicy(policy: NaivePolicy): Promise<void> {
     const key = `${policy.metadata.namespace}/${policy.metadata.name}`;
     this.#change((world) => ({ ...world, policies: new Map(world.policies).set(key, policy) }));
-    const object = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", ...policy };
-    await untilWritten(() => this.#cluster.api.patch(API_RESOURCES.NetworkPolicy, policy.metadata, object, { type: "apply", fieldManager: "test" }));
+    await writeNetworkPolicy(this.#cluster, policy);
   }
 
   async #deletePolicy({ metadata }: NaivePolicy): Promise<void> {

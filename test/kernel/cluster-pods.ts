@@ -6,7 +6,7 @@ import { ApiError } from "../../src/datastore/api-error.ts";
 import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
 import { type IpAddress, parseIp } from "../../src/net/ip.ts";
 import { exec } from "../../src/runtime/exec.ts";
-import type { NaivePod } from "../conformance/naive-network-policy.ts";
+import type { NaivePod, NaivePolicy } from "../conformance/naive-network-policy.ts";
 import type { Cluster } from "./cluster.ts";
 
 export interface PodSpec extends NaivePod {
@@ -38,6 +38,25 @@ export async function untilWritten<T>(write: () => Promise<T>): Promise<T | unde
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
+}
+
+export async function writeNamespace(cluster: Cluster, name: string, labels: Readonly<Record<string, string>> = {}): Promise<void> {
+  const object = { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } };
+  await untilWritten(() => cluster.api.patch(API_RESOURCES.Namespace, { name }, object, { type: "apply", fieldManager: "test" }));
+}
+
+export async function writeNetworkPolicy(cluster: Cluster, { metadata: { namespace, name }, spec }: NaivePolicy): Promise<void> {
+  const object = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace, name }, spec };
+  await untilWritten(() => cluster.api.patch(API_RESOURCES.NetworkPolicy, { namespace, name }, object, { type: "apply", fieldManager: "test" }));
+}
+
+/** null takes one away. */
+export async function annotatePod(
+  cluster: Cluster,
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+  annotations: Readonly<Record<string, string | null>>,
+): Promise<void> {
+  await untilWritten(() => cluster.api.patch(API_RESOURCES.Pod, { namespace, name }, { metadata: { annotations } }, { type: "merge" }));
 }
 
 /** The pod's object as the scheduler leaves it; resolves to its uid. */

@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
 import { poll } from "../../src/demo/cluster.ts";
+import type { NaivePolicy } from "../conformance/naive-network-policy.ts";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { AccountedTraffic } from "./accounted-traffic.ts";
 import { portsOf } from "./chaos-world.ts";
 import { Cluster } from "./cluster.ts";
-import { type ConnectedPod, cniCode, connectPod, disconnectPod, untilWritten } from "./cluster-pods.ts";
+import { type ConnectedPod, cniCode, connectPod, disconnectPod, untilWritten, writeNamespace, writeNetworkPolicy } from "./cluster-pods.ts";
 import { contentsDifference, kernelProblems, nodeContents } from "./kernel-contents.ts";
 import { whyNoKernel } from "./netns.ts";
 import { SmallDisk } from "./small-disk.ts";
@@ -43,12 +44,7 @@ describe.skipIf(noKernel !== undefined)(`a node in trouble [${noKernel ?? "kerne
 
   beforeAll(async () => {
     cluster = await Cluster.start();
-    await cluster.api.patch(
-      API_RESOURCES.Namespace,
-      { name: "a" },
-      { apiVersion: "v1", kind: "Namespace", metadata: { name: "a" } },
-      { type: "apply", fieldManager: "test" },
-    );
+    await writeNamespace(cluster, "a");
     traffic = new AccountedTraffic({ tcpPorts: [8080], udpPorts: [9000], packetsPerSecond: 200, maxFlows: 8, onFailure: (what) => failures.push(what) });
     for (const [i, node] of [NODE, NODE, "n2"].entries()) {
       const pod = await connectPod(cluster, { namespace: "a", name: `pod-${i}`, node, labels: { app: i === 0 ? "x" : "y" }, ports: portsOf("x") });
@@ -86,9 +82,8 @@ describe.skipIf(noKernel !== undefined)(`a node in trouble [${noKernel ?? "kerne
     traffic.judge(({ to, protocol }) => (to === "pod-0" && protocol === "TCP" ? "deny" : "allow"));
   }
 
-  async function setPolicy(name: string, spec: object): Promise<void> {
-    const object = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: "a", name }, spec };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.NetworkPolicy, { namespace: "a", name }, object, { type: "apply", fieldManager: "test" }));
+  function setPolicy(name: string, spec: NaivePolicy["spec"]): Promise<void> {
+    return writeNetworkPolicy(cluster, { metadata: { namespace: "a", name }, spec });
   }
 
   /** Changes nothing for any packet, is there to be seen in the kernel, and is larger than a page of a disk. */

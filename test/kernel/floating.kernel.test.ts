@@ -5,7 +5,7 @@ import { poll } from "../../src/demo/cluster.ts";
 import { type IpAddress, type IpVersion, parseIp } from "../../src/net/ip.ts";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { Cluster } from "./cluster.ts";
-import { type ConnectedPod, connectPod, disconnectPod, untilWritten, writePod } from "./cluster-pods.ts";
+import { annotatePod, type ConnectedPod, connectPod, disconnectPod, writeNamespace, writeNetworkPolicy, writePod } from "./cluster-pods.ts";
 import { Connection } from "./connection.ts";
 import { whyNoKernel } from "./netns.ts";
 import type { PlaceSpec } from "./packets.ts";
@@ -25,8 +25,7 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
   beforeAll(async () => {
     cluster = await Cluster.start({ fanoutFlags: ["--floating-ips"] });
     const [n1 = "", n2 = ""] = cluster.nodes;
-    const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "float" } };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.Namespace, { name: "float" }, namespace, { type: "apply", fieldManager: "test" }));
+    await writeNamespace(cluster, "float");
     const connect = (name: string, node: string): Promise<ConnectedPod> =>
       connectPod(cluster, { namespace: "float", name, node, labels: { app: name }, ports: [] });
     [web, neighbour, yonder] = [await connect("web", n1), await connect("neighbour", n1), await connect("yonder", n2)];
@@ -38,15 +37,8 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
     await cluster?.[Symbol.asyncDispose]();
   });
 
-  const annotate = (name: string, addresses: readonly IpAddress[] | null): Promise<unknown> =>
-    untilWritten(() =>
-      cluster.api.patch(
-        API_RESOURCES.Pod,
-        { namespace: "float", name },
-        { metadata: { annotations: { "cni.projectcalico.org/floatingIPs": addresses === null ? null : JSON.stringify(addresses) } } },
-        { type: "merge" },
-      ),
-    );
+  const annotate = (name: string, addresses: readonly IpAddress[] | null): Promise<void> =>
+    annotatePod(cluster, { namespace: "float", name }, { "cni.projectcalico.org/floatingIPs": addresses === null ? null : JSON.stringify(addresses) });
   const place = (name: string): PlaceSpec => places[name] ?? { name, netns: "", addresses: [], isUnguarded: true };
   /** By UDP: a question to the floating address, and an answer that comes from it. */
   const reaches = (from: string, to: ConnectedPod, version: IpVersion, protocol: "UDP" | "TCP" = "UDP"): boolean => {
@@ -72,12 +64,11 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
       policyTypes: ["Ingress"],
       ingress: [{ from: [{ podSelector: { matchLabels: { app: "neighbour" } } }] }],
     };
-    const object = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: "float", name: "p" }, spec };
-    const name = { namespace: "float", name: "p" };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.NetworkPolicy, name, object, { type: "apply", fieldManager: "test" }));
+    const metadata = { namespace: "float", name: "p" };
+    await writeNetworkPolicy(cluster, { metadata, spec });
     await poll("another node's pod is kept out", 10_000, () => Promise.resolve(!reaches("yonder", web, 4)));
     expect([reaches("neighbour", web, 4), reaches("neighbour", web, 6), reaches("yonder", web, 6, "TCP")]).toEqual([true, true, false]);
-    await cluster.api.delete(API_RESOURCES.NetworkPolicy, name);
+    await cluster.api.delete(API_RESOURCES.NetworkPolicy, metadata);
     await poll("it is let in again", 10_000, () => Promise.resolve(reaches("yonder", web, 4)));
   });
 
@@ -85,8 +76,7 @@ describe.skipIf(noKernel !== undefined)(`floating addresses [${noKernel ?? "kern
     const [, n2 = ""] = cluster.nodes;
     const spec = { namespace: "float", name: "thief", node: n2, labels: {}, ports: [] };
     const uid = await writePod(cluster, spec);
-    const annotations = { "cni.projectcalico.org/ipAddrs": JSON.stringify([FLOATING[4]]) };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.Pod, { namespace: "float", name: "thief" }, { metadata: { annotations } }, { type: "merge" }));
+    await annotatePod(cluster, spec, { "cni.projectcalico.org/ipAddrs": JSON.stringify([FLOATING[4]]) });
     await cluster.untilLevel();
     const netns = await cluster.network.createPodNetns("float", "thief");
     const call = { node: n2, namespace: "float", pod: "thief", uid, containerId: "thief", netns: netns.path };

@@ -2,12 +2,11 @@
  * Limits put on pods that run, changed, mistyped and taken away: from the annotation on the object to the kernel, with real programs and with packets.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
 import { poll } from "../../src/demo/cluster.ts";
 import { execOk } from "../../src/runtime/exec.ts";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { Cluster } from "./cluster.ts";
-import { type ConnectedPod, connectPod, untilWritten } from "./cluster-pods.ts";
+import { annotatePod, type ConnectedPod, connectPod, writeNamespace } from "./cluster-pods.ts";
 import { acceptConnections, connectionsOpened, datagramsReceived } from "./limit-probes.ts";
 import { whyNoKernel } from "./netns.ts";
 
@@ -26,8 +25,7 @@ describe.skipIf(noKernel !== undefined)(`limits of pods that run [${noKernel ?? 
   beforeAll(async () => {
     cluster = await Cluster.start();
     [node = ""] = cluster.nodes;
-    const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "qos" } };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.Namespace, { name: "qos" }, namespace, { type: "apply", fieldManager: "test" }));
+    await writeNamespace(cluster, "qos");
     const connect = (name: string): Promise<ConnectedPod> => connectPod(cluster, { namespace: "qos", name, node, labels: {}, ports: [] });
     [web, client] = [await connect("web"), await connect("client")];
   }, 180_000);
@@ -37,9 +35,9 @@ describe.skipIf(noKernel !== undefined)(`limits of pods that run [${noKernel ?? 
   });
 
   /** Of the pod `web`; null takes one away. */
-  const annotate = (values: Readonly<Record<string, string | null>>): Promise<unknown> => {
+  const annotate = (values: Readonly<Record<string, string | null>>): Promise<void> => {
     const annotations = Object.fromEntries(Object.entries(values).map(([name, value]) => [`qos.projectcalico.org/${name}`, value]));
-    return untilWritten(() => cluster.api.patch(API_RESOURCES.Pod, { namespace: "qos", name: "web" }, { metadata: { annotations } }, { type: "merge" }));
+    return annotatePod(cluster, web, annotations);
   };
   const ipv4Of = ({ addresses }: ConnectedPod): string => addresses.find((address) => address.includes(".")) ?? "";
   const onNode = (...argv: readonly string[]): Promise<string> => execOk(["ip", "netns", "exec", cluster.netnsOf(node), ...argv]);

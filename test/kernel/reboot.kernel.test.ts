@@ -5,13 +5,12 @@
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { inNetns } from "../../agent/drivers/netlink/libc.ts";
-import { API_RESOURCES } from "../../src/datastore/api-resources.ts";
 import { poll } from "../../src/demo/cluster.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { execOk } from "../../src/runtime/exec.ts";
 import { hasCniExecutable } from "../fakes/cni-caller.ts";
 import { Cluster, nodeOf } from "./cluster.ts";
-import { type ConnectedPod, connectPod, untilWritten } from "./cluster-pods.ts";
+import { type ConnectedPod, connectPod, writeNamespace, writeNetworkPolicy } from "./cluster-pods.ts";
 import { Connection } from "./connection.ts";
 import { whyNoKernel } from "./netns.ts";
 import type { PlaceSpec } from "./packets.ts";
@@ -34,8 +33,7 @@ describe.skipIf(noKernel !== undefined)(`a node that reboots [${noKernel ?? "ker
 
   beforeAll(async () => {
     cluster = await Cluster.start();
-    const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "a" } };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.Namespace, { name: "a" }, namespace, { type: "apply", fieldManager: "test" }));
+    await writeNamespace(cluster, "a");
     const connect = (name: string, node: string, app: string): Promise<ConnectedPod> =>
       connectPod(cluster, { namespace: "a", name, node, labels: { app }, ports: [] });
     for (const app of ["web", "client", "other"]) here.set(app, await connect(app, NODE, app));
@@ -45,9 +43,7 @@ describe.skipIf(noKernel !== undefined)(`a node that reboots [${noKernel ?? "ker
       policyTypes: ["Ingress"],
       ingress: [{ from: [{ podSelector: { matchLabels: { app: "client" } } }] }],
     };
-    const policy = { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata: { namespace: "a", name: "clients-only" }, spec };
-    const name = { namespace: "a", name: "clients-only" };
-    await untilWritten(() => cluster.api.patch(API_RESOURCES.NetworkPolicy, name, policy, { type: "apply", fieldManager: "test" }));
+    await writeNetworkPolicy(cluster, { metadata: { namespace: "a", name: "clients-only" }, spec });
     await cluster.untilLevel();
     await poll("policy is in force", 10_000, () => Promise.resolve(isReached(friend, "web", 4) && !isReached(stranger, "web", 6)));
   }, 120_000);
