@@ -96,18 +96,6 @@ export class Node implements AsyncDisposable {
     return netns;
   }
 
-  /** A script in a namespace: `ready` when it has said so, `rest` is what it printed after that. */
-  start(netns: Netns, script: string): { readonly ready: Promise<void>; readonly rest: Promise<string> } {
-    const child = netns.spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
-    let text = "";
-    child.stdout?.on("data", (bytes: Buffer) => (text += bytes.toString()));
-    const ready = new Promise<void>((resolve, reject) => {
-      child.stdout?.on("data", () => text.includes("ready\n") && resolve());
-      child.once("exit", () => reject(new Error("it ended before it was ready")));
-    });
-    return { ready, rest: once(child, "close").then(() => text.replace("ready\n", "").trim()) };
-  }
-
   async add(containerId: string, pod = containerId): Promise<CniReply> {
     return await callCni(this.directory, { command: "ADD", containerId, pod, netns: (await this.podNetns(containerId)).path });
   }
