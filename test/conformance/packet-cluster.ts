@@ -15,14 +15,14 @@ import { desiredRoutes } from "../../agent/plan/routes.ts";
 import { desiredRuleset, PlanCache } from "../../agent/plan/ruleset.ts";
 import { createPodLinks } from "../../agent/pods/pod-link.ts";
 import { type Commit, Compute } from "../../src/compute/compute.ts";
-import type { ClusterEvent } from "../../src/model/event.ts";
 import { type PodKey, podKey } from "../../src/model/names.ts";
-import { parseResource, resourceKeyOf, resourceKindOf } from "../../src/model/parse-resource.ts";
+import { parseResource } from "../../src/model/parse-resource.ts";
 import { type RecordKey, type RecordValue, SHARED_RECORD_KINDS } from "../../src/model/record.ts";
-import { keyOf, type ResourceKey } from "../../src/model/resource.ts";
+import { keyOf } from "../../src/model/resource.ts";
 import { hostCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { decodeRecord, encodeRecord } from "../../src/wire/record-codec.ts";
+import { type Arrived, arrived } from "../fakes/arrived.ts";
 import { createNetns, type Netns } from "../kernel/netns.ts";
 import { PacketProber, type PlaceSpec } from "../kernel/packets.ts";
 import { LISTENING_PORTS, OUTSIDE } from "./cases/world.ts";
@@ -36,13 +36,6 @@ export interface ClusterOptions {
 const SETTINGS = { interfacePrefix: "cali" };
 const HASH_SEED = 1n;
 const GATEWAY = { v4: "172.30.90.100", v6: "fd30:90::100" } as const;
-
-/** An object of the API, and what the source says of it. */
-interface Arrived {
-  readonly text: string;
-  readonly key: ResourceKey;
-  readonly event: ClusterEvent;
-}
 
 interface PacketNode {
   readonly name: string;
@@ -65,7 +58,8 @@ export class PacketCluster implements AsyncDisposable {
   readonly #namespaces: readonly Netns[];
   readonly #compute = new Compute();
   readonly #audiences = new Map<RecordKey, Set<string>>();
-  readonly #resources = new Map<string, Arrived>();
+  /** By key. */
+  readonly #resources = new Map<string, Arrived & { readonly text: string }>();
   #operations = 0;
 
   private constructor(options: {
@@ -163,10 +157,10 @@ export class PacketCluster implements AsyncDisposable {
     manifests: readonly unknown[],
     { mayBeNarrower = false, mayBeUnreadable = false }: { readonly mayBeNarrower?: boolean; readonly mayBeUnreadable?: boolean } = {},
   ): Promise<void> {
-    const wanted = new Map<string, Arrived>();
+    const wanted = new Map<string, Arrived & { readonly text: string }>();
     for (const manifest of manifests) {
-      const arrived = mayBeUnreadable ? asServerReads(manifest) : asWritten(manifest);
-      wanted.set(JSON.stringify(arrived.key), arrived);
+      const one = mayBeUnreadable ? arrived(manifest) : asWritten(manifest);
+      wanted.set(JSON.stringify(one.key), { ...one, text: JSON.stringify(manifest) });
     }
     for (const [key, before] of this.#resources) if (!wanted.has(key)) this.#compute.apply({ kind: "delete", key: before.key });
     for (const [key, { text, event }] of wanted) if (this.#resources.get(key)?.text !== text) this.#compute.apply(event);
@@ -245,19 +239,7 @@ export class PacketCluster implements AsyncDisposable {
 function asWritten(manifest: unknown): Arrived {
   const parsed = parseResource(manifest, { isStrict: true });
   if (!parsed.ok) throw new Error(`manifest is not understood: ${JSON.stringify(parsed.problems)} in ${JSON.stringify(manifest)}`);
-  return { text: JSON.stringify(manifest), key: keyOf(parsed.value), event: { kind: "upsert", resource: parsed.value } };
-}
-
-function asServerReads(manifest: unknown): Arrived {
-  const kind = resourceKindOf(manifest);
-  const key = kind === undefined ? undefined : resourceKeyOf(kind, manifest);
-  if (key === undefined) throw new Error(`manifest of no known kind: ${JSON.stringify(manifest)}`);
-  const parsed = parseResource(manifest);
-  const { problems, closed } = parsed.ok ? { problems: [], closed: undefined } : parsed;
-  const event: ClusterEvent = parsed.ok
-    ? { kind: "upsert", resource: parsed.value }
-    : { kind: "invalid", key, resourceVersion: "", problems, ...(closed === undefined ? {} : { closed }) };
-  return { text: JSON.stringify(manifest), key, event };
+  return { key: keyOf(parsed.value), event: { kind: "upsert", resource: parsed.value } };
 }
 
 function openNode(name: string, netns: Netns): PacketNode {

@@ -8,9 +8,9 @@ import { Table } from "../../fanout/table/table.ts";
 import { Compute } from "../../src/compute/compute.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { NodeName } from "../../src/model/names.ts";
-import { parseResource, resourceKeyOf, resourceKindOf } from "../../src/model/parse-resource.ts";
-import type { ResourceKey } from "../../src/model/resource.ts";
+import { parseResource } from "../../src/model/parse-resource.ts";
 import { seedOf } from "../../src/wire/digest.ts";
+import { arrived } from "../fakes/arrived.ts";
 
 const NODES = ["n1", "n2"] as NodeName[];
 const v3 = (kind: string, name: string, spec: unknown, metadata: object = {}): object => ({
@@ -76,22 +76,12 @@ const FORMS: readonly { readonly readable: readonly object[]; readonly unreadabl
   },
 ];
 
-function read(object: object): { readonly key: ResourceKey; readonly event: ClusterEvent } {
-  const kind = resourceKindOf(object);
-  const key = kind === undefined ? undefined : resourceKeyOf(kind, object);
-  if (key === undefined) throw new Error(`of no known kind: ${JSON.stringify(object)}`);
-  const parsed = parseResource(object);
-  if (parsed.ok) return { key, event: { kind: "upsert", resource: parsed.value } };
-  const { problems, closed } = parsed;
-  return { key, event: { kind: "invalid", key, resourceVersion: "", problems, ...(closed === undefined ? {} : { closed }) } };
-}
-
 class Server {
   readonly #compute = new Compute();
   readonly #table = new Table({ seed: seedOf("u") });
 
   constructor(objects: readonly object[]) {
-    for (const object of objects) this.see(read(object).event);
+    for (const object of objects) this.see(arrived(object).event);
   }
 
   see(...events: readonly ClusterEvent[]): void {
@@ -110,7 +100,7 @@ describe("replicas and objects that cannot be read", () => {
     for (const { readable } of FORMS) for (const object of readable) expect(parseResource(object), JSON.stringify(object)).toMatchObject({ ok: true });
     for (const { unreadable } of FORMS)
       for (const object of unreadable)
-        expect(new Server([...FIXED, object]).state(), JSON.stringify(object)).toMatchObject({ problems: [{ key: read(object).key }] });
+        expect(new Server([...FIXED, object]).state(), JSON.stringify(object)).toMatchObject({ problems: [{ key: arrived(object).key }] });
   });
 
   it("a server that saw every version and one that starts now have the same digests", () => {
@@ -124,10 +114,10 @@ describe("replicas and objects that cannot be read", () => {
           const before = present.get(which);
           if (object !== undefined) {
             present.set(which, object);
-            old.see(read(object).event);
+            old.see(arrived(object).event);
           } else if (before !== undefined) {
             present.delete(which);
-            old.see({ kind: "delete", key: read(before).key });
+            old.see({ kind: "delete", key: arrived(before).key });
           }
         }
         expect(old.state()).toEqual(new Server([...FIXED, ...present.values()]).state());
