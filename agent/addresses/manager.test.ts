@@ -4,13 +4,12 @@ import type { Pool } from "../../src/model/record.ts";
 import { cidrContains, cidrVersion, parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipVersion } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
+import { startAddresses as start } from "../../test/fakes/address-manager.ts";
 import { FakeBlockApi } from "../../test/fakes/fake-block-api.ts";
 import { MemoryJournalFiles, type WriteFault } from "../../test/fakes/memory-journal-files.ts";
 import type { AddressError } from "./address-error.ts";
 import type { Attachment, AttachmentRequest } from "./attachment.ts";
 import { Journal } from "./journal.ts";
-import { type AddressManager, type AddressManagerOptions, createAddressManager } from "./manager.ts";
 import type { UsedAddress } from "./recovery.ts";
 
 const pool = (cidr: string, blockSize: number, disabled = false): Pool => ({
@@ -26,35 +25,6 @@ const V6 = pool("fd00:65::/124", 126);
 
 function request(containerId: string): AttachmentRequest {
   return { network: "net", containerId, ifname: "eth0", namespace: "shop", pod: containerId, netns: `/run/netns/${containerId}` };
-}
-
-interface World {
-  readonly api: FakeBlockApi;
-  readonly clock: ManualClock;
-  readonly manager: AddressManager;
-  readonly journal: Journal;
-}
-
-async function start(
-  pools: readonly Pool[],
-  changes: Partial<AddressManagerOptions> & { readonly files?: MemoryJournalFiles; readonly api?: FakeBlockApi; readonly clock?: ManualClock } = {},
-): Promise<World> {
-  const { files = new MemoryJournalFiles(), api = new FakeBlockApi({ node: "n1", pools }), clock = new ManualClock(), ...options } = changes;
-  const time = { bootId: "boot", upMs: clock.now(), wallMs: clock.wallTime() };
-  const journal = await Journal.open({ files, node: "n1", time });
-  const manager = createAddressManager({
-    journal,
-    claims: api,
-    reports: api,
-    clock,
-    log: silentLogger(),
-    pools: () => api.pools,
-    usedAddresses: () => [],
-    interfacePrefix: "cali",
-    cooldownMs: 1_000,
-    ...options,
-  });
-  return { api, clock, manager, journal };
 }
 
 /** Its wall clock is set, by a person or by NTP, while it runs. */
@@ -213,18 +183,7 @@ describe("AddressManager", () => {
       await before.manager.detach(await before.manager.attach(request("a")));
       const clock = new SetClock();
       clock.setMs = setMs;
-      const journal = await Journal.open({ files, node: "n1", time: { bootId: "another", upMs: clock.now(), wallMs: clock.wallTime() } });
-      const manager = createAddressManager({
-        journal,
-        claims: api,
-        reports: api,
-        clock,
-        log: silentLogger(),
-        pools: () => api.pools,
-        usedAddresses: () => [],
-        interfacePrefix: "cali",
-        cooldownMs: 1_000,
-      });
+      const { manager } = await start([], { files, api, clock, bootId: "another" });
       if (!isFree) expect((await problem(manager.attach(request("a")))).code).toBe("cooling");
       if (!isFree) await clock.advance(1_000);
       expect((await manager.attach(request("a"))).addresses).toHaveLength(1);

@@ -4,15 +4,11 @@ import type { NodeName } from "../../src/model/names.ts";
 import type { AddressRequest, Loans, Pool } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { type IpAddress, ipVersion, parseIp } from "../../src/net/ip.ts";
-import { ManualClock } from "../../src/runtime/clock.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
-import { FakeBlockApi } from "../../test/fakes/fake-block-api.ts";
+import { type AddressWorld, startAddresses } from "../../test/fakes/address-manager.ts";
 import { MemoryJournalFiles } from "../../test/fakes/memory-journal-files.ts";
 import { encodeFrame, readFrames } from "../view/frames.ts";
 import type { Attachment, AttachmentRequest } from "./attachment.ts";
-import { Journal } from "./journal.ts";
 import { applyEntry, emptyState, fromSnapshot, toSnapshot } from "./journal-state.ts";
-import { type AddressManager, createAddressManager } from "./manager.ts";
 import { REMEMBERED_LIMIT, Remembered } from "./remembered.ts";
 
 const V4: Pool = { kind: "pool", name: "v4", cidr: parseCidr("10.65.0.0/28"), natOutgoing: false, disabled: false, blockSize: 29 };
@@ -20,37 +16,22 @@ const V6: Pool = { ...V4, name: "v6", cidr: parseCidr("fd00:65::/124"), blockSiz
 const NOTHING: AddressRequest = { pools: [], addresses: [], ipVersions: [], mac: "", problem: "" };
 const COOLDOWN_MS = 1_000;
 
-interface World {
-  readonly api: FakeBlockApi;
-  readonly clock: ManualClock;
-  readonly files: MemoryJournalFiles;
-  readonly journal: Journal;
-  readonly manager: AddressManager;
+interface World extends AddressWorld {
   /** What the view says; tests change it. */
   readonly view: { pools: readonly Pool[]; readonly floating: Map<IpAddress, NodeName>; loans: readonly Loans[] };
 }
 
 /** `before`: the same node after a restart. */
 async function start({ before, pools = [V4, V6] }: { readonly before?: World; readonly pools?: readonly Pool[] } = {}): Promise<World> {
-  const api = before?.api ?? new FakeBlockApi({ node: "n1", pools });
-  const clock = before?.clock ?? new ManualClock();
-  const files = new MemoryJournalFiles(before?.files.files);
   const view = before?.view ?? { pools, floating: new Map<IpAddress, NodeName>(), loans: [] };
-  const journal = await Journal.open({ files, node: "n1", time: { bootId: "boot", upMs: clock.now(), wallMs: clock.wallTime() } });
-  const manager = createAddressManager({
-    journal,
-    claims: api,
-    reports: api,
-    clock,
-    log: silentLogger(),
+  const world = await startAddresses(pools, {
+    ...(before === undefined ? {} : { api: before.api, clock: before.clock, files: new MemoryJournalFiles(before.files.files) }),
     pools: () => view.pools,
     nodeOf: (address) => view.floating.get(address),
     loans: () => view.loans,
-    usedAddresses: () => [],
-    interfacePrefix: "cali",
     cooldownMs: COOLDOWN_MS,
   });
-  return { api, clock, files, journal, manager, view };
+  return { ...world, view };
 }
 
 function request(containerId: string, pod: string, podUid: string | undefined = `uid-${pod}`): AttachmentRequest {

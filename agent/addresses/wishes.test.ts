@@ -4,12 +4,9 @@ import type { AddressRequest, Pool } from "../../src/model/record.ts";
 import { parseCidr } from "../../src/net/cidr.ts";
 import { parseIp } from "../../src/net/ip.ts";
 import { ManualClock } from "../../src/runtime/clock.ts";
-import { silentLogger } from "../../src/runtime/log.ts";
-import { FakeBlockApi } from "../../test/fakes/fake-block-api.ts";
-import { MemoryJournalFiles } from "../../test/fakes/memory-journal-files.ts";
+import { type AddressWorldChanges, startAddresses } from "../../test/fakes/address-manager.ts";
 import type { AttachmentRequest } from "./attachment.ts";
-import { Journal } from "./journal.ts";
-import { type AddressManager, type AddressManagerOptions, createAddressManager } from "./manager.ts";
+import type { AddressManager } from "./manager.ts";
 
 function pool(name: string, cidr: string, more: Partial<Pool> = {}): Pool {
   return { kind: "pool", name, cidr: parseCidr(cidr), natOutgoing: false, disabled: false, blockSize: cidr.includes(":") ? 124 : 28, ...more };
@@ -18,21 +15,8 @@ function pool(name: string, cidr: string, more: Partial<Pool> = {}): Pool {
 const SELECTIVE = { disabled: true, isSelective: true } as const;
 const NOTHING: AddressRequest = { pools: [], addresses: [], ipVersions: [], mac: "", problem: "" };
 
-async function start(pools: readonly Pool[], clock = new ManualClock(), nodeOf?: AddressManagerOptions["nodeOf"]): Promise<AddressManager> {
-  const api = new FakeBlockApi({ node: "n1", pools });
-  const journal = await Journal.open({ files: new MemoryJournalFiles(), node: "n1" });
-  return createAddressManager({
-    journal,
-    claims: api,
-    reports: api,
-    clock,
-    log: silentLogger(),
-    pools: () => pools,
-    usedAddresses: () => [],
-    interfacePrefix: "cali",
-    cooldownMs: 0,
-    ...(nodeOf === undefined ? {} : { nodeOf }),
-  });
+async function start(pools: readonly Pool[], changes: Pick<AddressWorldChanges, "clock" | "nodeOf"> = {}): Promise<AddressManager> {
+  return (await startAddresses(pools, { cooldownMs: 0, ...changes })).manager;
 }
 
 function request(containerId: string): AttachmentRequest {
@@ -88,7 +72,7 @@ describe("what a pod asks for", () => {
       [parseIp("10.2.0.0"), "n2" as NodeName],
       [parseIp("10.2.0.2"), "n1" as NodeName],
     ]);
-    const addresses = await start([pool("v4", "10.2.0.0/30", { blockSize: 30 })], new ManualClock(), (address) => floating.get(address));
+    const addresses = await start([pool("v4", "10.2.0.0/30", { blockSize: 30 })], { nodeOf: (address) => floating.get(address) });
     expect([await addresses.attach(request("a")), await addresses.attach(request("b"))].map(({ addresses: [one] }) => one)).toEqual(["10.2.0.1", "10.2.0.3"]);
     await expect(addresses.attach(request("c"))).rejects.toMatchObject({ code: "pool-full" });
     const asks = addresses.attach(request("d"), { wish: { ...NOTHING, addresses: [parseIp("10.2.0.0")] } });
@@ -102,7 +86,7 @@ describe("what a pod asks for", () => {
 
   it("the cooldown that a pool asks for", async () => {
     const clock = new ManualClock();
-    const addresses = await start([pool("v4", "10.2.0.0/32", { blockSize: 32, cooldownSeconds: 30 })], clock);
+    const addresses = await start([pool("v4", "10.2.0.0/32", { blockSize: 32, cooldownSeconds: 30 })], { clock });
     await addresses.detach(await addresses.attach(request("a")));
     await expect(addresses.attach(request("b"))).rejects.toMatchObject({ code: "cooling" });
     await clock.advance(30_000);
