@@ -208,12 +208,13 @@ async function runLocked({ config, log, signal, clock = systemClock, onStarted }
     decoded.apply(change);
     written.advance();
     knownPools = undefined;
-    if (isAnswer || [...change.changes.keys()].some((key) => key.startsWith("borrowed/"))) knownElsewhere = undefined;
+    const keys = [...change.changes.keys()];
+    const concerns = (kind: string): boolean => keys.some((key) => key.startsWith(kind));
+    if (isAnswer || concerns("borrowed/")) knownElsewhere = undefined;
     wishes.changed();
-    if ([...change.changes.keys()].some((key) => key.startsWith("loans/")))
-      addresses.loansChanged().catch((error: unknown) => log.warn({ err: error }, "what other nodes ask for could not be answered"));
-    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys: change.changes.keys() });
-    if ([...change.changes.keys()].some((key) => key.startsWith("endpoint/"))) shaper?.apply();
+    if (concerns("loans/")) addresses.loansChanged().catch((error: unknown) => log.warn({ err: error }, "what other nodes ask for could not be answered"));
+    reconciler.viewChanged({ committedAtUnixUs: isAnswer ? 0n : delta.committedAtUnixUs, receivedAt, keys });
+    if (concerns("endpoint/")) shaper?.apply();
   }
 
   const addresses = createAddressManager({
