@@ -16,6 +16,7 @@ import type { IpVersion } from "../../src/net/ip.ts";
 import { addressSetOf, safeSetId, setName } from "./names.ts";
 import { elementChanges } from "./nft/intervals.ts";
 import type { NftElement, NftSet } from "./nft/ruleset.ts";
+import { ADDRESS_TYPES } from "./nft/values.ts";
 import { netChange, PrefixUnion, type UnionChange } from "./prefix-union.ts";
 import type { SetFacts, SetLengths, UsedSet } from "./rule.ts";
 
@@ -64,7 +65,6 @@ export class StaleElementsError extends Error {
   }
 }
 
-const KEY_TYPES: Readonly<Record<IpVersion, "ipv4_addr" | "ipv6_addr">> = { 4: "ipv4_addr", 6: "ipv6_addr" };
 const VERSIONS: readonly IpVersion[] = [4, 6];
 const SET_TYPES: readonly SetType[] = ["address", "prefix", "address-port"];
 const SHARD_KEY = /^set\/(.*)\/n?[01]*$/;
@@ -380,8 +380,8 @@ function isInterval({ type, length }: ContentShape): boolean {
 
 function declaration(shape: ContentShape): NftSet {
   const { name, type, version } = shape;
-  if (type === "address-port") return { name, key: [KEY_TYPES[version], "inet_proto", "inet_service"] };
-  return { name, key: [KEY_TYPES[version]], ...(isInterval(shape) ? { intervals: true } : {}) };
+  if (type === "address-port") return { name, key: [ADDRESS_TYPES[version], "inet_proto", "inet_service"] };
+  return { name, key: [ADDRESS_TYPES[version]], ...(isInterval(shape) ? { intervals: true } : {}) };
 }
 
 /** "10.0.0.1,tcp:80" is "10.0.0.1 . tcp . 80"; of a prefix, in a set of its length, the address. */

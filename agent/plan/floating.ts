@@ -14,6 +14,7 @@ import { type IpAddress, type IpVersion, ipVersion } from "../../src/net/ip.ts";
 import type { PlannedSet } from "./address-sets.ts";
 import { floatingHairpinMap, floatingMap } from "./names.ts";
 import type { NftElement, NftRule } from "./nft/ruleset.ts";
+import { ADDRESS_TYPES } from "./nft/values.ts";
 import { endpointRecord, type PlannedEndpoint } from "./planned-endpoint.ts";
 
 export interface FloatingAddress {
@@ -43,7 +44,7 @@ export function floatingAddresses(records: ReadonlyMap<RecordKey, RecordValue>, 
 export function floatingMaps(floating: readonly FloatingAddress[]): readonly PlannedSet[] {
   if (floating.length === 0) return [];
   return VERSIONS.flatMap((version): readonly PlannedSet[] => {
-    const type = version === 4 ? "ipv4_addr" : "ipv6_addr";
+    const type = ADDRESS_TYPES[version];
     const ofVersion = floating.filter(({ address }) => ipVersion(address) === version);
     const hairpins = new Map<string, NftElement>();
     // Of several addresses of one pod the first.

@@ -15,6 +15,7 @@ import { type LargeSetCondition, largeSetChains, type RuleChain } from "./large-
 import { commentText, logPrefixText, setName } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftField, NftMatch, NftRule, NftStatement } from "./nft/ruleset.ts";
+import { ADDRESS_TYPES } from "./nft/values.ts";
 import { addressField, type End, hasNotPorts, hasPorts, isPortProtocol, PORT_PROTOCOL_NAMES, PORT_PROTOCOLS, portAlternatives } from "./rule-ports.ts";
 
 /** What the planner knows of an address set. No types: no shard of it is in the view, it is empty. */
@@ -296,7 +297,7 @@ function largeSetConditions(rule: Rule, version: IpVersion, context: RuleContext
 
 function netMatch(field: NftField, nets: readonly Cidr[], version: IpVersion, negate: boolean): NftMatch {
   const merged = mergeElements(
-    { name: "", key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true },
+    { name: "", key: [ADDRESS_TYPES[version]], intervals: true },
     nets.map((key) => ({ key })),
   );
   const values = merged.map(({ key }) => key);

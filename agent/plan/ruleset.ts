@@ -30,6 +30,7 @@ import {
 } from "./names.ts";
 import { mergeElements } from "./nft/intervals.ts";
 import type { NftElement, NftRuleset, NftSet, NftVerdict } from "./nft/ruleset.ts";
+import { ADDRESS_TYPES } from "./nft/values.ts";
 import { endpointRecord, type PlannedEndpoint } from "./planned-endpoint.ts";
 import { type Aspect, aspectName, isExchangeable, type PlannedChain, type PlannedPolicy, PolicyCache, StackCache, stackChainName } from "./policy-chains.ts";
 import type { RuleVariant, UsedSet } from "./rule.ts";
@@ -381,7 +382,7 @@ class Planner {
         [poolsSet(version), all],
         [natPoolsSet(version), withNat],
       ] as const) {
-        const set: NftSet = { name, key: [version === 4 ? "ipv4_addr" : "ipv6_addr"], intervals: true };
+        const set: NftSet = { name, key: [ADDRESS_TYPES[version]], intervals: true };
         this.#sets.set(name, { set, elements: mergeElements(set, elements) });
       }
     }

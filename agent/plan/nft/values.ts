@@ -6,7 +6,7 @@
  * proto.c, ct.c, fib.c). One home for both renderers, the read-back and the fake.
  */
 import { cidrFromBytes, cidrRange, parseCidr } from "../../../src/net/cidr.ts";
-import { ipBytes, ipFromBytes, parseIp } from "../../../src/net/ip.ts";
+import { type IpVersion, ipBytes, ipFromBytes, parseIp } from "../../../src/net/ip.ts";
 import type { NftDataType, NftField, NftValue } from "./ruleset.ts";
 
 export type NftValueType =
@@ -21,6 +21,9 @@ export type NftValueType =
   | "icmpv6_code"
   | "fib_addrtype"
   | "boolean";
+
+/** Of addresses of each family. */
+export const ADDRESS_TYPES: Readonly<Record<IpVersion, "ipv4_addr" | "ipv6_addr">> = { 4: "ipv4_addr", 6: "ipv6_addr" };
 
 /** First and last value, equal for a single one; kernel byte order. */
 export type ByteRange = { readonly from: Uint8Array; readonly to: Uint8Array };
