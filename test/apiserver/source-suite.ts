@@ -3,6 +3,7 @@
  *
  * The source under test sits behind a TCP proxy that resets, refuses and stalls; changes are made on a connection of their own. Each test has its own names and its
  * own source, and looks only at its own objects.
+ * Above 500 lines, because the server, the proxy and the admin's client are one start for all tests, and a kube-apiserver takes seconds to start.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ApiClient, type ObjectName } from "../../src/datastore/api-client.ts";

@@ -4,6 +4,7 @@
  * A round: one to three faults at once, changes of the cluster in the middle of them, everything started again, and then the quiet point: each object of
  * the API in force on all its nodes, each lane probed under its final verdict, the kernel's contents held against the API's.
  * A failure does not end the run: all of them are told, with the round and what was going on.
+ * Above 500 lines, because faults, changes and the quiet point all act on one cluster, one world and one seed.
  */
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -4,6 +4,7 @@
  *
  * A server or an agent can stop at any such point and comes back with no memory (an agent with its disk or without). What was under way at a server goes
  * on after the agent gave up on it. Only the wire is left out; its messages are made and read as the real ones.
+ * Above 500 lines, because nodes, servers and API are held up at the same steps, which are one state of one world.
  */
 import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import type { Attachment } from "../../agent/addresses/attachment.ts";

@@ -1,6 +1,7 @@
 /**
  * Borrowed addresses, released blocks and everything that can break off in between: with every part real but the wire, no address is ever two pods', and when all
  * is at rest none is lost.
+ * Above 500 lines, because the named situations and the random histories share one start and one set of steps, and are judged by the same invariants.
  */
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";

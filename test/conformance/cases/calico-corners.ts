@@ -1,4 +1,7 @@
-/** Corners of Calico's kinds that tables of published cases leave out, on the cases' world. Verdicts are written down by hand. */
+/**
+ * Corners of Calico's kinds that tables of published cases leave out, on the cases' world. Verdicts are written down by hand.
+ * Above 500 lines, because it is one table, of which each row stands for itself.
+ */
 import type { ObjectCase } from "./calico.ts";
 import { calicoObject } from "./calico-validation.ts";
 
