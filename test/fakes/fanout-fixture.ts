@@ -21,7 +21,7 @@ import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import type { Report } from "../../src/runtime/health.ts";
 import { parseHostAndPort } from "../../src/runtime/host-port.ts";
 import { type Logger, silentLogger } from "../../src/runtime/log.ts";
-import { type CertificateAuthority, createCertificateAuthority } from "../../src/runtime/tls.ts";
+import { type CertificateAuthority, type CertificatePem, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { type AgentOutput, AgentSession, encodeAck } from "../../src/wire/agent-protocol.ts";
 import type { ObjectFailure } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { RawSyncClient } from "../../src/wire/service.ts";
@@ -309,25 +309,37 @@ export function openStream(client: InstanceType<typeof RawSyncClient>): ClientDu
   return stream as ClientDuplexStream<Uint8Array, Uint8Array>;
 }
 
+/** Certificate and key into their files, in no order. */
+export async function writePair(files: TlsFiles, { cert, key }: CertificatePem): Promise<void> {
+  await Promise.all([writeFile(files.cert, cert), writeFile(files.key, key)]);
+}
+
 /** Certificates in a directory that goes away with it. */
 export async function certificates(): Promise<
   {
     readonly authority: CertificateAuthority;
     readonly tls: TlsFiles;
     client(options: { commonName: string; uris?: readonly string[] }): Promise<ChannelCredentials>;
+    /** A certificate beside the server's own. */
+    files(name: string, options: Parameters<CertificateAuthority["issue"]>[0]): Promise<TlsFiles>;
   } & AsyncDisposable
 > {
   const dir = await mkdtemp(join(tmpdir(), "sedge-tls-"));
   const authority = await createCertificateAuthority();
   const pair = await authority.issue({ commonName: "fanout", hosts: ["127.0.0.1", "localhost"] });
   const tls = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
-  await Promise.all([writeFile(tls.ca, authority.cert), writeFile(tls.cert, pair.cert), writeFile(tls.key, pair.key)]);
+  await Promise.all([writeFile(tls.ca, authority.cert), writePair(tls, pair)]);
   return {
     authority,
     tls,
     async client(options) {
       const { cert, key } = await authority.issue(options);
       return credentials.createSsl(Buffer.from(authority.cert), Buffer.from(key), Buffer.from(cert));
+    },
+    async files(name, options) {
+      const files = { ca: tls.ca, cert: join(dir, `${name}.pem`), key: join(dir, `${name}.key`) };
+      await writePair(files, await authority.issue(options));
+      return files;
     },
     [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }),
   };

@@ -4,9 +4,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, vi } from "vitest";
@@ -205,11 +204,7 @@ describe.skipIf(python === undefined)("peers that break the protocol, from a for
   it("S7 each ends in its named error at root, relay and worker over both deliveries, and leaves nothing behind", async () => {
     await using pki = await certificates();
     await using disposables = new AsyncDisposableStack();
-    const dir = await mkdtemp(join(tmpdir(), "sedge-hostile-"));
-    disposables.defer(() => rm(dir, { recursive: true, force: true }));
-    const n1 = await pki.authority.issue({ commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
-    const tls = { ca: pki.tls.ca, cert: join(dir, "n1.pem"), key: join(dir, "n1.key") };
-    await Promise.all([writeFile(tls.cert, n1.cert), writeFile(tls.key, n1.key)]);
+    const tls = await pki.files("n1", { commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
 
     const settings = { ...FAST, helloTimeoutMs: 3_000, keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000 };
     const events = upsert(node("n1", 1), node("n2", 2), pool());

@@ -1,11 +1,10 @@
 /** The fan-out server, over both deliveries, judged by foreign gRPC libraries: grpc-go (a node, and grpcurl) and the C core from Python. */
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { findGoTool } from "../apiserver/start.ts";
@@ -27,24 +26,11 @@ const grpcurl = findGoTool("grpcurl");
 const clients = foreignClients();
 const python = clients.find(({ name }) => name === "python")?.command?.[0];
 
-interface ClientFiles {
-  readonly ca: string;
-  readonly cert: string;
-  readonly key: string;
-}
-
 /** A server with both listeners, and a certificate of node n1 and of an operator. */
-async function fixture(delivery: (typeof DELIVERY_KINDS)[number]): Promise<{ f: FanoutFixture; n1: ClientFiles; operator: ClientFiles } & AsyncDisposable> {
+async function fixture(delivery: (typeof DELIVERY_KINDS)[number]): Promise<{ f: FanoutFixture; n1: TlsFiles; operator: TlsFiles } & AsyncDisposable> {
   const pki = await certificates();
-  const dir = await mkdtemp(join(tmpdir(), "sedge-foreign-server-"));
-  const issue = async (name: string, options: Parameters<typeof pki.authority.issue>[0]): Promise<ClientFiles> => {
-    const { cert, key } = await pki.authority.issue(options);
-    const files = { ca: pki.tls.ca, cert: join(dir, `${name}.pem`), key: join(dir, `${name}.key`) };
-    await Promise.all([writeFile(files.cert, cert), writeFile(files.key, key)]);
-    return files;
-  };
-  const n1 = await issue("n1", { commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
-  const operator = await issue("operator", { commonName: "sedge-operator" });
+  const n1 = await pki.files("n1", { commonName: "n1", uris: ["spiffe://sedge/node/n1"] });
+  const operator = await pki.files("operator", { commonName: "sedge-operator" });
   const f = await startFanout({ events: WORLD, delivery, tls: pki.tls });
   return {
     f,
@@ -53,12 +39,11 @@ async function fixture(delivery: (typeof DELIVERY_KINDS)[number]): Promise<{ f: 
     [Symbol.asyncDispose]: async () => {
       await f.stop();
       await pki[Symbol.asyncDispose]();
-      await rm(dir, { recursive: true, force: true });
     },
   };
 }
 
-const tlsFlags = ({ ca, cert, key }: ClientFiles): string[] => ["-cacert", ca, "-cert", cert, "-key", key, "-authority", "localhost"];
+const tlsFlags = ({ ca, cert, key }: TlsFiles): string[] => ["-cacert", ca, "-cert", cert, "-key", key, "-authority", "localhost"];
 
 describe.each(DELIVERY_KINDS)("foreign clients of the server over %s", (delivery) => {
   for (const client of clients) {

@@ -29,6 +29,7 @@ import {
   startRelay,
   startWorkers,
   upsert,
+  writePair,
 } from "../fakes/fanout-fixture.ts";
 
 const DAY_MS = 86_400_000;
@@ -248,9 +249,8 @@ describe.each(Object.keys(PLACES))("certificates at a %s", (kind) => {
     const ca = join(directory, "ca.pem");
     await writeFile(ca, right.cert);
     const filesOf = async (name: string, uri: string): Promise<TlsFiles> => {
-      const { cert, key } = await right.issue({ commonName: name, uris: [uri], hosts: ["localhost"] });
       const files = { ca, cert: join(directory, `${name}.pem`), key: join(directory, `${name}.key`) };
-      await Promise.all([writeFile(files.cert, cert), writeFile(files.key, key)]);
+      await writePair(files, await right.issue({ commonName: name, uris: [uri], hosts: ["localhost"] }));
       return files;
     };
     const files = await Promise.all([filesOf("fanout", "spiffe://sedge/fanout"), filesOf("own", "spiffe://sedge/relay/own")]);

@@ -1,15 +1,14 @@
 /** Relays between real servers and agents: views, commits, acknowledgements, claims and questions go through them; a loss of the parent takes nothing away. */
 import { execFile } from "node:child_process";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { credentials, Metadata, type ServiceError, type StatusObject, status } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import type { TlsFiles } from "../../fanout/delivery/certificate-files.ts";
 import { DELIVERY_KINDS } from "../../fanout/delivery/delivery.ts";
 import { blockName } from "../../src/ipam/block.ts";
 import type { NodeName } from "../../src/model/names.ts";
 import { ipBytes, parseIp } from "../../src/net/ip.ts";
 import { createLogger } from "../../src/runtime/log.ts";
+import type { CertificateAuthority } from "../../src/runtime/tls.ts";
 import { encodeEndpointReport } from "../../src/wire/agent-protocol.ts";
 import { AgentMessage, type ClaimBlockResponse, type EndpointReport } from "../../src/wire/gen/sedge/sync/v1/sync.ts";
 import { prefixFromWire } from "../../src/wire/prefix-codec.ts";
@@ -256,29 +255,23 @@ describe.each(DELIVERY_KINDS)("a relay over %s", (delivery) => {
 });
 
 describe("who may be a relay", () => {
-  async function pki(): Promise<Awaited<ReturnType<typeof certificates>> & { files(name: string, uris: readonly string[]): Promise<TlsFiles> }> {
-    const made = await certificates();
-    return Object.assign(made, {
-      async files(name: string, uris: readonly string[]): Promise<TlsFiles> {
-        const pair = await made.authority.issue({ commonName: name, hosts: ["127.0.0.1", "localhost"], uris });
-        const [cert, key] = [`${made.tls.cert}.${name}`, `${made.tls.key}.${name}`];
-        await Promise.all([writeFile(cert, pair.cert), writeFile(key, pair.key)]);
-        return { ca: made.tls.ca, cert, key };
-      },
-    });
-  }
+  const named = (commonName: string, uri: string): Parameters<CertificateAuthority["issue"]>[0] => ({
+    commonName,
+    hosts: ["127.0.0.1", "localhost"],
+    uris: [uri],
+  });
 
   it("R7 a certificate of a relay alone; a node's, an operator's and a server's are refused and see nothing", async () => {
-    await using keys = await pki();
+    await using keys = await certificates();
     await using root = await startFanout({ events: WORLD, tls: keys.tls });
     for (const uri of ["spiffe://sedge/node/n1", "spiffe://sedge/operator", "spiffe://sedge/fanout"]) {
       const { lines, log } = logLines();
-      await using relay = await startRelay({ parents: [root.secureAddress], parentTls: await keys.files("wrong", [uri]), log });
+      await using relay = await startRelay({ parents: [root.secureAddress], parentTls: await keys.files("wrong", named("wrong", uri)), log });
       await until(() => expect(lines.join("")).toContain("is no relay: its certificate needs the URI spiffe://sedge/relay/<name>"));
       expect([relay.server.isInSync, relay.server.table.size]).toEqual([false, 0]);
     }
-    const tls = await keys.files("relay", ["spiffe://sedge/fanout"]);
-    await using relay = await startRelay({ parents: [root.secureAddress], parentTls: await keys.files("r1", ["spiffe://sedge/relay/r1"]), tls });
+    const tls = await keys.files("relay", named("relay", "spiffe://sedge/fanout"));
+    await using relay = await startRelay({ parents: [root.secureAddress], parentTls: await keys.files("r1", named("r1", "spiffe://sedge/relay/r1")), tls });
     await inSync(relay);
     const own = agentFor(relay.secureAddress, "n1", { credentials: await keys.client({ commonName: "n1" }) });
     const another = agentFor(relay.secureAddress, "n2", { credentials: await keys.client({ commonName: "n1" }) });
@@ -288,9 +281,9 @@ describe("who may be a relay", () => {
   });
 
   it("R7 a relay claims for the nodes that it serves and for no other", async () => {
-    await using keys = await pki();
+    await using keys = await certificates();
     await using root = await startFanout({ events: WORLD, tls: keys.tls });
-    const files = await keys.files("r1", ["spiffe://sedge/relay/r1"]);
+    const files = await keys.files("r1", named("r1", "spiffe://sedge/relay/r1"));
     await using relay = await startRelay({ parents: [root.secureAddress], parentTls: files });
     await inSync(relay);
     const agent = agentFor(relay.address, "n1");

@@ -21,7 +21,7 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import { silentLogger } from "../../src/runtime/log.ts";
 import { type CertificateAuthority, type CertificatePem, createCertificateAuthority } from "../../src/runtime/tls.ts";
 import { View } from "../../src/wire/view.ts";
-import { FAST, type FanoutFixture, node, pool, startFanout, startRelay, startWorkers, upsert } from "../fakes/fanout-fixture.ts";
+import { FAST, type FanoutFixture, node, pool, startFanout, startRelay, startWorkers, upsert, writePair } from "../fakes/fanout-fixture.ts";
 import { startTcpProxy } from "../fakes/tcp-proxy.ts";
 
 const NODES = Array.from({ length: 6 }, (_, i) => `n${i}`);
@@ -37,10 +37,6 @@ async function directory(): Promise<string> {
   const made = await mkdtemp(join(tmpdir(), "sedge-rotation-"));
   onTestFinished(() => rm(made, { recursive: true, force: true }));
   return made;
-}
-
-async function write(files: TlsFiles, { cert, key }: CertificatePem): Promise<void> {
-  await Promise.all([writeFile(files.cert, cert), writeFile(files.key, key)]);
 }
 
 const serving = (authority: CertificateAuthority): Promise<CertificatePem> =>
@@ -182,13 +178,13 @@ describe("everything is rotated while commits flow", () => {
       const nodeOf = (authority: CertificateAuthority, name: string): Promise<CertificatePem> =>
         authority.issue({ commonName: "any", uris: [`spiffe://sedge/node/${name}`] });
       await writeFile(ca, old.cert);
-      await write(tls, await serving(old));
+      await writePair(tls, await serving(old));
       await using place = await (PLACES[kind] ?? expect.fail(kind))(tls);
       const { root, address } = place;
       const agents = await Promise.all(
         NODES.map(async (name) => {
           const files = filesOf(name);
-          await write(files, await nodeOf(old, name));
+          await writePair(files, await nodeOf(old, name));
           return new FileAgent({ name, address, files });
         }),
       );
@@ -207,7 +203,7 @@ describe("everything is rotated while commits flow", () => {
       {
         await using churn = new Churn(root);
         const second = await serving(old);
-        await write(tls, second);
+        await writePair(tls, second);
         await isServed(serialOf(second), oldClient, old.cert);
 
         await writeFile(ca, both);
@@ -215,11 +211,11 @@ describe("everything is rotated while commits flow", () => {
         await isServed(serialOf(second), newClient, both);
         expect([sessions(), agents.map(({ ends }) => ends)]).toEqual([NODES.map(() => 1), NODES.map(() => [])]);
 
-        await Promise.all(agents.map(async ({ files }, i) => write(files, await nodeOf(next, NODES[i] ?? ""))));
+        await Promise.all(agents.map(async ({ files }, i) => writePair(files, await nodeOf(next, NODES[i] ?? ""))));
         await until(() => expect(sessions()).toEqual(NODES.map(() => 2)));
 
         const third = await serving(next);
-        await write(tls, third);
+        await writePair(tls, third);
         await writeFile(ca, next.cert);
         await isServed(serialOf(third), newClient, next.cert);
         await until(async () => expect(await shownAt(address, oldClient, next.cert)).not.toBe(serialOf(third)));
@@ -243,7 +239,7 @@ describe("everything is rotated while commits flow", () => {
     const relayOf = (authority: CertificateAuthority): Promise<CertificatePem> =>
       authority.issue({ commonName: "r", uris: ["spiffe://sedge/relay/r"], hosts: ["localhost"] });
     await writeFile(rootFiles.ca, old.cert);
-    await Promise.all([write(rootFiles, await serving(old)), write(relayFiles, await relayOf(old))]);
+    await Promise.all([writePair(rootFiles, await serving(old)), writePair(relayFiles, await relayOf(old))]);
     await using root = await startFanout({ events: WORLD, tls: rootFiles, settings: SETTINGS });
     const [host = "", port = ""] = root.secureAddress.split(":");
     await using proxy = await startTcpProxy({ host, port: Number(port) });
@@ -251,7 +247,7 @@ describe("everything is rotated while commits flow", () => {
     await until(() => expect(relay.server.upstream?.isLive).toBe(true));
     const [stream] = root.server.feeds.feeds;
     await using churn = new Churn(root);
-    await Promise.all([writeFile(rootFiles.ca, next.cert), write(rootFiles, await serving(next)), write(relayFiles, await relayOf(next))]);
+    await Promise.all([writeFile(rootFiles.ca, next.cert), writePair(rootFiles, await serving(next)), writePair(relayFiles, await relayOf(next))]);
     const probe = await next.issue({ commonName: "probe" });
     await until(async () => expect(await shownAt(root.secureAddress, probe, next.cert)).toMatch(/^[0-9A-F]+$/));
     const { commits } = churn;

@@ -14,7 +14,7 @@ import { processStartTime } from "../../src/runtime/process-start.ts";
 import type { ClientPage, GetStatusResponse, RebalanceResponse, SetLogLevelResponse } from "../../src/wire/gen/sedge/sync/v1/introspection.ts";
 import { rankServers } from "../../src/wire/rendezvous.ts";
 import { IntrospectionServiceClient } from "../../src/wire/service.ts";
-import { CHANNEL_OPTIONS, certificates, GrpcAgent, node, pool, serverSlice, startFanout, startWorkers, upsert } from "../fakes/fanout-fixture.ts";
+import { CHANNEL_OPTIONS, certificates, GrpcAgent, node, pool, serverSlice, startFanout, startWorkers, upsert, writePair } from "../fakes/fanout-fixture.ts";
 
 const SEDGE = join(import.meta.dirname, "..", "..", "bin", "sedge.ts");
 const DAY_MS = 86_400_000;
@@ -248,10 +248,8 @@ describe("sedge fanout --workers", () => {
 
   it("each process warns of a certificate that ends soon; the metric tells, by worker, how long it is good, and follows the file", async () => {
     await using pki = await certificates();
-    const inDays = async (days: number): Promise<void> => {
-      const { cert, key } = await pki.authority.issue({ commonName: "fanout", hosts: ["localhost"], validForMs: days * DAY_MS });
-      await Promise.all([writeFile(pki.tls.cert, cert), writeFile(pki.tls.key, key)]);
-    };
+    const inDays = async (days: number): Promise<void> =>
+      writePair(pki.tls, await pki.authority.issue({ commonName: "fanout", hosts: ["localhost"], validForMs: days * DAY_MS }));
     await inDays(3);
     const tls = Object.entries(pki.tls).flatMap(([name, file]) => [`--tls-${name}`, file]);
     const { lines, metricsPort } = await startProgram("--listen", "127.0.0.1:0", ...tls);
