@@ -34,6 +34,8 @@ import {
 
 const DAY_MS = 86_400_000;
 const WORLD = upsert(node("n1", 1), node("n2", 2), namespace("shop"), pool(), pod("shop", "secret", { node: "n2" as NodeName }));
+/** As n2 asks for its block. */
+const CLAIM = { node: "n2", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) };
 const until = <T>(check: () => T | Promise<T>): Promise<T> => vi.waitFor(check, { timeout: 20_000, interval: 10 });
 
 /** What a call for n2 ends with. */
@@ -167,8 +169,7 @@ class Attacker {
       expect(agent.isLive || agent.view.size === 0).toBe(true);
       return agent.isLive ? "done" : answerOf(agent.status ?? { code: status.OK });
     },
-    "claim for n2": () =>
-      this.#unary((client, done) => client.claimBlock({ node: "n2", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) }, done)),
+    "claim for n2": () => this.#unary((client, done) => client.claimBlock(CLAIM, done)),
     "n2's blocks": () => this.#unary((client, done) => client.listBlocks({ node: "n2", takeOver: [this.#block] }, done)),
     "release for n2": () =>
       this.#unary((client, done) => client.releaseBlock({ node: "n2", block: this.#block.cidr, claim: this.#block.claim, of: undefined }, done)),
@@ -259,9 +260,8 @@ describe.each(Object.keys(PLACES))("certificates at a %s", (kind) => {
     victim = new GrpcAgent({ address: place.address, node: "n2", credentials: own });
     await until(() => expect(victim.isLive).toBe(true));
     const claims = new SyncServiceClient(place.address, own, CHANNEL_OPTIONS);
-    const request = { node: "n2", ipVersion: 4, full: [], pools: [], borrow: 0, address: Buffer.alloc(0) };
     const claimed = await new Promise<ClaimBlockResponse>((resolve, reject) =>
-      claims.claimBlock(request, (error: ServiceError | null, response: ClaimBlockResponse) => (error === null ? resolve(response) : reject(error))),
+      claims.claimBlock(CLAIM, (error: ServiceError | null, response: ClaimBlockResponse) => (error === null ? resolve(response) : reject(error))),
     );
     claims.close();
     block = claimed.block ?? expect.fail("no block was given");
