@@ -13,6 +13,12 @@ export interface DemoNode {
 /** Where agents reach the server: an address of the fabric's bridge. */
 export const SERVER_ADDRESS = "172.30.77.1";
 
+/**
+ * A bridge without one of its own has the lowest of its ports': with a port that comes or goes it may be another, and nodes would send to the old one until
+ * they ask anew.
+ */
+const BRIDGE_MAC = "02:5e:d9:00:00:01";
+
 export const NODES: readonly DemoNode[] = [1, 2, 3].map((i) => ({ name: `n${i}`, addressV4: `172.30.77.${10 + i}`, addressV6: `fd30:77::${10 + i}` }));
 
 export class DemoNetwork {
@@ -41,7 +47,7 @@ export class DemoNetwork {
   async create(): Promise<void> {
     await execOk(["ip", "netns", "add", this.fabric]);
     await inNetns(this.fabric, "link", "set", "lo", "up");
-    await inNetns(this.fabric, "link", "add", "br0", "type", "bridge");
+    await inNetns(this.fabric, "link", "add", "br0", "address", BRIDGE_MAC, "type", "bridge");
     await inNetns(this.fabric, "address", "add", `${SERVER_ADDRESS}/24`, "dev", "br0");
     await inNetns(this.fabric, "link", "set", "br0", "up");
     for (const node of NODES) await this.createNode(node);

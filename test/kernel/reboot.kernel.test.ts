@@ -69,6 +69,7 @@ describe.skipIf(noKernel !== undefined)(`a node that reboots [${noKernel ?? "ker
     await cluster.kill("fanout");
     await cluster.kill(AGENT);
     const [eth0] = JSON.parse(await cluster.ip(NODE, "-j", "link", "show", "eth0")) as { address: string }[];
+    const bridge = await bridgeAddress();
     for (const { netns } of here.values()) await execOk(["ip", "netns", "delete", netns.name]);
     await execOk(["ip", "-n", cluster.network.fabric, "link", "delete", NODE]);
     await execOk(["ip", "netns", "delete", cluster.netnsOf(NODE)]);
@@ -77,7 +78,14 @@ describe.skipIf(noKernel !== undefined)(`a node that reboots [${noKernel ?? "ker
     rmSync(cluster.socketOf(NODE), { force: true });
     rmSync(cluster.queueDirOf(NODE), { recursive: true, force: true });
     expect(await cluster.nft(NODE, "list", "ruleset")).toBe("");
+    // Otherwise the other nodes would not reach the server that starts again, until they ask for its address anew.
+    expect(await bridgeAddress()).toBe(bridge);
     cluster.startAgent(NODE);
+  }
+
+  async function bridgeAddress(): Promise<string | undefined> {
+    const [bridge] = JSON.parse(await execOk(["ip", "-n", cluster.network.fabric, "-j", "link", "show", "br0"])) as { address: string }[];
+    return bridge?.address;
   }
 
   /** Both pods of the other node send to the addresses, with a new port for each packet, until it is disposed. */
